@@ -1,0 +1,63 @@
+# The commands of the project. Each does the set-up that it needs, and does it once.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help run test test-engine test-server test-clients check check-engine check-server bench clean
+
+# The browser of the tests.
+CHROMIUM ?= /usr/bin/chromium
+export CHROMIUM
+
+CLIENTS := test/clients
+ELIXIR := source bin/env.sh
+
+help:
+	@echo 'make run     the chat example on http://localhost:4000 (PORT=... for another port)'
+	@echo 'make test    all tests'
+	@echo 'make check   formatting, compiler warnings and clippy'
+	@echo 'make bench   the benchmarks'
+	@echo 'make clean   removes what was built'
+
+run:
+	@MAKE_PID=$$PPID exec bin/run
+
+test: test-engine test-server
+
+test-engine:
+	cargo test --locked --package ferrosock_engine --package ferrosock_load
+
+test-server: test-clients
+	@$(ELIXIR) && fetch_packages && mix test
+
+test-clients: $(CLIENTS)/node_modules/.package-lock.json $(CLIENTS)/.venv/.installed $(CHROMIUM)
+
+$(CLIENTS)/node_modules/.package-lock.json: $(CLIENTS)/package-lock.json
+	cd $(CLIENTS) && npm ci --no-audit --no-fund
+	@touch $@
+
+$(CLIENTS)/.venv/.installed: $(CLIENTS)/requirements.txt
+	@python3 -c 'import ensurepip' 2>/dev/null || bin/debian python3-venv
+	python3 -m venv $(CLIENTS)/.venv
+	$(CLIENTS)/.venv/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+$(CHROMIUM):
+	@bin/debian chromium
+
+check: check-engine check-server
+
+check-engine:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+check-server:
+	@$(ELIXIR) && fetch_packages && set -x && mix format --check-formatted && \
+	MIX_ENV=test mix compile --force --warnings-as-errors
+	@$(ELIXIR) && cd examples/chat && fetch_packages && set -x && \
+	MIX_ENV=prod mix compile --force --warnings-as-errors
+
+bench:
+	@$(ELIXIR) && fetch_packages && bench/run
+
+clean:
+	rm -rf _build target examples/chat/_build

@@ -1,0 +1,212 @@
+"""The servers that are measured: how each is started, found and ended."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CHAT = ROOT / "examples" / "chat"
+TOOLCHAIN = ROOT / ".toolchain"
+DEPS = TOOLCHAIN / "deps"
+
+START_SECS = 60
+STOP_SECS = 10
+
+
+class BenchError(Exception):
+    """What is wrong, for people."""
+
+
+@dataclass
+class Server:
+    name: str
+    command: list
+    path: str = "/"
+    folder: Path = ROOT
+    env: dict = field(default_factory=dict)
+
+
+def ferrosock(_ceiling):
+    return Server(
+        name="ferrosock",
+        command=["mix", "run", "--no-halt"],
+        path="/echo?timeout=infinity",
+        folder=CHAT,
+        env={"MIX_ENV": "prod"},
+    )
+
+
+def cowboy(_ceiling):
+    script = ROOT / "bench" / "cowboy.exs"
+    return Server(name="cowboy", command=["elixir", "-pa", f"{DEPS}/*/ebin", script], path="/echo")
+
+
+def tungstenite(ceiling):
+    return Server(name="tungstenite", command=[ceiling, "tungstenite", "{port}"])
+
+
+def epoll(ceiling):
+    return Server(name="epoll", command=[ceiling, "epoll", "{port}"])
+
+
+SERVERS = {make.__name__: make for make in (ferrosock, cowboy, tungstenite, epoll)}
+
+
+def build(names):
+    """Builds what is about to run; gives the paths of the programs `load` and `ceiling`."""
+    run_tool([ROOT / "bin" / "toolchain", TOOLCHAIN], ROOT, stdout=sys.stderr)
+    cargo = ["cargo", "build", "--release", "--locked", "-p", "ferrosock_load"]
+    cargo += ["--message-format", "json-render-diagnostics"]
+    lines = run_tool(cargo, ROOT, stdout=subprocess.PIPE).splitlines()
+    messages = [json.loads(line) for line in lines if line.startswith("{")]
+    programs = {
+        message["target"]["name"]: message["executable"]
+        for message in messages
+        if message.get("executable")
+    }
+    if "ferrosock" in names:
+        # Here and not while the server is awaited: the engine's first build takes minutes.
+        run_tool(["mix", "compile"], CHAT, stdout=sys.stderr, env={"MIX_ENV": "prod"})
+    return programs["load"], programs["ceiling"]
+
+
+def run_tool(command, folder, stdout, env=None):
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=environment(env or {}), stdout=stdout, text=True
+        )
+    except OSError as error:
+        raise BenchError(f"{command[0]}: {error.strerror}") from error
+    if done.returncode != 0:
+        raise BenchError(f"{' '.join(map(str, command[:2]))} failed")
+    return done.stdout
+
+
+def environment(extra):
+    """Both servers on the BEAM get the same one, the toolchain's, as plug_cowboy is compiled for it,
+    and the same flags (ERL_FLAGS, ELIXIR_ERL_OPTIONS)."""
+    path = f"{TOOLCHAIN / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "FERROSOCK_DEPS": "toolchain", **extra}
+
+
+class Running:
+    """A server, from its start to its end, in a session of its own."""
+
+    def __init__(self, server):
+        self.server = server
+        self.name = server.name
+        self.path = server.path
+        self.port = free_port()
+        self.pid = None
+        self.process = None
+        self.log = tempfile.TemporaryFile()
+
+    def start(self):
+        command = [str(word).replace("{port}", str(self.port)) for word in self.server.command]
+        try:
+            self.process = subprocess.Popen(
+                command,
+                cwd=self.server.folder,
+                env=environment({"PORT": str(self.port), **self.server.env}),
+                stdin=subprocess.DEVNULL,
+                stdout=self.log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise BenchError(f"{self.name}: {command[0]}: {error.strerror}") from error
+
+    def await_listening(self):
+        deadline = time.monotonic() + START_SECS
+        while self.pid is None:
+            if self.process.poll() is not None:
+                self.fail("it ended before it listened")
+            if time.monotonic() > deadline:
+                self.fail(f"it did not listen within {START_SECS} s")
+            time.sleep(0.05)
+            self.pid = listening_process(self.port, session=self.process.pid)
+
+    def fail(self, reason):
+        """With the end of what the server printed, which mostly tells why."""
+        self.log.seek(0)
+        printed = self.log.read().decode(errors="replace").splitlines()[-20:]
+        raise BenchError("\n".join([f"{self.name}: {reason}", *printed]))
+
+    def stop(self):
+        if self.process is None or self.process.poll() is not None:
+            return
+        # The group, because a launcher need not be the VM that it launched.
+        os.killpg(self.process.pid, signal.SIGTERM)
+        try:
+            self.process.wait(STOP_SECS)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def listening_process(port, session):
+    """The process of the session that listens on the port: it is the one whose CPU time counts."""
+    sockets = {f"socket:[{inode}]" for inode in listening_inodes(port)}
+    for entry in os.listdir("/proc") if sockets else []:
+        # A process may end while it is looked at.
+        with contextlib.suppress(OSError):
+            if entry.isdigit() and os.getsid(int(entry)) == session:
+                files = os.scandir(f"/proc/{entry}/fd")
+                if any(os.readlink(file.path) in sockets for file in files):
+                    return int(entry)
+    return None
+
+
+def listening_inodes(port):
+    listen = "0A"
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(FileNotFoundError), open(table) as lines:
+            for fields in map(str.split, list(lines)[1:]):
+                if fields[3] == listen and int(fields[1].rsplit(":", 1)[1], 16) == port:
+                    yield fields[9]
+
+
+class Interrupts:
+    """Signals that end the program, and the servers with it."""
+
+    def __init__(self, *signals):
+        self.signals = signals
+        self.holding = False
+        self.pending = None
+        for number in signals:
+            signal.signal(number, self.handle)
+
+    def handle(self, number, _frame):
+        if self.holding:
+            self.pending = number
+        else:
+            sys.exit(128 + number)
+
+    @contextlib.contextmanager
+    def held(self):
+        """For a step that must not end halfway: a server that was started must be known."""
+        self.holding = True
+        try:
+            yield
+        finally:
+            self.holding = False
+        if self.pending:
+            sys.exit(128 + self.pending)
+
+    def ignore(self):
+        for number in self.signals:
+            signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,117 @@
+defmodule Ferrosock do
+  @moduledoc """
+  A web and WebSocket server whose engine is Rust. It serves any `Plug`, and any `WebSock` that a
+  Plug upgrades to.
+
+      defmodule MyApp.Echo do
+        @behaviour WebSock
+
+        @impl true
+        def init(state), do: {:ok, state}
+
+        @impl true
+        def handle_in({data, opcode: opcode}, state), do: {:push, {opcode, data}, state}
+
+        @impl true
+        def handle_info(_message, state), do: {:ok, state}
+      end
+
+      defmodule MyApp.Router do
+        use Plug.Router
+
+        plug :match
+        plug :dispatch
+
+        get "/" do
+          send_resp(conn, 200, "Hello")
+        end
+
+        get "/echo" do
+          Ferrosock.upgrade(conn, MyApp.Echo, %{}, timeout: 30_000)
+        end
+      end
+
+      Supervisor.start_link([{Ferrosock, plug: MyApp.Router, port: 4000}], strategy: :one_for_one)
+
+  ## Options
+
+  #{Ferrosock.Options.docs(:server)}
+    * `:name` - registers the server's supervisor, as in `Supervisor.start_link/3`
+    * `:id` - the id of the child specification. Default: the `:name`, or `Ferrosock`
+
+  ### `:http_1_options`
+
+  #{Ferrosock.Options.docs(:http_1)}
+
+  ### `:websocket_options`
+
+  #{Ferrosock.Options.docs(:websocket)}
+
+  ## Notes
+
+  One process serves all requests of an HTTP/1.1 connection. Between two of them its mailbox is
+  emptied and its dictionary cleared. A request whose Plug fails ends its connection. The process
+  whose Plug upgrades goes on as the WebSocket's, with its links, dictionary and mailbox.
+
+  Time is in ms and sizes are in bytes.
+  """
+
+  alias Ferrosock.{Listener, Server, Session, Upgrade}
+
+  @typedoc """
+  `address` is what the server listens on, with the port that it got where it asked for 0. `connections`
+  are open now; `accepted` and `requests` were counted since the start.
+  """
+  @type info :: %{
+          address: {:inet.ip_address(), :inet.port_number()},
+          connections: non_neg_integer(),
+          accepted: non_neg_integer(),
+          requests: non_neg_integer()
+        }
+
+  @doc "The specification of a server as the child of a supervisor. Takes the options of `start_link/1`."
+  @spec child_spec(keyword()) :: Supervisor.child_spec()
+  def child_spec(options) do
+    {id, options} = Keyword.pop(options, :id, Keyword.get(options, :name, __MODULE__))
+    %{id: id, start: {__MODULE__, :start_link, [options]}, type: :supervisor}
+  end
+
+  @doc """
+  Starts a server, linked to the caller. See the [options](#module-options).
+
+  Raises `ArgumentError` on options that are wrong. Returns an error with a `Ferrosock.ListenError`
+  when the address cannot be listened on.
+  """
+  @spec start_link(keyword()) :: Supervisor.on_start()
+  def start_link(options), do: Server.start_link(options)
+
+  @doc "What a running server listens on, and its counts."
+  @spec info(Supervisor.supervisor()) :: info()
+  def info(server), do: server |> Server.listener() |> Listener.info()
+
+  @doc """
+  Makes the request's connection a WebSocket that `websock` handles. The same function as
+  `WebSock.upgrade/4`.
+
+  Returns the conn in the state `:upgraded`. The 101 goes out when the Plug has returned, with the
+  response headers and cookies that the conn has then: an app that chooses a subprotocol sets
+  `sec-websocket-protocol`. Then `init/1` of `websock` is called with `state`.
+
+  Raises `Ferrosock.UpgradeError` when the request is not a valid handshake, and `ArgumentError` on
+  options that are wrong and on a conn of another server. One of `Plug.Test` is accepted, so that an
+  app can test its Plugs; the upgrade is recorded as `{websock, state, options}`.
+
+  ## Options
+
+  #{Ferrosock.Options.docs(:upgrade)}
+  """
+  @spec upgrade(Plug.Conn.t(), module(), term(), keyword()) :: Plug.Conn.t()
+  defdelegate upgrade(conn, websock, state, options \\ []), to: Upgrade
+
+  @doc """
+  The code and the reason of the client's close frame, in `terminate/2` of a WebSocket; `nil` when it
+  sent none. The code is 1005 for a frame without one.
+  """
+  @spec close_info() :: {1000..4999, binary()} | nil
+  defdelegate close_info, to: Session
+end

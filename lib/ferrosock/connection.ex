@@ -1,0 +1,194 @@
+defmodule Ferrosock.Connection do
+  @moduledoc false
+  # The process of one connection, and the only receiver of its events: serves its requests one
+  # after the other, and goes on as the owner of its WebSocket once one of them upgraded, so that
+  # `self()`, links, the process dictionary and Logger metadata of the Plug stay valid. What a
+  # request or an event means is the concern of the pipeline and of the session.
+  #
+  # A special process (`:proc_lib`, `:sys`) and not a GenServer, because it must receive selectively
+  # while a Plug runs and hand every unknown message to the app.
+
+  alias Ferrosock.{Ending, Native, Options, Pipeline, Session}
+
+  @enforce_keys [:parent, :tag, :options, :hibernate_after]
+  defstruct @enforce_keys ++ [:session]
+
+  @type t :: %__MODULE__{
+          parent: pid(),
+          tag: Native.tag(),
+          # `nil` once upgraded: a WebSocket holds only what it needs.
+          options: Options.t() | nil,
+          hibernate_after: timeout(),
+          session: Session.t() | nil
+        }
+
+  # What the process dictionary holds on behalf of the VM and of Logger's crash reports.
+  @kept_keys [:"$ancestors", :"$initial_call", :"$process_label"]
+
+  # Ours: an event, or a message that only a special process may handle.
+  defguardp is_ours(message, tag, parent)
+            when is_tuple(message) and
+                   ((tuple_size(message) == 2 and elem(message, 0) == tag) or
+                      (tuple_size(message) == 3 and elem(message, 0) == :EXIT and
+                         elem(message, 1) == parent) or
+                      (tuple_size(message) == 3 and elem(message, 0) == :system))
+
+  @doc "Starts the process of a connection, linked to the caller, with its first request."
+  @spec start_link(Options.t(), Native.tag(), Native.exchange(), Native.request()) :: pid()
+  def start_link(options, tag, exchange, request),
+    do: :proc_lib.spawn_link(__MODULE__, :init, [self(), options, tag, exchange, request])
+
+  @doc false
+  def init(parent, options, tag, exchange, request) do
+    # So that the end of a process that the app linked reaches the app, and the server's own end
+    # does not cut off a request.
+    Process.flag(:trap_exit, true)
+    label(plug_label(options.plug))
+
+    connection = %__MODULE__{
+      parent: parent,
+      tag: tag,
+      options: options,
+      hibernate_after: options.hibernate_after
+    }
+
+    case Native.attach(tag) do
+      :ok -> serve(connection, exchange, request)
+      :gone -> :ok
+    end
+  end
+
+  @doc false
+  @spec loop(t()) :: no_return()
+  def loop(%__MODULE__{tag: tag, parent: parent} = connection) do
+    receive do
+      {^tag, event} ->
+        event(connection, event)
+
+      {:EXIT, ^parent, _reason} ->
+        stop(connection)
+
+      {:system, from, request} ->
+        :sys.handle_system_msg(request, from, parent, __MODULE__, [], connection)
+
+      message ->
+        message(connection, message)
+    after
+      connection.hibernate_after -> :proc_lib.hibernate(__MODULE__, :loop, [connection])
+    end
+  end
+
+  @doc false
+  def system_continue(_parent, _debug, connection), do: loop(connection)
+
+  @doc false
+  def system_terminate(_reason, _parent, _debug, connection), do: stop(connection)
+
+  @doc false
+  def system_get_state(%{session: nil} = connection), do: {:ok, connection}
+  def system_get_state(%{session: session}), do: {:ok, session.state}
+
+  @doc false
+  def system_replace_state(fun, %{session: nil} = connection),
+    do: {:ok, connection, fun.(connection)}
+
+  def system_replace_state(fun, %{session: session} = connection) do
+    state = fun.(session.state)
+    {:ok, state, %{connection | session: %{session | state: state}}}
+  end
+
+  @doc false
+  def system_code_change(connection, _module, _old_version, _extra), do: {:ok, connection}
+
+  defp serve(connection, exchange, request) do
+    peer = elem(request, 7)
+
+    case Pipeline.run(connection.options, exchange, request) do
+      :ok ->
+        forget(connection)
+        loop(connection)
+
+      # Not `:normal`, so that processes which the Plug linked end with it.
+      :close ->
+        exit({:shutdown, :closed})
+
+      {:upgrade, socket, upgrade} ->
+        start_session(connection, socket, upgrade, peer)
+    end
+  end
+
+  # Nothing of one request may meet the next.
+  defp forget(%{options: options, tag: tag, parent: parent}) do
+    flush(tag, parent)
+    if options.http_1_options.clear_process_dict, do: clear_dictionary()
+  end
+
+  defp flush(tag, parent) do
+    receive do
+      message when not is_ours(message, tag, parent) -> flush(tag, parent)
+    after
+      0 -> :ok
+    end
+  end
+
+  defp clear_dictionary do
+    kept = for key <- @kept_keys, value = Process.get(key), do: {key, value}
+    :erlang.erase()
+    Enum.each(kept, fn {key, value} -> Process.put(key, value) end)
+  end
+
+  defp start_session(connection, socket, %{websock: websock} = upgrade, peer) do
+    session = %Session{
+      websock: websock,
+      socket: socket,
+      peer: peer,
+      send_timeout: connection.options.websocket_options.send_timeout,
+      log_limiter: connection.options.log_limiter
+    }
+
+    label({Ferrosock, websock})
+    run_session(%{connection | options: nil}, session, upgrade.argument, upgrade.settings.flags)
+  end
+
+  # A function of its own, because here the conn and its adapter are out of reach. They must not
+  # count for a `max_heap_size` either.
+  defp run_session(connection, session, argument, flags) do
+    :erlang.garbage_collect()
+    Enum.each(flags, fn {flag, value} -> Process.flag(flag, value) end)
+    session |> Session.init(argument) |> next(connection)
+  end
+
+  defp event(%{session: nil} = connection, {:request, exchange, request}),
+    do: serve(connection, exchange, request)
+
+  defp event(%{session: nil}, :closed), do: exit(:normal)
+
+  defp event(%{session: session} = connection, events) when is_list(events),
+    do: session |> Session.events(events) |> next(connection)
+
+  defp message(connection, {:plug_conn, :sent}), do: loop(connection)
+  defp message(%{session: nil} = connection, _left_over), do: loop(connection)
+
+  defp message(connection, message),
+    do: connection.session |> Session.info(message) |> next(connection)
+
+  defp next({:ok, session}, connection), do: loop(%{connection | session: session})
+
+  defp next({:stop, ending, session}, _connection) do
+    {kind, reason, stacktrace} = Session.finish(session, ending)
+    :erlang.raise(kind, reason, stacktrace)
+  end
+
+  defp stop(%{session: nil}), do: exit(:shutdown)
+  defp stop(connection), do: next({:stop, Ending.shutdown(), connection.session}, connection)
+
+  defp plug_label({module, _options}), do: {Ferrosock, module}
+  defp plug_label(plug), do: {Ferrosock, plug}
+
+  # Elixir 1.17 and OTP 27 brought labels.
+  if Code.ensure_loaded?(Process) and function_exported?(Process, :set_label, 1) do
+    defp label(label), do: Process.set_label(label)
+  else
+    defp label(_label), do: :ok
+  end
+end

@@ -1,0 +1,13 @@
+defmodule Ferrosock.ListenError do
+  @moduledoc "Why a server did not start: its address could not be listened on."
+
+  defexception [:address, :reason]
+
+  @type t :: %__MODULE__{address: {:inet.ip_address(), :inet.port_number()}, reason: atom()}
+
+  @impl true
+  def message(%__MODULE__{address: address, reason: reason}) do
+    "cannot listen on #{Ferrosock.Address.format(address)}: " <>
+      "#{:inet.format_error(reason)} (#{inspect(reason)})"
+  end
+end

@@ -1,0 +1,104 @@
+defmodule Ferrosock.Log do
+  @moduledoc false
+  # Every line that a server logs. What peers can cause at will is one line each, at most so many
+  # a second: the engine limits its own, `websocket_error/4` is limited here.
+
+  require Logger
+
+  alias Ferrosock.{Address, Ending, Native, Options}
+
+  @lines_per_second 10
+
+  @typedoc "A second, and how many lines were logged in it"
+  @type limiter :: :atomics.atomics_ref()
+
+  @spec limiter() :: limiter()
+  def limiter, do: :atomics.new(2, signed: true)
+
+  @doc "Whether one more line may be logged now. Exact enough: a race lets a few more through."
+  @spec allow?(limiter(), integer()) :: boolean()
+  def allow?(limiter, second \\ System.monotonic_time(:second)) do
+    if :atomics.exchange(limiter, 1, second) != second, do: :atomics.put(limiter, 2, 0)
+    :atomics.add_get(limiter, 2, 1) <= @lines_per_second
+  end
+
+  @spec startup(Options.t(), Native.address()) :: :ok
+  def startup(%{startup_log: false}, _address), do: :ok
+
+  def startup(options, address) do
+    version = Application.spec(:ferrosock, :vsn)
+    url = "#{options.scheme}://#{Address.format(address)}"
+
+    Logger.log(
+      options.startup_log,
+      "Running #{plug(options)} with Ferrosock #{version} at #{url}"
+    )
+  end
+
+  @spec accept_error(atom()) :: :ok
+  def accept_error(reason) do
+    text = "Ferrosock cannot accept connections: #{:inet.format_error(reason)} (#{reason})"
+    Logger.error(text, domain: [:ferrosock])
+  end
+
+  @spec http_error(Native.address(), term()) :: :ok
+  def http_error(peer, reason) do
+    text = "Ferrosock refused what #{Address.format(peer)} sent: #{phrase(reason)}"
+    Logger.warning(text, domain: [:ferrosock])
+  end
+
+  @spec websocket_error(limiter(), Native.address(), module(), {atom(), 1000..4999}) :: :ok
+  def websocket_error(limiter, peer, websock, {reason, code}) do
+    if allow?(limiter) do
+      Logger.warning(
+        "Ferrosock closed the WebSocket of #{Address.format(peer)} (#{inspect(websock)}) " <>
+          "with #{code}: #{phrase(reason)}",
+        domain: [:ferrosock]
+      )
+    end
+
+    :ok
+  end
+
+  @doc """
+  A WebSocket whose process ends abnormally. It must be logged here, as GenServers do it too: the
+  report of `:proc_lib` is one of SASL's, which Elixir's Logger leaves out unless it is asked.
+  """
+  @spec websocket_crash(module(), Ending.exit()) :: :ok
+  def websocket_crash(websock, {kind, reason, stacktrace} = failure) do
+    text = Exception.format(kind, reason, stacktrace)
+    log_failure("WebSocket #{inspect(websock)} terminating\n#{text}", failure, websock: websock)
+  end
+
+  @doc "A request that failed with a status that is the server's fault."
+  @spec request_error({Exception.kind(), term(), Exception.stacktrace()}, keyword()) :: :ok
+  def request_error({kind, reason, stacktrace} = failure, metadata) do
+    log_failure(Exception.format(kind, reason, stacktrace), failure, metadata)
+  end
+
+  @doc "A failure as one term, the way that exit reasons and `crash_reason` tell it."
+  @spec crash_reason(Exception.kind(), term(), Exception.stacktrace()) ::
+          {term(), Exception.stacktrace()}
+  def crash_reason(:throw, value, stacktrace), do: {{:nocatch, value}, stacktrace}
+
+  def crash_reason(:error, reason, stacktrace),
+    do: {Exception.normalize(:error, reason, stacktrace), stacktrace}
+
+  def crash_reason(:exit, reason, stacktrace), do: {reason, stacktrace}
+
+  @doc "A reason in words."
+  @spec phrase(term()) :: String.t()
+  def phrase(reason) when is_atom(reason), do: reason |> to_string() |> String.replace("_", " ")
+  def phrase(reason) when is_binary(reason), do: reason
+  def phrase(reason), do: inspect(reason)
+
+  defp log_failure(text, {kind, reason, stacktrace}, metadata) do
+    crash_reason = crash_reason(kind, reason, stacktrace)
+    Logger.error(text, [crash_reason: crash_reason, domain: [:ferrosock]] ++ metadata)
+  end
+
+  defp plug(%{display_plug: nil, plug: {module, _options}}), do: inspect(module)
+  defp plug(%{display_plug: nil, plug: plug}), do: inspect(plug)
+  defp plug(%{display_plug: text}) when is_binary(text), do: text
+  defp plug(%{display_plug: term}), do: inspect(term)
+end

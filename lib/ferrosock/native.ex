@@ -1,0 +1,254 @@
+defmodule Ferrosock.Native do
+  @moduledoc false
+  # The boundary between the BEAM and the engine. Its concern is the shape of calls and messages;
+  # what they mean to a request or a WebSocket is decided by their callers, and what they do to
+  # sockets by `native/engine`.
+  #
+  # ## Calls go down
+  #
+  # No call waits: each returns in microseconds. A call whose answer takes time takes a reference
+  # made by its caller and answers with one message `{ref, answer}`.
+  #
+  # ## Messages come up
+  #
+  # Every other message is `{tag, event}`, where `tag` is an unforgeable reference that the engine
+  # made, so no message of an app can be mistaken for one of these.
+  #
+  # To the process that opened a listener, with the listener's tag:
+  #
+  #     {tag, {:accept_error, posix}}           accepting failed (out of descriptors, ...); it goes on.
+  #                                             At most one of these a second
+  #     {tag, {:http_error, peer, reason}}      a peer sent what is not HTTP and was answered; at most
+  #                                             ten of these a second
+  #
+  # To an acceptor (`listener_accept/1`), with the listener's tag, one acceptor after the other:
+  #
+  #     {tag, {:connection, connection_tag, exchange, request}}
+  #                                             the first request of a connection
+  #
+  # To the process that has a connection (`attach/1`), with the connection's tag:
+  #
+  #     {tag, {:request, exchange, request}}    the next request of a kept-alive connection
+  #     {tag, :closed}                          the HTTP connection has ended; nothing follows
+  #     {tag, [event]}                          once upgraded: a batch of WebSocket events, see `t:event/0`
+  #
+  # A batch is answered by exactly one `socket_ack/2`, which lets the engine read on.
+  #
+  # When the process that has a connection dies, its connection ends: a request without a response
+  # is answered with 500, a half-sent response is cut off, a WebSocket is closed with 1011. A handle
+  # that is garbage collected ends in the same way.
+
+  @on_load :load
+
+  @type listener :: reference()
+  @type exchange :: reference()
+  @type socket :: reference()
+  @type tag :: reference()
+
+  @type address :: {:inet.ip_address(), :inet.port_number()}
+
+  @typedoc """
+  The head of a request. `host` is `""` when an HTTP/1.0 request named none; `port` is `nil` when the
+  request named none. `query` is `""` when there is none.
+  """
+  @type request ::
+          {method :: binary(), host :: binary(), port :: :inet.port_number() | nil,
+           path :: binary(), query :: binary(), version :: :"HTTP/1.0" | :"HTTP/1.1",
+           headers :: [{binary(), binary()}], peer :: address()}
+
+  @typedoc """
+  An event of a WebSocket. The last four end it: nothing follows them.
+
+    * `{:close, code, reason}` - the peer's close frame; `code` is `nil` when it had none
+    * `{:error, code, reason}` - the peer broke the protocol; `code` is the close code it deserves
+    * `:timeout` - the peer sent nothing for the socket's `timeout`
+    * `{:closed, reason}` - the transport is gone: `:closed`, or a POSIX code
+  """
+  @type event ::
+          {:text | :binary | :ping | :pong, binary()}
+          | {:close, code :: 1000..4999 | nil, reason :: binary()}
+          | {:error, code :: 1002 | 1007 | 1009, reason :: atom()}
+          | :timeout
+          | {:closed, reason :: atom()}
+
+  @type message :: {:text | :binary | :ping | :pong, iodata() | nil}
+
+  @type listener_options :: %{
+          ip: :inet.ip_address(),
+          port: :inet.port_number(),
+          backlog: pos_integer(),
+          header_timeout: pos_integer(),
+          idle_timeout: pos_integer(),
+          max_request_line_length: pos_integer(),
+          max_header_length: pos_integer(),
+          max_header_count: pos_integer(),
+          max_requests: non_neg_integer(),
+          high_water_mark: pos_integer()
+        }
+
+  @type socket_options :: %{
+          timeout: timeout(),
+          close_timeout: pos_integer(),
+          max_frame_size: pos_integer() | :infinity,
+          max_fragments: pos_integer(),
+          validate_utf8: boolean(),
+          control_events: boolean(),
+          high_water_mark: pos_integer()
+        }
+
+  @type send_error :: :closed | :already_sent | {:invalid_header, binary()} | :invalid_status
+
+  @doc """
+  Starts the engine's threads, unless they run already. `0` asks for the default number. Returns how
+  many there are: the first call decides.
+  """
+  @spec runtime_start(workers :: non_neg_integer()) :: pos_integer()
+  def runtime_start(_workers), do: nif_error()
+
+  @doc "Counts of what is alive in the engine, for tests and for `Ferrosock.info/1`."
+  @spec stats() :: %{
+          listeners: non_neg_integer(),
+          connections: non_neg_integer(),
+          exchanges: non_neg_integer(),
+          sockets: non_neg_integer(),
+          tasks: non_neg_integer()
+        }
+  def stats, do: nif_error()
+
+  @doc "Binds and listens. The caller owns the listener: it closes when the caller dies."
+  @spec listener_open(listener_options()) :: {:ok, listener(), tag()} | {:error, atom()}
+  def listener_open(_options), do: nif_error()
+
+  @doc "The bound address and counts since the start."
+  @spec listener_info(listener()) :: %{
+          address: address(),
+          connections: non_neg_integer(),
+          accepted: non_neg_integer(),
+          requests: non_neg_integer()
+        }
+  def listener_info(_listener), do: nif_error()
+
+  @doc "Makes the caller one of the listener's acceptors, until it dies."
+  @spec listener_accept(listener()) :: :ok | {:error, :closed}
+  def listener_accept(_listener), do: nif_error()
+
+  @doc """
+  Stops accepting. Idle connections close; a connection in a request closes after its response.
+  WebSockets are left to their owners.
+  """
+  @spec listener_close(listener()) :: :ok
+  def listener_close(_listener), do: nif_error()
+
+  @doc """
+  Makes the caller the process that has the connection. `:gone` when the connection has ended
+  meanwhile; then nothing will come.
+  """
+  @spec attach(tag()) :: :ok | :gone
+  def attach(_tag), do: nif_error()
+
+  @doc "Sends a whole response. `content-length` and `date` are added unless given."
+  @spec exchange_respond(exchange(), Plug.Conn.int_status(), Plug.Conn.headers(), iodata()) ::
+          :ok | {:error, send_error()}
+  def exchange_respond(_exchange, _status, _headers, _body), do: nif_error()
+
+  @doc "Sends a response's head; its body follows by `exchange_chunk/2`."
+  @spec exchange_start(exchange(), Plug.Conn.int_status(), Plug.Conn.headers()) ::
+          :ok | {:error, send_error()}
+  def exchange_start(_exchange, _status, _headers), do: nif_error()
+
+  @doc """
+  Sends a piece of the body. `:full` says that it was taken, and that the caller should wait
+  (`exchange_await/2`) before it sends more.
+  """
+  @spec exchange_chunk(exchange(), iodata()) :: :ok | :full | {:error, :closed}
+  def exchange_chunk(_exchange, _data), do: nif_error()
+
+  @doc "`:ok` when there is room to send; else `:wait`, and `{ref, :drained}` or `{ref, :closed}` comes."
+  @spec exchange_await(exchange(), reference()) :: :ok | :wait
+  def exchange_await(_exchange, _ref), do: nif_error()
+
+  @doc "Ends the body of a started response. Does nothing to a response that is not being streamed."
+  @spec exchange_finish(exchange()) :: :ok
+  def exchange_finish(_exchange), do: nif_error()
+
+  @doc "Ends the exchange and its connection; a half-sent body gets no proper end."
+  @spec exchange_abort(exchange()) :: :ok
+  def exchange_abort(_exchange), do: nif_error()
+
+  @doc """
+  Reads up to `length` bytes of the request's body, or what there is of it; waits at most `timeout`
+  ms for each piece. Answers `{ref, {:ok, data}}` at the end of the body, `{ref, {:more, data}}`
+  before it, or `{ref, {:error, :timeout | :closed | :already_reading}}`.
+  """
+  @spec exchange_read(exchange(), length :: pos_integer(), timeout(), reference()) :: :ok
+  def exchange_read(_exchange, _length, _timeout, _ref), do: nif_error()
+
+  @doc """
+  Sends a response whose body is `length` bytes of a file from `offset` on. Answers `{ref, :ok}`
+  once the file is open and the head is on its way, or `{ref, {:error, t:send_error/0 | posix}}`.
+  """
+  @spec exchange_send_file(
+          exchange(),
+          Plug.Conn.int_status(),
+          Plug.Conn.headers(),
+          path :: binary(),
+          offset :: non_neg_integer(),
+          length :: non_neg_integer(),
+          reference()
+        ) :: :ok | {:error, {:invalid_header, binary()}}
+  def exchange_send_file(_exchange, _status, _headers, _path, _offset, _length, _ref),
+    do: nif_error()
+
+  @doc "Sends an informational (1xx) response before the final one."
+  @spec exchange_inform(exchange(), 100..199, Plug.Conn.headers()) ::
+          :ok | {:error, send_error() | :not_supported}
+  def exchange_inform(_exchange, _status, _headers), do: nif_error()
+
+  @doc "The local address of the exchange's connection."
+  @spec exchange_sock(exchange()) :: address()
+  def exchange_sock(_exchange), do: nif_error()
+
+  @doc """
+  Answers 101 with `headers` and turns the connection into a WebSocket. What is sent on the socket
+  follows the 101. `sec-websocket-accept`, `upgrade` and `connection` are added here.
+  """
+  @spec exchange_upgrade(exchange(), Plug.Conn.headers(), socket_options()) ::
+          {:ok, socket()} | {:error, send_error() | :not_supported}
+  def exchange_upgrade(_exchange, _headers, _options), do: nif_error()
+
+  @doc """
+  Sends messages in order, in one write where the kernel takes it. `:full` says that they were taken
+  and that the caller should wait (`socket_await/2`) before it sends more. `:closed` says that they
+  were dropped: the socket's last event is on its way, or a close was sent before.
+  """
+  @spec socket_send(socket(), [message()]) :: :ok | :full | :closed
+  def socket_send(_socket, _messages), do: nif_error()
+
+  @doc "`socket_send/2`, and the answer to one batch of events."
+  @spec socket_ack(socket(), [message()]) :: :ok | :full | :closed
+  def socket_ack(_socket, _messages), do: nif_error()
+
+  @doc "`:ok` when there is room to send; else `:wait`, and `{ref, :drained}` or `{ref, :closed}` comes."
+  @spec socket_await(socket(), reference()) :: :ok | :wait
+  def socket_await(_socket, _ref), do: nif_error()
+
+  @doc """
+  Sends a close frame after what was sent before; `nil` is one without a code. No event follows. The
+  engine ends the closing handshake by itself (RFC6455§7.1), also when the caller is gone by then. A
+  second close does nothing.
+  """
+  @spec socket_close(socket(), code :: 1000..4999 | nil, reason :: binary()) :: :ok
+  def socket_close(_socket, _code, _reason), do: nif_error()
+
+  @doc "Ends the connection at once with a TCP reset, whatever is queued."
+  @spec socket_abort(socket()) :: :ok
+  def socket_abort(_socket), do: nif_error()
+
+  @doc false
+  def load do
+    path = Application.app_dir(:ferrosock, "priv/native/ferrosock_nif")
+    :erlang.load_nif(String.to_charlist(path), 0)
+  end
+
+  defp nif_error, do: :erlang.nif_error(:not_loaded)
+end

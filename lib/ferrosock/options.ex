@@ -1,0 +1,190 @@
+defmodule Ferrosock.Options do
+  @moduledoc false
+  # Every option once: its type, default and documentation. What goes down to the engine is made
+  # here too, so that a default exists in one place. How a type is checked is not its concern.
+
+  alias Ferrosock.Options.Type
+
+  @http_1 [
+    header_timeout:
+      {:pos_integer, 10_000,
+       "ms from a request's first byte, or from accepting, to the end of its head"},
+    idle_timeout:
+      {:pos_integer, 60_000, "ms that a kept-alive connection may wait for its next request"},
+    max_request_line_length: {:pos_integer, 10_000, "bytes of the request line"},
+    max_header_length: {:pos_integer, 65_536, "bytes of the whole head of a request"},
+    max_header_count: {:pos_integer, 100, "headers of a request"},
+    max_requests: {:non_neg_integer, 0, "requests on one connection; 0 is no limit"},
+    high_water_mark:
+      {:pos_integer, 262_144, "bytes of a response queued before its process waits"},
+    send_timeout:
+      {:pos_integer, 30_000, "ms that a process waits for a slow client before it gives up on it"},
+    clear_process_dict:
+      {:boolean, true,
+       "whether a connection's process forgets its dictionary between two requests"}
+  ]
+
+  @websocket [
+    timeout: {:timeout, 60_000, "ms without a byte from the client"},
+    compress:
+      {:boolean, true,
+       "whether permessage-deflate may be negotiated where an upgrade asks for it"},
+    max_frame_size: {:limit, 8_000_000, "bytes of one frame and of a joined message"},
+    max_fragments: {:pos_integer, 131_072, "fragments of one message"},
+    validate_utf8: {:boolean, true, "whether text and close reasons must be UTF-8"},
+    close_timeout:
+      {:pos_integer, 5_000, "ms to wait for the client's part of the closing handshake"},
+    send_timeout:
+      {:pos_integer, 15_000, "ms that a slow client may keep the queue over `high_water_mark`"},
+    high_water_mark:
+      {:pos_integer, 1_048_576, "bytes queued to a client before its process waits"},
+    early_validate_upgrade:
+      {:boolean, true,
+       "whether `upgrade/4` itself raises on a request that is no valid handshake"}
+  ]
+
+  @server [
+    plug: {:plug, :required, "what serves requests. A module's `init/1` runs once, at the start"},
+    scheme: {{:one_of, [:http]}, :http, "the protocol"},
+    port: {{:range, 0..65_535}, 4000, "0 takes a free one; see `info/1`"},
+    ip: {:ip, :any, "the address to listen on"},
+    startup_log: {:log_level, :info, "the level of the line that says where the server runs"},
+    display_plug: {:any, nil, "what that line names instead of `:plug`"},
+    num_acceptors: {:count, :default, "processes that start connections; one per scheduler"},
+    worker_threads:
+      {:count, :default,
+       "threads of the engine, which all servers of a node share: the first decides"},
+    backlog: {:pos_integer, 1024, "connections that the kernel keeps until they are accepted"},
+    shutdown_timeout:
+      {:pos_integer, 15_000, "ms that open connections have to end when the server stops"},
+    hibernate_after:
+      {:timeout, 15_000, "ms after which the process of an idle connection hibernates"},
+    http_1_options: {{:options, @http_1}, [], "HTTP/1 limits, below"},
+    websocket_options: {{:options, @websocket}, [], "WebSocket limits and defaults, below"}
+  ]
+
+  @upgrade [
+    timeout: {:timeout, "the server's", "ms without a byte from the client; pings count"},
+    compress: {:boolean, false, "accept permessage-deflate when the client offers it"},
+    max_frame_size:
+      {:limit, "the server's",
+       "bytes of one frame and of a joined message; never more than the server's"},
+    fullsweep_after: {:non_neg_integer, "the VM's", "the process flag"},
+    max_heap_size: {:heap_size, "the VM's", "the process flag"},
+    validate_utf8: {:boolean, "the server's", "whether text and close reasons must be UTF-8"},
+    deflate_options: {:keyword, "the server's", "parameters of the compression"},
+    early_validate_upgrade:
+      {:boolean, "the server's",
+       "`false` leaves the check of the request until the Plug has returned"},
+    active_n: {:any, nil, "accepted for the sake of other servers and ignored"}
+  ]
+
+  @tables %{server: @server, http_1: @http_1, websocket: @websocket, upgrade: @upgrade}
+
+  # `log_limiter` is no option: it is made at the start and shared by the server's processes.
+  defstruct Keyword.keys(@server) ++ [:log_limiter]
+
+  @typedoc "A server's options; those of `http_1_options` and `websocket_options` are maps"
+  @type t :: %__MODULE__{}
+
+  @typedoc "What one upgrade asks for, within the server's limits"
+  @type upgrade :: %{
+          socket: Ferrosock.Native.socket_options(),
+          flags: [fullsweep_after: non_neg_integer(), max_heap_size: :erlang.max_heap_size()],
+          early_validate?: boolean()
+        }
+
+  @doc "Checks a server's options and fills in what is missing. Raises `ArgumentError`."
+  @spec server!(keyword()) :: t()
+  def server!(options) do
+    checked = check!(options, @server, "")
+
+    unless is_map_key(checked, :plug) do
+      raise ArgumentError, "option :plug is required: #{Type.describe(:plug)}"
+    end
+
+    struct!(__MODULE__, complete(checked, @server))
+  end
+
+  @doc "Checks the options of one upgrade against the `websocket_options` of its server."
+  @spec upgrade!(keyword(), map()) :: upgrade()
+  def upgrade!(options, limits \\ complete(%{}, @websocket)) do
+    asked = check!(options, @upgrade, "")
+
+    limited =
+      Map.merge(limits, Map.take(asked, [:timeout, :validate_utf8, :early_validate_upgrade]))
+
+    socket =
+      limited
+      |> Map.take([:timeout, :close_timeout, :max_fragments, :validate_utf8, :high_water_mark])
+      # An atom sorts after every number, so `:infinity` is the largest of sizes.
+      |> Map.put(:max_frame_size, min(limits.max_frame_size, asked[:max_frame_size] || :infinity))
+
+    %{
+      socket: socket,
+      flags: asked |> Map.take([:fullsweep_after, :max_heap_size]) |> Map.to_list(),
+      early_validate?: limited.early_validate_upgrade
+    }
+  end
+
+  @doc "What the engine needs to know of a server."
+  @spec listener(t()) :: Ferrosock.Native.listener_options()
+  def listener(%__MODULE__{} = options) do
+    options.http_1_options
+    |> Map.drop([:send_timeout, :clear_process_dict])
+    |> Map.merge(%{ip: Type.ip(options.ip), port: options.port, backlog: options.backlog})
+  end
+
+  @doc "The options of a table as a Markdown list."
+  @spec docs(:server | :http_1 | :websocket | :upgrade) :: String.t()
+  def docs(table) do
+    Enum.map_join(@tables[table], "\n", fn {name, {type, default, doc}} ->
+      "  * `#{inspect(name)}` - #{doc}. #{accepted(type)}#{default(default)}"
+    end)
+  end
+
+  defp check!(options, table, where) do
+    unless Keyword.keyword?(options) do
+      raise ArgumentError, "options#{where} must be a keyword list, got: #{inspect(options)}"
+    end
+
+    Map.new(options, fn {name, value} -> {name, check!(name, value, table, where)} end)
+  end
+
+  defp check!(name, value, table, where) do
+    case Keyword.fetch(table, name) do
+      {:ok, {{:options, nested}, _default, _doc}} ->
+        check!(value, nested, " in #{inspect(name)}")
+
+      {:ok, {type, _default, _doc}} ->
+        Type.valid?(type, value) || invalid!(name, value, type, where)
+        value
+
+      :error ->
+        known = Enum.map_join(table, ", ", fn {name, _spec} -> inspect(name) end)
+        raise ArgumentError, "unknown option #{inspect(name)}#{where}; known are #{known}"
+    end
+  end
+
+  defp invalid!(name, value, type, where) do
+    raise ArgumentError,
+          "invalid value for option #{inspect(name)}#{where}: #{inspect(value)}; " <>
+            "accepted is #{Type.describe(type)}"
+  end
+
+  defp complete(given, table) do
+    Map.new(table, fn
+      {name, {{:options, nested}, _default, _doc}} -> {name, complete(given[name] || %{}, nested)}
+      {name, {_type, default, _doc}} -> {name, Map.get(given, name, default)}
+    end)
+  end
+
+  defp accepted({:options, _table}), do: "A keyword list"
+  defp accepted(type), do: type |> Type.describe() |> String.replace_prefix("a", "A")
+
+  defp default(:required), do: ". Required"
+  defp default(nil), do: "."
+  defp default([]), do: "."
+  defp default(text) when is_binary(text), do: ". Default: #{text}"
+  defp default(value), do: ". Default: `#{inspect(value)}`"
+end

@@ -1,0 +1,73 @@
+defmodule Ferrosock.Options.Type do
+  @moduledoc false
+  # The types that an option can have: how each is checked, and how it is told to people.
+
+  @levels [:emergency, :alert, :critical, :error, :warning, :notice, :info, :debug]
+
+  @type t ::
+          :any
+          | :boolean
+          | :count
+          | :heap_size
+          | :ip
+          | :keyword
+          | :limit
+          | :log_level
+          | :non_neg_integer
+          | :plug
+          | :pos_integer
+          | :timeout
+          | {:one_of, [atom()]}
+          | {:range, Range.t()}
+
+  @doc "Whether the value has the type."
+  @spec valid?(t(), term()) :: boolean()
+  def valid?(:any, _value), do: true
+  def valid?(:boolean, value), do: is_boolean(value)
+  def valid?(:count, value), do: value == :default or valid?(:pos_integer, value)
+  def valid?(:heap_size, value), do: is_map(value) or valid?(:non_neg_integer, value)
+  def valid?(:ip, value), do: value in [:any, :loopback] or :inet.is_ip_address(value)
+  def valid?(:keyword, value), do: Keyword.keyword?(value)
+  def valid?(:limit, value), do: value == :infinity or valid?(:pos_integer, value)
+  def valid?(:log_level, value), do: value in [false | @levels]
+  def valid?(:non_neg_integer, value), do: is_integer(value) and value >= 0
+  def valid?(:plug, value), do: plug?(value)
+  def valid?(:pos_integer, value), do: is_integer(value) and value > 0
+  def valid?(:timeout, value), do: valid?(:limit, value)
+  def valid?({:one_of, values}, value), do: value in values
+  def valid?({:range, range}, value), do: is_integer(value) and value in range
+
+  @doc "What the type accepts, in words."
+  @spec describe(t()) :: String.t()
+  def describe(:any), do: "any term"
+  def describe(:boolean), do: "a boolean"
+  def describe(:count), do: "a positive integer or `:default`"
+  def describe(:heap_size), do: "a number of words or a map, as in `:erlang.max_heap_size()`"
+  def describe(:ip), do: "an IP address as a tuple, or `:any`, or `:loopback`"
+  def describe(:keyword), do: "a keyword list"
+  def describe(:limit), do: "a positive integer or `:infinity`"
+  def describe(:log_level), do: "a log level or `false`"
+  def describe(:non_neg_integer), do: "a non-negative integer"
+
+  def describe(:plug),
+    do: "a module, a tuple of a module and its options, or a function of arity 2"
+
+  def describe(:pos_integer), do: "a positive integer"
+  def describe(:timeout), do: "a positive integer or `:infinity`"
+
+  def describe({:one_of, values}),
+    do: "any of " <> Enum.map_join(values, ", ", &"`#{inspect(&1)}`")
+
+  def describe({:range, first..last//_}), do: "an integer from #{first} to #{last}"
+
+  @doc "The address that an `:ip` stands for."
+  @spec ip(:any | :loopback | :inet.ip_address()) :: :inet.ip_address()
+  def ip(:any), do: {0, 0, 0, 0}
+  def ip(:loopback), do: {127, 0, 0, 1}
+  def ip(address), do: address
+
+  defp plug?({module, _options}), do: module?(module)
+  defp plug?(value), do: is_function(value, 2) or module?(value)
+
+  defp module?(value), do: is_atom(value) and not is_boolean(value) and value != nil
+end

@@ -1,0 +1,105 @@
+defmodule Ferrosock.Pipeline do
+  @moduledoc false
+  # One request: builds the conn, runs the Plug and commits what it decided, or answers for its
+  # failure. Which process this is and what it does next are not its concern.
+  #
+  # A request that fails ends its connection: what it left in the process (links, monitors,
+  # messages to come) must not meet the next request. If there is no response yet, one with the
+  # status of `Plug.Exception` and no body goes out. If there is one, it stays; a half-sent one
+  # gets no proper end, so that the client can tell (the engine sees to that when the process ends).
+
+  alias Ferrosock.{Adapter, Log, Native, Options, Upgrade, UpgradeError}
+
+  @type plug :: {module(), Plug.opts()} | (Plug.Conn.t(), Plug.opts() -> Plug.Conn.t())
+
+  @type outcome :: :ok | :close | {:upgrade, Native.socket(), Upgrade.t()}
+
+  @doc "Runs the Plug's `init/1`."
+  @spec init(module() | plug()) :: plug()
+  def init(plug) when is_function(plug, 2), do: plug
+  def init({module, options}), do: {module, module.init(options)}
+  def init(module), do: init({module, []})
+
+  @doc "Serves one request. `:close` says that its connection has no future."
+  @spec run(Options.t(), Native.exchange(), Native.request()) :: outcome()
+  def run(options, exchange, request) do
+    conn = conn(options, exchange, request)
+
+    try do
+      conn |> call(options.plug) |> commit(exchange)
+    catch
+      kind, reason -> fail(kind, reason, __STACKTRACE__, {conn, options.plug, exchange})
+    end
+  end
+
+  defp conn(options, exchange, {method, host, port, path, query, version, headers, peer}) do
+    adapter = %Adapter{
+      exchange: exchange,
+      owner: self(),
+      method: method,
+      version: version,
+      peer: peer,
+      options: options
+    }
+
+    uri = %URI{scheme: "http", host: host, port: port || 80, path: path, query: query}
+    Plug.Conn.Adapter.conn({Adapter, adapter}, method, uri, elem(peer, 0), headers)
+  end
+
+  defp call(conn, {module, options}) do
+    conn |> module.call(options) |> returned!("#{inspect(module)}.call/2")
+  end
+
+  defp call(conn, plug), do: conn |> plug.([]) |> returned!(inspect(plug))
+
+  defp returned!(%Plug.Conn{} = conn, _plug), do: conn
+
+  defp returned!(other, plug),
+    do: raise("expected #{plug} to return a Plug.Conn, got: #{inspect(other)}")
+
+  defp commit(%Plug.Conn{state: :unset}, _exchange), do: raise(Plug.Conn.NotSentError)
+
+  defp commit(%Plug.Conn{state: :set} = conn, _exchange) do
+    Plug.Conn.send_resp(conn)
+    :ok
+  end
+
+  defp commit(%Plug.Conn{state: :chunked}, exchange), do: Native.exchange_finish(exchange)
+  defp commit(%Plug.Conn{state: :upgraded} = conn, _exchange), do: upgrade(conn)
+  defp commit(%Plug.Conn{}, _exchange), do: :ok
+
+  # The 101 goes out as any response does, so that Plug runs the `before_send` hooks and adds the
+  # cookies; the adapter knows what to do with it.
+  defp upgrade(conn) do
+    Upgrade.validate!(conn)
+    conn = Plug.Conn.send_resp(%{conn | state: :set, status: 101, resp_body: ""})
+    {Adapter, %Adapter{socket: socket, upgrade: upgrade}} = conn.adapter
+    if socket, do: {:upgrade, socket, upgrade}, else: :close
+  end
+
+  defp fail(:error, %Plug.Conn.WrapperError{} = wrapper, _stacktrace, {_conn, plug, exchange}) do
+    fail(wrapper.kind, wrapper.reason, wrapper.stack, {wrapper.conn, plug, exchange})
+  end
+
+  defp fail(kind, reason, stacktrace, {conn, plug, exchange}) do
+    {error, _stacktrace} = Log.crash_reason(kind, reason, stacktrace)
+    status = status(kind, error)
+
+    if status in 500..599 do
+      Log.request_error({kind, reason, stacktrace}, conn: conn, plug: plug)
+    end
+
+    # An exchange that has its response refuses this one.
+    Native.exchange_respond(exchange, status, error_headers(error), "")
+    :close
+  end
+
+  defp status(:error, error), do: Plug.Exception.status(error)
+  defp status(_kind, _reason), do: 500
+
+  # RFC6455§4.4: a refusal of the version says which versions are understood.
+  defp error_headers(%UpgradeError{plug_status: 426}),
+    do: [{"connection", "close"}, {"sec-websocket-version", "13"}]
+
+  defp error_headers(_error), do: [{"connection", "close"}]
+end

@@ -1,0 +1,19 @@
+defmodule Ferrosock.ResultError do
+  @moduledoc "Raised in a WebSocket's process when a callback returns what `WebSock` does not allow."
+
+  defexception [:websock, :callback, :arity, :result, :explanation]
+
+  @type t :: %__MODULE__{
+          websock: module(),
+          callback: atom(),
+          arity: arity(),
+          result: term(),
+          explanation: String.t()
+        }
+
+  @impl true
+  def message(%__MODULE__{} = error) do
+    "#{Exception.format_mfa(error.websock, error.callback, error.arity)} returned " <>
+      "#{inspect(error.result)}: #{error.explanation}"
+  end
+end

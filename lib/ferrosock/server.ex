@@ -1,0 +1,52 @@
+defmodule Ferrosock.Server do
+  @moduledoc false
+  # One server: a listener and what depends on it. Children stop last first, so the drainer stops
+  # the accepting before acceptors end their connections.
+
+  use Supervisor
+
+  alias Ferrosock.{Acceptors, Drainer, Listener, Log, Native, Options, Pipeline}
+
+  @doc "Starts a server. Raises on options that are wrong."
+  @spec start_link(keyword()) :: Supervisor.on_start()
+  def start_link(options) do
+    {supervisor_options, options} = Keyword.split(options, [:name])
+    options = Options.server!(options)
+    start_runtime!(options.worker_threads)
+    options = %{options | plug: Pipeline.init(options.plug), log_limiter: Log.limiter()}
+    Supervisor.start_link(__MODULE__, options, supervisor_options)
+  end
+
+  @doc "The process that owns the listener of a running server."
+  @spec listener(Supervisor.supervisor()) :: pid()
+  def listener(server) do
+    {_id, pid, _type, _modules} = List.keyfind!(Supervisor.which_children(server), Listener, 0)
+    pid
+  end
+
+  @impl true
+  def init(options) do
+    # Where the listener leaves its handle for its siblings: they start after it, in this process,
+    # and have no name to find it by.
+    table = :ets.new(:ferrosock_server, [:public, read_concurrency: true])
+
+    # When acceptors give up, their supervisor's end closes the listener by way of the drainer. It
+    # must be opened anew then, which `:rest_for_one` would not do.
+    Supervisor.init(
+      [{Listener, {table, options}}, {Acceptors, {table, options}}, {Drainer, table}],
+      strategy: :one_for_all
+    )
+  end
+
+  defp start_runtime!(:default), do: Native.runtime_start(0)
+
+  defp start_runtime!(count) do
+    running = Native.runtime_start(count)
+
+    if running != count do
+      raise ArgumentError,
+            "option :worker_threads is #{count}, but the engine of this node runs with " <>
+              "#{running}, as its first server asked; give all servers the same number"
+    end
+  end
+end

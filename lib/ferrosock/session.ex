@@ -1,0 +1,193 @@
+defmodule Ferrosock.Session do
+  @moduledoc false
+  # One WebSocket: runs its callbacks and applies their results. It decides and sends; receiving is
+  # the connection's concern, but for the wait for a slow client.
+  #
+  # What callbacks push is gathered, so that a batch of events costs one call and one write. The
+  # state is committed after each callback: `terminate/2` sees the one before a callback that failed.
+
+  alias Ferrosock.{Ending, Log, Native, Result, ResultError}
+
+  # Past this, gathered pushes go down before the batch has ended.
+  @gather_limit 65_536
+
+  # What a message costs in `@gather_limit` besides its payload, so that many small ones count.
+  @message_cost 64
+
+  @close_info {__MODULE__, :close_info}
+
+  @enforce_keys [:websock, :socket, :peer, :send_timeout, :log_limiter]
+  defstruct @enforce_keys ++ [:state, pushes: [], gathered: 0]
+
+  @type t :: %__MODULE__{
+          websock: module(),
+          socket: Native.socket(),
+          peer: Native.address(),
+          send_timeout: timeout(),
+          log_limiter: Log.limiter(),
+          state: term(),
+          # Newest first.
+          pushes: [Native.message()],
+          gathered: non_neg_integer()
+        }
+
+  @type outcome :: {:ok, t()} | {:stop, Ending.t(), t()}
+
+  @doc "Runs `init/1`."
+  @spec init(t(), argument :: term()) :: outcome()
+  def init(session, argument) do
+    case call(session, :init, [argument]) do
+      # There is no state yet that `terminate/2` could be given.
+      {:stop, %Ending{crash?: true} = ending, session} ->
+        {:stop, %{ending | terminate: nil}, session}
+
+      {:stop, ending, session} ->
+        {:stop, ending, session}
+
+      {:ok, session} ->
+        flush(session)
+    end
+  end
+
+  @doc "Runs `handle_info/2`."
+  @spec info(t(), message :: term()) :: outcome()
+  def info(session, message) do
+    with {:ok, session} <- call(session, :handle_info, [message, session.state]),
+         do: flush(session)
+  end
+
+  @doc "Handles a batch of events, and answers it."
+  @spec events(t(), [Native.event()]) :: outcome()
+  def events(session, [event | rest]) do
+    with {:ok, session} <- event(session, event), do: events(session, rest)
+  end
+
+  # The answer is due also when there is nothing to send.
+  def events(session, []), do: deliver(session, &Native.socket_ack/2)
+
+  @doc "Carries out an ending: pushes, close frame, `terminate/2`. Tells how the process must exit."
+  @spec finish(t(), Ending.t()) :: Ending.exit()
+  def finish(session, ending) do
+    if session.pushes != [], do: Native.socket_send(session.socket, Enum.reverse(session.pushes))
+    close(session.socket, ending.close)
+    log_fault(session, ending)
+    exit = terminate(session, ending)
+    if ending.abort?, do: Native.socket_abort(session.socket)
+    log_exit(session.websock, exit)
+    exit
+  end
+
+  @doc "See `Ferrosock.close_info/0`."
+  @spec close_info() :: {1000..4999, binary()} | nil
+  def close_info, do: Process.get(@close_info)
+
+  defp event(session, {opcode, data}) when opcode in [:text, :binary],
+    do: call(session, :handle_in, [{data, opcode: opcode}, session.state])
+
+  defp event(session, {opcode, data}) when opcode in [:ping, :pong],
+    do: call(session, :handle_control, [{data, opcode: opcode}, session.state])
+
+  defp event(session, {:close, code, reason} = event) do
+    # RFC6455§7.1.5: 1005 stands for a close frame without a code.
+    Process.put(@close_info, {code || 1005, reason})
+    {:stop, Ending.event(event), session}
+  end
+
+  defp event(session, event), do: {:stop, Ending.event(event), session}
+
+  defp call(session, callback, arguments) do
+    case run(session.websock, callback, arguments) do
+      {:ok, state, messages} ->
+        gather(%{session | state: state}, messages)
+
+      {:stop, state, messages, ending} ->
+        with {:ok, session} <- gather(%{session | state: state}, messages),
+             do: {:stop, ending, session}
+
+      {:crash, ending} ->
+        {:stop, ending, session}
+    end
+  end
+
+  defp run(websock, callback, arguments) do
+    result = apply(websock, callback, arguments)
+
+    with {:error, explanation} <- Result.read(result) do
+      raise ResultError,
+        websock: websock,
+        callback: callback,
+        arity: length(arguments),
+        result: result,
+        explanation: explanation
+    end
+  catch
+    kind, reason -> {:crash, Ending.crash(kind, reason, __STACKTRACE__)}
+  end
+
+  defp gather(session, []), do: {:ok, session}
+
+  defp gather(session, [message | rest]) do
+    with {:ok, session} <- add(session, message, Result.size(message)),
+         do: gather(session, rest)
+  end
+
+  defp add(session, message, size) do
+    gathered = session.gathered + size + @message_cost
+    session = %{session | pushes: [message | session.pushes], gathered: gathered}
+    if gathered > @gather_limit, do: flush(session), else: {:ok, session}
+  end
+
+  defp flush(%{pushes: []} = session), do: {:ok, session}
+  defp flush(session), do: deliver(session, &Native.socket_send/2)
+
+  defp deliver(session, send) do
+    case send.(session.socket, Enum.reverse(session.pushes)) do
+      :full -> await(%{session | pushes: [], gathered: 0})
+      # With `:closed`, the socket's last event is on its way.
+      _ok_or_closed -> {:ok, %{session | pushes: [], gathered: 0}}
+    end
+  end
+
+  # The reference is made here so that the receive need not look at the messages before it, however
+  # many there are.
+  defp await(session) do
+    ref = make_ref()
+
+    case Native.socket_await(session.socket, ref) do
+      :ok ->
+        {:ok, session}
+
+      :wait ->
+        receive do
+          {^ref, _drained_or_closed} -> {:ok, session}
+        after
+          session.send_timeout -> {:stop, Ending.slow_client(), session}
+        end
+    end
+  end
+
+  defp close(_socket, nil), do: :ok
+  defp close(socket, {code, reason}), do: Native.socket_close(socket, code, reason)
+
+  defp log_fault(_session, %{fault: nil}), do: :ok
+
+  defp log_fault(session, %{fault: fault, close: {code, _reason}}),
+    do: Log.websocket_error(session.log_limiter, session.peer, session.websock, {fault, code})
+
+  defp terminate(_session, %{terminate: nil} = ending), do: ending.exit
+
+  defp terminate(session, ending) do
+    if function_exported?(session.websock, :terminate, 2),
+      do: session.websock.terminate(ending.terminate, session.state)
+
+    ending.exit
+  catch
+    kind, reason -> {kind, reason, __STACKTRACE__}
+  end
+
+  defp log_exit(_websock, {:exit, reason, _stacktrace}) when reason in [:normal, :shutdown],
+    do: :ok
+
+  defp log_exit(_websock, {:exit, {:shutdown, _reason}, _stacktrace}), do: :ok
+  defp log_exit(websock, exit), do: Log.websocket_crash(websock, exit)
+end

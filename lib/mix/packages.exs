@@ -1,0 +1,70 @@
+defmodule Ferrosock.Packages do
+  @moduledoc false
+  # Where the packages that Ferrosock needs come from: Hex, or, on a Debian machine that cannot reach
+  # it, the applications that `bin/toolchain` put under `.toolchain`. For mix.exs files alone: they
+  # require this file, and no build contains it.
+  #
+  # FERROSOCK_DEPS=hex or FERROSOCK_DEPS=toolchain decides; else Hex serves wherever it is installed.
+  # With neither Hex nor a toolchain, Mix itself offers to install Hex.
+
+  @toolchain Path.expand("../../.toolchain/deps", __DIR__)
+
+  @doc "The dependencies of Ferrosock itself. A project that depends on Ferrosock gets them through it."
+  def deps do
+    case source() do
+      :hex ->
+        [
+          {:plug, "~> 1.16"},
+          {:telemetry, "~> 1.0"},
+          # An app that has this package keeps its WebSock; every other app gets ours, and so do our
+          # own tests, which is why they do without it. Two of them would not fit in one release.
+          {:websock, "~> 0.5", optional: true, only: [:dev, :prod]},
+          {:ex_doc, "~> 0.34", only: :dev, runtime: false}
+        ]
+
+      :toolchain ->
+        # `true` is the shell's: there is nothing to compile, and Mix links the ready ebin.
+        for app <- [:plug, :plug_crypto, :mime, :telemetry] do
+          {app, path: Path.join(@toolchain, Atom.to_string(app)), compile: "true"}
+        end
+    end
+  end
+
+  @doc "What a project's own configuration needs so that one checkout can be built from either source."
+  def config do
+    case source() do
+      :hex ->
+        []
+
+      :toolchain ->
+        # A _build that served the other source leaves an .app file that names missing applications.
+        # The ready applications are stripped, which the consolidation of protocols cannot read.
+        [
+          build_path: "_build/toolchain",
+          lockfile: "_build/toolchain/mix.lock",
+          consolidate_protocols: false
+        ]
+    end
+  end
+
+  defp source do
+    case System.get_env("FERROSOCK_DEPS") do
+      "hex" ->
+        :hex
+
+      "toolchain" ->
+        :toolchain
+
+      unset when unset in [nil, ""] ->
+        if hex?() or not File.dir?(@toolchain), do: :hex, else: :toolchain
+
+      other ->
+        Mix.raise("FERROSOCK_DEPS is hex or toolchain, not #{inspect(other)}")
+    end
+  end
+
+  # Any SCM that takes a bare requirement does what Hex does.
+  defp hex? do
+    Code.ensure_loaded?(Hex) or Enum.any?(Mix.SCM.available(), & &1.accepts_options(:plug, []))
+  end
+end

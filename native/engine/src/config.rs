@@ -1,0 +1,42 @@
+//! The limits and times that the engine enforces. Their defaults live where people configure them.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+#[derive(Debug, Clone)]
+pub struct ListenerConfig {
+    pub addr: SocketAddr,
+    /// Connections that the kernel holds for us before it refuses more.
+    pub backlog: i32,
+    /// From the accept, or from the first byte of a later request, to the end of the request's head.
+    pub header_timeout: Duration,
+    /// Between two requests of a connection.
+    pub idle_timeout: Duration,
+    /// Bytes of the request target; past it 414.
+    pub max_request_line_length: usize,
+    /// Bytes of the whole head; past it 431.
+    pub max_header_length: usize,
+    /// Header lines; past it 431.
+    pub max_header_count: usize,
+    /// Requests per connection; 0 is no limit.
+    pub max_requests: u64,
+    /// Bytes of a streamed response that wait for the peer before its sender is told to wait too.
+    pub high_water_mark: usize,
+}
+
+#[derive(Debug, Clone)]
+pub struct SocketConfig {
+    /// Without a byte from the peer; `None` is for ever.
+    pub timeout: Option<Duration>,
+    /// How long a closing handshake may take.
+    pub close_timeout: Duration,
+    /// Caps one frame and the joined message, in bytes.
+    pub max_frame_size: u64,
+    /// Caps the frames of one message.
+    pub max_fragments: u32,
+    pub validate_utf8: bool,
+    /// Whether the owner wants to hear of pings and pongs. Pings are answered either way.
+    pub control_events: bool,
+    /// Bytes that wait for the peer before the sender is told to wait too.
+    pub high_water_mark: usize,
+}

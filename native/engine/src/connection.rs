@@ -1,0 +1,236 @@
+//! One TCP connection while it speaks HTTP. Its concern is hyper, the deadlines that hyper does not
+//! keep, and how the connection ends; a request is the concern of [`crate::exchange`].
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::task::Poll;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use once_cell::sync::OnceCell;
+use tokio::sync::Notify;
+
+use crate::config::ListenerConfig;
+use crate::error::HttpError;
+use crate::exchange::{self, Exchange};
+use crate::io::{self, Io};
+use crate::listener::Shared;
+use crate::lock;
+use crate::owner::Owner;
+use crate::stats::{self, Counted};
+use crate::timer::Timer;
+use crate::ws::socket::Socket;
+
+const REQUEST_TIMEOUT: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+/// hyper's own limit is on its buffer, which cannot be smaller than this.
+const MIN_BUFFER: usize = 8192;
+
+pub struct Connection<O: Owner> {
+    pub(crate) owner: O,
+    pub(crate) peer: SocketAddr,
+    pub(crate) listener: Arc<Shared>,
+    /// Wakes the task that runs hyper.
+    pub(crate) wake: Notify,
+    pub(crate) requests: AtomicU64,
+    /// No request may follow the one that is served now.
+    retired: AtomicBool,
+    current: Mutex<Weak<Exchange<O>>>,
+    open: Mutex<Option<Open>>,
+    socket: OnceCell<Weak<Socket<O>>>,
+}
+
+impl<O: Owner> Connection<O> {
+    pub(crate) fn new(
+        peer: SocketAddr,
+        listener: Arc<Shared>,
+        io: Arc<io::Shared>,
+        owner: impl FnOnce(Weak<Self>) -> O,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|weak| Self {
+            owner: owner(weak.clone()),
+            peer,
+            open: Mutex::new(Some(Open::new(&listener, io))),
+            listener,
+            wake: Notify::new(),
+            requests: AtomicU64::new(0),
+            retired: AtomicBool::new(false),
+            current: Mutex::new(Weak::new()),
+            socket: OnceCell::new(),
+        })
+    }
+
+    /// The owner is dead: whatever this connection is by now ends.
+    pub fn owner_down(&self) {
+        if let Some(socket) = self.socket.get() {
+            if let Some(socket) = socket.upgrade() {
+                socket.owner_down();
+            }
+            return;
+        }
+        let exchange = lock(&self.current).upgrade();
+        if let Some(exchange) = exchange {
+            exchange.abandon();
+        }
+        self.retire();
+    }
+
+    /// Whether nothing will come to the owner any more.
+    pub fn has_ended(&self) -> bool {
+        lock(&self.open).is_none()
+    }
+
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        let io = self.io().ok_or(std::io::ErrorKind::NotConnected)?;
+        io.stream().local_addr()
+    }
+
+    pub(crate) fn io(&self) -> Option<Arc<io::Shared>> {
+        lock(&self.open).as_ref().map(|open| open.io.clone())
+    }
+
+    /// Ends the HTTP connection as soon as its response is out.
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+
+    pub(crate) fn serves(&self, exchange: &Arc<Exchange<O>>) {
+        *lock(&self.current) = Arc::downgrade(exchange);
+    }
+
+    /// The TCP connection is gone, or will be as soon as its last bytes are out.
+    pub(crate) fn end(&self) {
+        *lock(&self.open) = None;
+    }
+
+    pub(crate) fn becomes(&self, socket: &Arc<Socket<O>>) {
+        let _ = self.socket.set(Arc::downgrade(socket));
+    }
+}
+
+/// The TCP connection, which a handle to the [`Connection`] may outlive.
+struct Open {
+    io: Arc<io::Shared>,
+    listener: Arc<Shared>,
+    _count: Counted,
+}
+
+impl Open {
+    fn new(listener: &Arc<Shared>, io: Arc<io::Shared>) -> Self {
+        listener.connections.fetch_add(1, Ordering::Relaxed);
+        Self {
+            io,
+            listener: listener.clone(),
+            _count: stats::CONNECTIONS.count(),
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.listener.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Tells the owner, by whatever way the task ends.
+struct End<O: Owner>(Arc<Connection<O>>);
+
+impl<O: Owner> Drop for End<O> {
+    fn drop(&mut self) {
+        if self.0.socket.get().is_none() {
+            self.0.end();
+            self.0.owner.closed();
+        }
+    }
+}
+
+pub(crate) async fn serve<O: Owner>(connection: Arc<Connection<O>>, io: Io) {
+    let listener = connection.listener.clone();
+    let ListenerConfig {
+        header_timeout,
+        idle_timeout,
+        ..
+    } = listener.config;
+    let shared = io.shared.clone();
+    let _end = End(connection.clone());
+
+    let service =
+        service_fn(|request| exchange::serve(connection.clone(), shared.clone(), request));
+    let http = builder(&listener.config).serve_connection(TokioIo::new(io), service);
+    let mut http = pin!(http.with_upgrades());
+    let mut closing = listener.closing.clone();
+    let mut draining = false;
+    let mut timer = Timer::default();
+
+    let outcome = loop {
+        tokio::select! {
+            biased;
+            result = http.as_mut() => break Outcome::Ended(result),
+            // After hyper, so that it sees what hyper has just read.
+            () = poll_fn(|cx| match shared.deadline(header_timeout, idle_timeout) {
+                Some(due) => timer.poll(cx, due),
+                None => Poll::Pending,
+            }) => break Outcome::TimedOut,
+            () = connection.wake.notified() => {
+                if connection.retired.load(Ordering::Acquire) {
+                    http.as_mut().graceful_shutdown();
+                }
+            }
+            _ = closing.wait_for(|closing| *closing), if !draining => {
+                http.as_mut().graceful_shutdown();
+                draining = true;
+            }
+        }
+    };
+    if connection.socket.get().is_some() {
+        return;
+    }
+    finish(&connection, &shared, outcome).await;
+}
+
+enum Outcome {
+    Ended(hyper::Result<()>),
+    TimedOut,
+}
+
+async fn finish<O: Owner>(connection: &Connection<O>, shared: &io::Shared, outcome: Outcome) {
+    match outcome {
+        Outcome::Ended(Ok(())) => {}
+        Outcome::Ended(Err(e)) if e.is_parse_too_large() => {
+            connection
+                .owner
+                .http_error(connection.peer, HttpError::HeadTooLarge);
+        }
+        Outcome::Ended(Err(e)) if e.is_parse() => {
+            connection
+                .owner
+                .http_error(connection.peer, HttpError::Malformed);
+        }
+        Outcome::Ended(Err(_)) => {}
+        Outcome::TimedOut if shared.has_partial_head() => {
+            connection
+                .owner
+                .http_error(connection.peer, HttpError::HeaderTimeout);
+            let _ = shared.stream().try_write(REQUEST_TIMEOUT);
+        }
+        Outcome::TimedOut => {}
+    }
+    io::linger(shared.stream()).await;
+}
+
+fn builder(config: &ListenerConfig) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .max_headers(config.max_header_count)
+        .max_header_size(config.max_header_length)
+        .max_buf_size(config.max_header_length.max(MIN_BUFFER))
+        // Its timer does not run before the first byte; `Deadline` covers both.
+        .header_read_timeout(None);
+    builder
+}

@@ -1,0 +1,58 @@
+//! Errors of the calls that handlers make, and of peers that do not speak HTTP.
+
+use thiserror::Error;
+
+/// Why nothing could be sent.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum SendError {
+    #[error("the connection is closed")]
+    Closed,
+    #[error("a response was already sent")]
+    AlreadySent,
+    #[error("header {0:?} has a name or a value that HTTP forbids (RFC9110§5)")]
+    InvalidHeader(String),
+    #[error("the status is not one that can be sent here (RFC9110§15)")]
+    InvalidStatus,
+    #[error("the protocol of this request does not allow it")]
+    NotSupported,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum ReadError {
+    #[error("the peer sent nothing in time")]
+    Timeout,
+    #[error("the peer closed the connection, or broke the body's framing")]
+    Closed,
+    #[error("another process reads this body")]
+    AlreadyReading,
+}
+
+/// A request that was answered by the engine itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum HttpError {
+    #[error("malformed request (RFC9112§2.2)")]
+    Malformed,
+    #[error("no host, or more than one, or not a valid one (RFC9112§3.2)")]
+    InvalidHost,
+    #[error("the method is not implemented here")]
+    UnsupportedMethod,
+    #[error("request target too long")]
+    TargetTooLong,
+    #[error("request head too large")]
+    HeadTooLarge,
+    #[error("request head not complete in time")]
+    HeaderTimeout,
+}
+
+impl HttpError {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed_request",
+            Self::InvalidHost => "invalid_host",
+            Self::UnsupportedMethod => "unsupported_method",
+            Self::TargetTooLong => "request_line_too_long",
+            Self::HeadTooLarge => "header_too_large",
+            Self::HeaderTimeout => "header_timeout",
+        }
+    }
+}

@@ -1,0 +1,460 @@
+//! One request and its response, as the handler drives it: from any thread, and from any process.
+
+use std::convert::Infallible;
+use std::fs::File;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::str::FromStr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, HOST, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::upgrade::OnUpgrade;
+use tokio::sync::oneshot;
+
+use crate::backpressure::Waiter;
+use crate::body::{BodySender, FileBody, ResponseBody, streamed};
+use crate::config::SocketConfig;
+use crate::connection::Connection;
+use crate::error::{HttpError, ReadError, SendError};
+use crate::io::Shared;
+use crate::owner::{Owner, Request};
+use crate::stats::{self, Counted};
+use crate::upload::{Piece, Upload};
+use crate::ws::socket::Socket;
+use crate::{lock, runtime};
+
+pub struct Exchange<O: Owner> {
+    connection: Arc<Connection<O>>,
+    /// The response has no body, whatever the handler sends (RFC9110§9.3.2).
+    is_head: bool,
+    version: Version,
+    websocket_key: Option<HeaderValue>,
+    state: Mutex<State>,
+    _count: Counted,
+}
+
+struct State {
+    reply: Option<oneshot::Sender<Response<ResponseBody>>>,
+    sending: Sending,
+    /// `None` while it is being read.
+    upload: Option<Upload>,
+    on_upgrade: Option<OnUpgrade>,
+}
+
+enum Sending {
+    No,
+    Streaming(BodySender),
+    /// Started, for a response that has no body.
+    Discarding,
+}
+
+/// hyper's service: hands the request to the owner and waits for its response.
+pub(crate) async fn serve<O: Owner>(
+    connection: Arc<Connection<O>>,
+    io: Arc<Shared>,
+    mut request: hyper::Request<Incoming>,
+) -> Result<Response<Tracked<O>>, Infallible> {
+    io.request_started();
+    connection.listener.requests.fetch_add(1, Ordering::Relaxed);
+    let is_last = is_last_request(&connection);
+
+    let on_upgrade = request
+        .headers()
+        .contains_key(UPGRADE)
+        .then(|| hyper::upgrade::on(&mut request));
+    let (head, body) = request.into_parts();
+    let (reply, response) = oneshot::channel();
+    let exchange = Arc::new(Exchange {
+        connection,
+        is_head: head.method == Method::HEAD,
+        version: head.version,
+        websocket_key: head.headers.get(SEC_WEBSOCKET_KEY).cloned(),
+        state: Mutex::new(State {
+            reply: Some(reply),
+            sending: Sending::No,
+            upload: Some(Upload::new(body)),
+            on_upgrade,
+        }),
+        _count: stats::EXCHANGES.count(),
+    });
+    exchange.connection.serves(&exchange);
+    // Made before the wait: also when hyper drops this future, the exchange is ended.
+    let mut tracked = Tracked {
+        body: ResponseBody::Whole(Bytes::new()),
+        exchange,
+    };
+
+    let response = match dispatch(&tracked.exchange, &head) {
+        Ok(true) => response
+            .await
+            .unwrap_or_else(|_| closing(StatusCode::INTERNAL_SERVER_ERROR)),
+        Ok(false) => closing(StatusCode::SERVICE_UNAVAILABLE),
+        Err((status, error)) => {
+            let connection = &tracked.exchange.connection;
+            connection.owner.http_error(connection.peer, error);
+            closing(status)
+        }
+    };
+    let (mut head, body) = response.into_parts();
+    if is_last && head.status != StatusCode::SWITCHING_PROTOCOLS {
+        head.headers
+            .insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    tracked.body = body;
+    Ok(Response::from_parts(head, tracked))
+}
+
+fn is_last_request<O: Owner>(connection: &Connection<O>) -> bool {
+    let max = connection.listener.config.max_requests;
+    connection.requests.fetch_add(1, Ordering::Relaxed) + 1 == max
+}
+
+fn closing(status: StatusCode) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::Whole(Bytes::new()));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+type Refusal = (StatusCode, HttpError);
+
+/// Whether there is an owner to serve it.
+fn dispatch<O: Owner>(
+    exchange: &Arc<Exchange<O>>,
+    head: &http::request::Parts,
+) -> Result<bool, Refusal> {
+    let connection = &exchange.connection;
+    if head.method == Method::CONNECT {
+        return Err((StatusCode::NOT_IMPLEMENTED, HttpError::UnsupportedMethod));
+    }
+    let target = head
+        .uri
+        .path_and_query()
+        .map_or("*", |target| target.as_str());
+    if target.len() > connection.listener.config.max_request_line_length {
+        return Err((StatusCode::URI_TOO_LONG, HttpError::TargetTooLong));
+    }
+    let authority = authority(head).ok_or((StatusCode::BAD_REQUEST, HttpError::InvalidHost))?;
+    let request = Request {
+        method: &head.method,
+        host: authority.as_ref().map_or("", |authority| authority.host()),
+        port: authority
+            .as_ref()
+            .and_then(|authority| authority.port_u16()),
+        path: head.uri.path(),
+        query: head.uri.query().unwrap_or(""),
+        version: head.version,
+        headers: &head.headers,
+        peer: connection.peer,
+    };
+    Ok(connection.owner.request(exchange, &request))
+}
+
+/// `None`: the request must be refused. `Some(None)`: it names no host, and need not.
+///
+/// The target's authority wins over the header (RFC9112§3.2.2), which must be there once all the
+/// same. An empty header value is legal, for targets without an authority.
+fn authority(head: &http::request::Parts) -> Option<Option<Authority>> {
+    let mut hosts = head.headers.get_all(HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => Some(host.to_str().ok()?),
+        (None, None) if head.version < Version::HTTP_11 => None,
+        _ => return None,
+    };
+    if let Some(authority) = head.uri.authority() {
+        return plain_authority(authority.as_str()).map(Some);
+    }
+    match host {
+        None | Some("") => Some(None),
+        Some(host) => plain_authority(host).map(Some),
+    }
+}
+
+fn plain_authority(text: &str) -> Option<Authority> {
+    let authority = Authority::from_str(text).ok()?;
+    let after_host = &text[authority.host().len().min(text.len())..];
+    let port_is_good = after_host.is_empty() || after_host == ":" || authority.port_u16().is_some();
+    (!text.contains('@') && port_is_good).then_some(authority)
+}
+
+impl<O: Owner> Exchange<O> {
+    /// Sends a whole response.
+    pub fn respond(
+        self: &Arc<Self>,
+        status: u16,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<(), SendError> {
+        let status = final_status(status)?;
+        let body = if forbids_body(status) {
+            Bytes::new()
+        } else {
+            body
+        };
+        self.reply(status, headers, ResponseBody::Whole(body), Sending::No)
+    }
+
+    /// Sends the head; the body follows by [`Self::chunk`].
+    pub fn start(self: &Arc<Self>, status: u16, headers: HeaderMap) -> Result<(), SendError> {
+        let status = final_status(status)?;
+        let (sender, body) = streamed(self.connection.listener.config.high_water_mark);
+        let sending = if self.is_head || forbids_body(status) {
+            sender.finish();
+            Sending::Discarding
+        } else {
+            Sending::Streaming(sender)
+        };
+        let body = match &sending {
+            // hyper would announce chunks that do not follow.
+            Sending::Discarding if !self.is_head => ResponseBody::Whole(Bytes::new()),
+            _ => ResponseBody::Streamed(body),
+        };
+        self.reply(status, headers, body, sending)
+    }
+
+    /// `true`: taken, and the caller should wait ([`Self::wait`]) before it sends more.
+    pub fn chunk(&self, data: Bytes) -> Result<bool, SendError> {
+        match &lock(&self.state).sending {
+            Sending::Streaming(sender) => sender.send(data),
+            Sending::Discarding => Ok(false),
+            Sending::No => Err(SendError::Closed),
+        }
+    }
+
+    /// Keeps the waiter when there is no room now, and says so.
+    pub fn wait(&self, waiter: Waiter) -> bool {
+        match &lock(&self.state).sending {
+            Sending::Streaming(sender) => sender.wait(waiter),
+            Sending::Discarding | Sending::No => false,
+        }
+    }
+
+    /// Ends a streamed body.
+    pub fn finish(&self) {
+        let mut state = lock(&self.state);
+        if let Sending::Streaming(sender) = &state.sending {
+            sender.finish();
+            state.sending = Sending::Discarding;
+        }
+    }
+
+    /// Ends the exchange and its connection. A half-sent body gets no proper end; a request that
+    /// was not answered is answered with 500.
+    pub fn abort(&self) {
+        self.abandon();
+        self.connection.retire();
+    }
+
+    /// The handler has let go of the exchange: what it left undone is ended for it.
+    pub fn abandon(&self) {
+        let mut state = lock(&self.state);
+        if let Sending::Streaming(sender) = &state.sending {
+            sender.abort();
+        }
+        state.reply = None;
+    }
+
+    /// Reads up to `length` bytes of the body; `timeout` is for each piece of it.
+    pub fn read(
+        self: &Arc<Self>,
+        length: usize,
+        timeout: Option<Duration>,
+        answer: impl FnOnce(Result<Piece<O::Buffer>, ReadError>) + Send + 'static,
+    ) {
+        let exchange = self.clone();
+        let upload = lock(&self.state).upload.take();
+        runtime::spawn(async move {
+            let Some(mut upload) = upload else {
+                return answer(Err(ReadError::AlreadyReading));
+            };
+            let result = upload.read(length, timeout).await;
+            lock(&exchange.state).upload = Some(upload);
+            answer(result);
+        });
+    }
+
+    /// Sends a range of a file. Answers when the head is on its way.
+    pub fn send_file(
+        self: &Arc<Self>,
+        status: u16,
+        headers: HeaderMap,
+        path: std::path::PathBuf,
+        range: (u64, u64),
+        answer: impl FnOnce(Result<(), FileError>) + Send + 'static,
+    ) {
+        let exchange = self.clone();
+        runtime::handle().spawn_blocking(move || {
+            answer(exchange.open_and_send(status, headers, &path, range));
+        });
+    }
+
+    fn open_and_send(
+        self: &Arc<Self>,
+        status: u16,
+        headers: HeaderMap,
+        path: &std::path::Path,
+        (offset, length): (u64, u64),
+    ) -> Result<(), FileError> {
+        let status = final_status(status)?;
+        let file = File::open(path)?;
+        if file.metadata()?.len() < offset.saturating_add(length) {
+            return Err(io::Error::from(io::ErrorKind::InvalidInput).into());
+        }
+        let body = if forbids_body(status) {
+            ResponseBody::Whole(Bytes::new())
+        } else {
+            ResponseBody::File(FileBody::new(file, offset, length))
+        };
+        Ok(self.reply(status, headers, body, Sending::No)?)
+    }
+
+    /// Sends an informational response before the final one.
+    pub fn inform(&self, status: u16, headers: &HeaderMap) -> Result<(), SendError> {
+        let status = StatusCode::from_u16(status).map_err(|_| SendError::InvalidStatus)?;
+        if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(SendError::InvalidStatus);
+        }
+        if self.version != Version::HTTP_11 {
+            return Err(SendError::NotSupported);
+        }
+        let state = lock(&self.state);
+        let reply = state.reply.as_ref().ok_or(SendError::AlreadySent)?;
+        let io = self.connection.io().filter(|_| !reply.is_closed());
+        io.ok_or(SendError::Closed)?
+            .push_interim(&interim_head(status, headers));
+        self.connection.wake.notify_one();
+        Ok(())
+    }
+
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.connection.local_addr()
+    }
+
+    /// Answers 101 and makes the connection a WebSocket. What is sent on it follows the 101.
+    pub fn upgrade(
+        self: &Arc<Self>,
+        mut headers: HeaderMap,
+        config: SocketConfig,
+    ) -> Result<Arc<Socket<O>>, SendError> {
+        let key = self.websocket_key.as_ref().ok_or(SendError::NotSupported)?;
+        let on_upgrade = lock(&self.state)
+            .on_upgrade
+            .take()
+            .ok_or(SendError::NotSupported)?;
+        let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
+        let accept = HeaderValue::try_from(accept).expect("base64 is a header value");
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+
+        let socket = Socket::new(self.connection.clone(), config);
+        // Before the reply: the end of the HTTP connection must not be told as its end.
+        self.connection.becomes(&socket);
+        let body = ResponseBody::Whole(Bytes::new());
+        self.reply(StatusCode::SWITCHING_PROTOCOLS, headers, body, Sending::No)?;
+        runtime::spawn(socket.clone().run(on_upgrade));
+        Ok(socket)
+    }
+
+    fn reply(
+        &self,
+        status: StatusCode,
+        headers: HeaderMap,
+        body: ResponseBody,
+        sending: Sending,
+    ) -> Result<(), SendError> {
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        let mut state = lock(&self.state);
+        let reply = state.reply.take().ok_or(SendError::AlreadySent)?;
+        reply.send(response).map_err(|_| SendError::Closed)?;
+        state.sending = sending;
+        Ok(())
+    }
+
+    /// The response is out, or will never be.
+    fn ended(&self) {
+        // A body that nobody reads keeps hyper from the next request.
+        if let Some(upload) = lock(&self.state).upload.as_mut() {
+            upload.end();
+        }
+        if let Some(io) = self.connection.io() {
+            io.request_ended();
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    #[error(transparent)]
+    Send(#[from] SendError),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+fn final_status(status: u16) -> Result<StatusCode, SendError> {
+    StatusCode::from_u16(status)
+        .ok()
+        .filter(|status| !status.is_informational())
+        .ok_or(SendError::InvalidStatus)
+}
+
+/// RFC9110§6.4.1
+fn forbids_body(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+}
+
+fn interim_head(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
+    let mut head = format!("HTTP/1.1 {status}\r\n").into_bytes();
+    for (name, value) in headers {
+        head.extend_from_slice(name.as_str().as_bytes());
+        head.extend_from_slice(b": ");
+        head.extend_from_slice(value.as_bytes());
+        head.extend_from_slice(b"\r\n");
+    }
+    head.extend_from_slice(b"\r\n");
+    head
+}
+
+/// A response body that tells its exchange when hyper is done with it.
+pub(crate) struct Tracked<O: Owner> {
+    body: ResponseBody,
+    exchange: Arc<Exchange<O>>,
+}
+
+impl<O: Owner> Body for Tracked<O> {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl<O: Owner> Drop for Tracked<O> {
+    fn drop(&mut self) {
+        self.exchange.ended();
+    }
+}

@@ -1,0 +1,237 @@
+//! A TCP stream whose two halves serve different masters: hyper reads and writes through [`Io`]; a
+//! WebSocket's sends go to the write half from any thread.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::{Instant, timeout};
+
+use crate::lock;
+
+/// How long we go on reading after the last byte was sent, so that the kernel does not answer what
+/// the peer still sends by a reset that overtakes our last words.
+pub(crate) const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 1 << 20;
+
+/// The part of a connection that outlives hyper.
+pub(crate) struct Shared {
+    write: OwnedWriteHalf,
+    reading: Mutex<Reading>,
+    interim: Mutex<Interim>,
+}
+
+/// When the head that is awaited has to be there.
+struct Reading {
+    /// While a request is served there is no deadline.
+    in_request: bool,
+    /// Whether some of the next head has been read.
+    partial: bool,
+    first: bool,
+    since: Instant,
+}
+
+#[derive(Default)]
+struct Interim {
+    bytes: Vec<u8>,
+    /// hyper has handed over a part of a response and not yet flushed it.
+    in_write: bool,
+}
+
+impl Shared {
+    pub(crate) fn stream(&self) -> &TcpStream {
+        self.write.as_ref()
+    }
+
+    pub(crate) fn request_started(&self) {
+        let mut reading = lock(&self.reading);
+        reading.in_request = true;
+        reading.first = false;
+    }
+
+    pub(crate) fn request_ended(&self) {
+        let mut reading = lock(&self.reading);
+        reading.in_request = false;
+        reading.partial = false;
+        reading.since = Instant::now();
+    }
+
+    /// `None` while a request is served.
+    pub(crate) fn deadline(&self, header: Duration, idle: Duration) -> Option<Instant> {
+        let reading = lock(&self.reading);
+        let wait = if reading.first || reading.partial {
+            header
+        } else {
+            idle
+        };
+        (!reading.in_request).then(|| reading.since + wait)
+    }
+
+    /// Whether a part of a request's head is there.
+    pub(crate) fn has_partial_head(&self) -> bool {
+        lock(&self.reading).partial
+    }
+
+    /// Sends an informational response as soon as hyper is between two writes: hyper cannot send
+    /// any but 100 by itself. The caller wakes the connection's task.
+    pub(crate) fn push_interim(&self, head: &[u8]) {
+        lock(&self.interim).bytes.extend_from_slice(head);
+    }
+
+    fn read_some(&self) {
+        let mut reading = lock(&self.reading);
+        if !reading.in_request && !reading.partial {
+            reading.partial = true;
+            if !reading.first {
+                reading.since = Instant::now();
+            }
+        }
+    }
+
+    fn poll_interim(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut interim = lock(&self.interim);
+        while !interim.bytes.is_empty() && !interim.in_write {
+            let n = ready!(self.poll_try(cx, |stream| stream.try_write(&interim.bytes)))?;
+            interim.bytes.drain(..n);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_try(
+        &self,
+        cx: &mut Context<'_>,
+        mut write: impl FnMut(&TcpStream) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        let stream = self.stream();
+        loop {
+            ready!(stream.poll_write_ready(cx))?;
+            match write(stream) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    fn poll_response(
+        &self,
+        cx: &mut Context<'_>,
+        write: impl FnMut(&TcpStream) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_interim(cx))?;
+        lock(&self.interim).in_write = true;
+        self.poll_try(cx, write)
+    }
+}
+
+/// What hyper reads and writes.
+pub(crate) struct Io {
+    pub(crate) read: OwnedReadHalf,
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Io {
+    pub(crate) fn new(stream: TcpStream) -> Self {
+        let (read, write) = stream.into_split();
+        let reading = Reading {
+            in_request: false,
+            partial: false,
+            first: true,
+            since: Instant::now(),
+        };
+        let shared = Shared {
+            write,
+            reading: Mutex::new(reading),
+            interim: Mutex::new(Interim::default()),
+        };
+        Self {
+            read,
+            shared: Arc::new(shared),
+        }
+    }
+}
+
+impl AsyncRead for Io {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut this.read).poll_read(cx, buf))?;
+        if buf.filled().len() > before {
+            this.shared.read_some();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.shared
+            .poll_response(cx, |stream| stream.try_write(buf))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.shared
+            .poll_response(cx, |stream| stream.try_write_vectored(bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        lock(&self.shared.interim).in_write = false;
+        self.shared.poll_interim(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(shutdown_write(self.shared.stream()))
+    }
+}
+
+pub(crate) fn shutdown_write(stream: &TcpStream) -> io::Result<()> {
+    socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write)
+}
+
+/// Makes the close of the stream a reset.
+pub(crate) fn reset(stream: &TcpStream) {
+    let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+/// Ends the connection in the order that lets the peer read our last bytes: FIN, then read until
+/// the peer's own FIN, for a bounded time and amount.
+pub(crate) async fn linger(stream: &TcpStream) {
+    let _ = shutdown_write(stream);
+    let drain = async {
+        let mut left = LINGER_BYTES;
+        while left > 0 && stream.readable().await.is_ok() {
+            match discard(stream) {
+                Ok(0) => break,
+                Ok(n) => left = left.saturating_sub(n),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => break,
+            }
+        }
+    };
+    let _ = timeout(LINGER, drain).await;
+}
+
+/// Its own function so that the buffer is not a part of every connection's task.
+fn discard(stream: &TcpStream) -> io::Result<usize> {
+    stream.try_read(&mut [0; 4096])
+}

@@ -1,0 +1,39 @@
+//! Ferrosock's engine: sockets, HTTP and WebSockets, for handlers that live elsewhere.
+//!
+//! The rooms:
+//!
+//! - [`listener`]: binds, accepts, and stops accepting
+//! - [`connection`]: one TCP connection while it speaks HTTP: hyper, deadlines, how it ends
+//! - [`exchange`]: one request and its response, as the handler drives it
+//! - [`upload`]: request bodies; [`body`]: response bodies, whole, streamed or from a file
+//! - [`ws`]: frames and messages without I/O, and the socket that feeds them
+//! - [`owner`]: how the engine sees the process that owns a connection
+//! - [`backpressure`]: how a sender that runs ahead is told to wait
+//! - [`config`], [`error`], [`runtime`], [`stats`]
+//!
+//! Every function that a handler calls returns at once: it may run on a thread that must not wait.
+//! Answers that take time go to a closure that the caller passes.
+#![forbid(unsafe_code)]
+
+pub mod backpressure;
+pub mod body;
+pub mod config;
+pub mod connection;
+pub mod error;
+pub mod exchange;
+mod io;
+pub mod listener;
+pub mod owner;
+pub mod runtime;
+pub mod stats;
+mod timer;
+pub mod upload;
+pub mod ws;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks, also after a panic of another holder: every holder leaves the state whole between steps,
+/// and a connection that stops answering would be worse than one that goes on.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

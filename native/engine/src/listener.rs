@@ -1,0 +1,170 @@
+//! Binds, accepts, and stops accepting.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use crate::config::ListenerConfig;
+use crate::connection::{self, Connection};
+use crate::io::Io;
+use crate::owner::Owner;
+use crate::{lock, runtime, stats};
+
+/// Pause after an error that will still be there at once: out of descriptors or of memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+const ACCEPT_ERROR_EVERY: Duration = Duration::from_secs(1);
+
+/// Who serves the connections of a listener.
+pub trait Host: Send + Sync + 'static {
+    type Owner: Owner;
+
+    /// The owner of a connection that was accepted; nothing is asked of it yet.
+    fn owner(&self, connection: std::sync::Weak<Connection<Self::Owner>>) -> Self::Owner;
+
+    /// Accepting failed; it goes on. At most one call a second.
+    fn accept_error(&self, error: &io::Error);
+}
+
+pub struct Listener {
+    addr: SocketAddr,
+    socket: Mutex<Option<Arc<TcpListener>>>,
+    shared: Arc<Shared>,
+    close: watch::Sender<bool>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) config: ListenerConfig,
+    pub(crate) connections: AtomicUsize,
+    pub(crate) accepted: AtomicU64,
+    pub(crate) requests: AtomicU64,
+    pub(crate) closing: watch::Receiver<bool>,
+}
+
+/// Counts since the start, but for `connections`, which are those open now.
+pub struct Info {
+    pub addr: SocketAddr,
+    pub connections: usize,
+    pub accepted: u64,
+    pub requests: u64,
+}
+
+impl Listener {
+    /// The runtime must have been started ([`runtime::start`]).
+    pub fn open<H: Host>(config: ListenerConfig, host: H) -> io::Result<Self> {
+        let socket = bind(&config)?;
+        let _in_runtime = runtime::handle().enter();
+        let socket = Arc::new(TcpListener::from_std(socket.into())?);
+        let addr = socket.local_addr()?;
+        let (close, closing) = watch::channel(false);
+        let shared = Arc::new(Shared {
+            config,
+            connections: AtomicUsize::new(0),
+            accepted: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
+            closing: closing.clone(),
+        });
+        runtime::spawn(accept(socket.clone(), host, shared.clone(), closing));
+        Ok(Self {
+            addr,
+            socket: Mutex::new(Some(socket)),
+            shared,
+            close,
+        })
+    }
+
+    pub fn info(&self) -> Info {
+        Info {
+            addr: self.addr,
+            connections: self.shared.connections.load(Ordering::Relaxed),
+            accepted: self.shared.accepted.load(Ordering::Relaxed),
+            requests: self.shared.requests.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Stops accepting; idle connections close, busy ones after their response.
+    pub fn close(&self) {
+        self.close.send_replace(true);
+        if let Some(socket) = lock(&self.socket).take() {
+            // The address is free when this returns; the task drops the socket a little later.
+            let _ = SockRef::from(&*socket).shutdown(std::net::Shutdown::Both);
+        }
+    }
+
+    pub fn is_closed(&self) -> bool {
+        *self.close.borrow()
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn bind(config: &ListenerConfig) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(config.addr),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&config.addr.into())?;
+    socket.listen(config.backlog)?;
+    Ok(socket)
+}
+
+async fn accept<H: Host>(
+    socket: Arc<TcpListener>,
+    host: H,
+    shared: Arc<Shared>,
+    mut closing: watch::Receiver<bool>,
+) {
+    let _count = stats::LISTENERS.count();
+    let mut last_error: Option<Instant> = None;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = closing.wait_for(|closing| *closing) => return,
+            accepted = socket.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => serve(stream, peer, &host, &shared),
+            Err(e) if is_of_one_connection(&e) => {}
+            Err(e) => {
+                if last_error.is_none_or(|at| at.elapsed() >= ACCEPT_ERROR_EVERY) {
+                    last_error = Some(Instant::now());
+                    host.accept_error(&e);
+                }
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// accept(2) hands over the errors of a connection that ended before it was accepted.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::*;
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionReset | ConnectionRefused | Interrupted
+    )
+}
+
+fn serve<H: Host>(stream: TcpStream, peer: SocketAddr, host: &H, shared: &Arc<Shared>) {
+    shared.accepted.fetch_add(1, Ordering::Relaxed);
+    // A peer that has left already: hyper finds that out by itself.
+    let _ = stream.set_nodelay(true);
+    let io = Io::new(stream);
+    let connection = Connection::new(peer, shared.clone(), io.shared.clone(), |weak| {
+        host.owner(weak)
+    });
+    runtime::spawn(connection::serve(connection, io));
+}

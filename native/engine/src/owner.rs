@@ -1,0 +1,52 @@
+//! The process that owns a connection, as the engine sees it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::{HeaderMap, Method, Version};
+
+use crate::error::HttpError;
+use crate::exchange::Exchange;
+use crate::ws::buffer::Buffer;
+use crate::ws::message::Sink;
+
+/// The head of a request, checked: what the handler gets.
+pub struct Request<'a> {
+    pub method: &'a Method,
+    /// Empty when an HTTP/1.0 request named none.
+    pub host: &'a str,
+    pub port: Option<u16>,
+    pub path: &'a str,
+    pub query: &'a str,
+    pub version: Version,
+    pub headers: &'a HeaderMap,
+    pub peer: SocketAddr,
+}
+
+/// What a batch of WebSocket events is collected into. The last three end it.
+pub trait Events<B: Buffer>: Sink<B> {
+    fn error(&mut self, code: u16, reason: &'static str);
+    fn timeout(&mut self);
+    fn closed(&mut self, reason: &std::io::Error);
+    /// Whether there is nothing to send.
+    fn is_empty(&self) -> bool;
+}
+
+/// One for each connection. Every call sends a message and returns; a message to a dead owner is
+/// dropped, because its death ends the connection by another way.
+pub trait Owner: Send + Sync + Sized + 'static {
+    type Buffer: Buffer;
+    type Batch<'a>: Events<Self::Buffer>;
+
+    /// `false` when there is nobody to serve it.
+    fn request(&self, exchange: &Arc<Exchange<Self>>, request: &Request<'_>) -> bool;
+
+    /// The HTTP connection has ended without becoming a WebSocket.
+    fn closed(&self);
+
+    /// Sends what `fill` collects as one message; none if that is nothing.
+    fn deliver<R>(&self, fill: impl for<'a> FnOnce(&mut Self::Batch<'a>) -> R) -> R;
+
+    /// A peer was answered without the owner.
+    fn http_error(&self, peer: SocketAddr, error: HttpError);
+}

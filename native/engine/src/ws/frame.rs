@@ -1,0 +1,353 @@
+//! One frame: its header read and written, its payload unmasked, and what a peer can do wrong. What
+//! frames mean to each other (fragments, limits) is the concern of [`message`](super::message).
+
+use tungstenite::protocol::frame::FrameHeader;
+use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+
+/// Two bytes, the 64-bit form of the length, and the mask.
+pub const MAX_HEADER_LEN: usize = 14;
+/// RFC6455§5.5.
+pub const MAX_CONTROL_LEN: usize = 125;
+
+const FIN: u8 = 0x80;
+/// The RSV bits that no extension has claimed. permessage-deflate takes RSV1 (0x40) out of this on
+/// the first frame of a data message, and only there (RFC7692§6).
+const RESERVED: u8 = 0x70;
+const MASKED: u8 = 0x80;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opcode {
+    Continuation,
+    Text,
+    Binary,
+    Close,
+    Ping,
+    Pong,
+}
+
+impl Opcode {
+    fn from_bits(bits: u8) -> Result<Opcode, Error> {
+        match OpCode::from(bits & 0x0f) {
+            OpCode::Data(Data::Continue) => Ok(Opcode::Continuation),
+            OpCode::Data(Data::Text) => Ok(Opcode::Text),
+            OpCode::Data(Data::Binary) => Ok(Opcode::Binary),
+            OpCode::Control(Control::Close) => Ok(Opcode::Close),
+            OpCode::Control(Control::Ping) => Ok(Opcode::Ping),
+            OpCode::Control(Control::Pong) => Ok(Opcode::Pong),
+            OpCode::Data(Data::Reserved(_)) | OpCode::Control(Control::Reserved(_)) => {
+                Err(Error::ReservedOpcode)
+            }
+        }
+    }
+
+    pub fn is_control(self) -> bool {
+        matches!(self, Opcode::Close | Opcode::Ping | Opcode::Pong)
+    }
+}
+
+impl From<Opcode> for OpCode {
+    fn from(opcode: Opcode) -> OpCode {
+        match opcode {
+            Opcode::Continuation => OpCode::Data(Data::Continue),
+            Opcode::Text => OpCode::Data(Data::Text),
+            Opcode::Binary => OpCode::Data(Data::Binary),
+            Opcode::Close => OpCode::Control(Control::Close),
+            Opcode::Ping => OpCode::Control(Control::Ping),
+            Opcode::Pong => OpCode::Control(Control::Pong),
+        }
+    }
+}
+
+/// A frame's header as a server reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    pub fin: bool,
+    pub opcode: Opcode,
+    pub mask: [u8; 4],
+    pub payload_len: u64,
+    /// How many bytes the header itself took.
+    pub header_len: usize,
+}
+
+/// What a peer did wrong. Every one of these ends the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error("a reserved bit is set that no extension gave a meaning (RFC6455§5.2)")]
+    ReservedBits,
+    #[error("reserved opcode (RFC6455§5.2)")]
+    ReservedOpcode,
+    #[error("payload length with its most significant bit set (RFC6455§5.2)")]
+    InvalidLength,
+    #[error("frame from a client without a mask (RFC6455§5.1)")]
+    UnmaskedFrame,
+    #[error("control frame with more than 125 bytes of payload (RFC6455§5.5)")]
+    ControlFrameTooBig,
+    #[error("fragmented control frame (RFC6455§5.5)")]
+    FragmentedControlFrame,
+    #[error("continuation frame without a message to continue (RFC6455§5.4)")]
+    UnexpectedContinuation,
+    #[error("new message before the last fragment of the one before (RFC6455§5.4)")]
+    ExpectedContinuation,
+    #[error("text or close reason that is not UTF-8 (RFC6455§8.1)")]
+    InvalidUtf8,
+    #[error("frame or message over the size limit (RFC6455§10.4)")]
+    TooBig,
+    #[error("message of too many fragments (RFC6455§10.4)")]
+    TooManyFragments,
+    #[error("close frame with half a code (RFC6455§5.5.1)")]
+    InvalidCloseFrame,
+    #[error("close code that must not be sent (RFC6455§7.4)")]
+    InvalidCloseCode,
+}
+
+impl Error {
+    /// The code of the close frame that answers it (RFC6455§7.4.1).
+    pub fn close_code(&self) -> u16 {
+        match self {
+            Error::InvalidUtf8 => 1007,
+            Error::TooBig | Error::TooManyFragments => 1009,
+            _ => 1002,
+        }
+    }
+
+    /// Its name as an atom.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Error::ReservedBits => "reserved_bits",
+            Error::ReservedOpcode => "reserved_opcode",
+            Error::InvalidLength => "invalid_length",
+            Error::UnmaskedFrame => "unmasked_frame",
+            Error::ControlFrameTooBig => "control_frame_too_big",
+            Error::FragmentedControlFrame => "fragmented_control_frame",
+            Error::UnexpectedContinuation => "unexpected_continuation",
+            Error::ExpectedContinuation => "expected_continuation",
+            Error::InvalidUtf8 => "invalid_utf8",
+            Error::TooBig => "too_big",
+            Error::TooManyFragments => "too_many_fragments",
+            Error::InvalidCloseFrame => "invalid_close_frame",
+            Error::InvalidCloseCode => "invalid_close_code",
+        }
+    }
+}
+
+/// Reads the header that `buf` begins with; `None` when more bytes are needed.
+///
+/// Fails on the first byte that is wrong, also when the header is not complete, and so never waits
+/// for bytes of a frame that is refused anyway. That is why this is not tungstenite's
+/// `FrameHeader::parse`, which looks at nothing before the last byte. A length in a longer form than
+/// it needs is accepted, as tungstenite does: it is unambiguous.
+#[inline]
+pub fn parse_header(buf: &[u8]) -> Result<Option<Header>, Error> {
+    let Some(&first) = buf.first() else {
+        return Ok(None);
+    };
+    if first & RESERVED != 0 {
+        return Err(Error::ReservedBits);
+    }
+    let fin = first & FIN != 0;
+    let opcode = Opcode::from_bits(first)?;
+    if opcode.is_control() && !fin {
+        return Err(Error::FragmentedControlFrame);
+    }
+
+    let Some(&second) = buf.get(1) else {
+        return Ok(None);
+    };
+    if second & MASKED == 0 {
+        return Err(Error::UnmaskedFrame);
+    }
+    let short_len = second & !MASKED;
+    if opcode.is_control() && usize::from(short_len) > MAX_CONTROL_LEN {
+        return Err(Error::ControlFrameTooBig);
+    }
+
+    let Some((payload_len, rest)) = parse_length(short_len, &buf[2..])? else {
+        return Ok(None);
+    };
+    let Some(&mask) = rest.first_chunk() else {
+        return Ok(None);
+    };
+    let header_len = buf.len() - rest.len() + mask.len();
+    Ok(Some(Header {
+        fin,
+        opcode,
+        mask,
+        payload_len,
+        header_len,
+    }))
+}
+
+#[inline]
+fn parse_length(short: u8, buf: &[u8]) -> Result<Option<(u64, &[u8])>, Error> {
+    match short {
+        126 => Ok(buf
+            .split_first_chunk()
+            .map(|(bytes, rest)| (u16::from_be_bytes(*bytes).into(), rest))),
+        127 if buf.first().is_some_and(|byte| byte & 0x80 != 0) => Err(Error::InvalidLength),
+        127 => Ok(buf
+            .split_first_chunk()
+            .map(|(bytes, rest)| (u64::from_be_bytes(*bytes), rest))),
+        len => Ok(Some((len.into(), buf))),
+    }
+}
+
+/// Appends a server's header: a whole message, unmasked, the length in its shortest form.
+#[inline]
+pub fn encode_header(out: &mut Vec<u8>, opcode: Opcode, payload_len: usize) {
+    let header = FrameHeader {
+        opcode: opcode.into(),
+        ..FrameHeader::default()
+    };
+    header
+        .format(payload_len as u64, out)
+        .expect("writing to a Vec does not fail");
+}
+
+/// Masks or unmasks a part of a frame's payload that begins `offset` bytes into it.
+#[inline]
+pub fn apply_mask(payload: &mut [u8], mask: [u8; 4], offset: usize) {
+    let mut mask = mask;
+    mask.rotate_left(offset % 4);
+    let [a, b, c, d] = mask;
+    let key = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
+
+    // Whole words, which the compiler turns into the vectors of the target.
+    let (words, rest) = payload.as_chunks_mut();
+    for word in words {
+        *word = (u64::from_ne_bytes(*word) ^ key).to_ne_bytes();
+    }
+    for (byte, key) in rest.iter_mut().zip(key.to_ne_bytes()) {
+        *byte ^= key;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+    fn header(first: u8, rest: &[u8]) -> Vec<u8> {
+        [&[first], rest, &MASK].concat()
+    }
+
+    fn read(buf: &[u8]) -> (bool, Opcode, u64, usize) {
+        let header = parse_header(buf).unwrap().unwrap();
+        assert_eq!(header.mask, MASK);
+        (
+            header.fin,
+            header.opcode,
+            header.payload_len,
+            header.header_len,
+        )
+    }
+
+    #[test]
+    fn reads_every_form_of_the_length() {
+        let table: &[(&[u8], u64, usize)] = &[
+            (&[0x80], 0, 6),
+            (&[0x80 | 125], 125, 6),
+            (&[0x80 | 126, 0, 126], 126, 8),
+            (&[0x80 | 126, 0xff, 0xff], 65_535, 8),
+            (&[0x80 | 127, 0, 0, 0, 0, 0, 1, 0, 0], 65_536, 14),
+            (
+                &[0x80 | 127, 0x7f, 255, 255, 255, 255, 255, 255, 255],
+                u64::MAX >> 1,
+                14,
+            ),
+            // Longer than needed.
+            (&[0x80 | 126, 0, 5], 5, 8),
+            (&[0x80 | 127, 0, 0, 0, 0, 0, 0, 0, 5], 5, 14),
+        ];
+        for &(bytes, payload_len, header_len) in table {
+            let buf = header(0x82, bytes);
+            assert_eq!(read(&buf), (true, Opcode::Binary, payload_len, header_len));
+            for cut in 0..buf.len() {
+                assert_eq!(parse_header(&buf[..cut]), Ok(None), "{cut} of {buf:x?}");
+            }
+        }
+    }
+
+    #[test]
+    fn knows_the_opcodes_and_the_fin_bit() {
+        let opcodes = [
+            (0x0, Opcode::Continuation),
+            (0x1, Opcode::Text),
+            (0x2, Opcode::Binary),
+            (0x8, Opcode::Close),
+            (0x9, Opcode::Ping),
+            (0xa, Opcode::Pong),
+        ];
+        for (bits, opcode) in opcodes {
+            assert_eq!(read(&header(0x80 | bits, &[0x80])), (true, opcode, 0, 6));
+            if !opcode.is_control() {
+                assert_eq!(read(&header(bits, &[0x80])), (false, opcode, 0, 6));
+            }
+        }
+        for bits in (0x3..=0x7).chain(0xb..=0xf) {
+            assert_eq!(parse_header(&[0x80 | bits]), Err(Error::ReservedOpcode));
+        }
+    }
+
+    #[test]
+    fn refuses_a_header_on_its_first_wrong_byte() {
+        let table: &[(&[u8], Error)] = &[
+            (&[0xc1], Error::ReservedBits),
+            (&[0xa1], Error::ReservedBits),
+            (&[0x91], Error::ReservedBits),
+            (&[0x08], Error::FragmentedControlFrame),
+            (&[0x09], Error::FragmentedControlFrame),
+            (&[0x0a], Error::FragmentedControlFrame),
+            (&[0x81, 0x05], Error::UnmaskedFrame),
+            (&[0x88, 0x00], Error::UnmaskedFrame),
+            (&[0x88, 0xfe], Error::ControlFrameTooBig),
+            (&[0x89, 0xfe], Error::ControlFrameTooBig),
+            (&[0x8a, 0xff], Error::ControlFrameTooBig),
+            (&[0x82, 0xff, 0x80], Error::InvalidLength),
+        ];
+        for &(bytes, error) in table {
+            assert_eq!(parse_header(bytes), Err(error), "{bytes:x?}");
+            let before = &bytes[..bytes.len() - 1];
+            assert_eq!(parse_header(before), Ok(None), "{before:x?}");
+            assert_eq!(
+                parse_header(&[bytes, &[0; 16]].concat()),
+                Err(error),
+                "{bytes:x?}"
+            );
+        }
+    }
+
+    #[test]
+    fn writes_the_shortest_form_of_the_length() {
+        let table: &[(usize, &[u8])] = &[
+            (0, &[0x82, 0]),
+            (125, &[0x82, 125]),
+            (126, &[0x82, 126, 0, 126]),
+            (65_535, &[0x82, 126, 0xff, 0xff]),
+            (65_536, &[0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
+        ];
+        for &(len, bytes) in table {
+            let mut out = b"before".to_vec();
+            encode_header(&mut out, Opcode::Binary, len);
+            assert_eq!(out, [b"before", bytes].concat());
+        }
+    }
+
+    #[test]
+    fn masks_like_the_loop_of_the_rfc_at_every_offset_and_length() {
+        for offset in 0..8 {
+            for len in 0..40u8 {
+                let plain: Vec<u8> = (1..=len).collect();
+                // RFC6455§5.3: octet i XOR octet i mod 4 of the key.
+                let expected: Vec<u8> = plain
+                    .iter()
+                    .enumerate()
+                    .map(|(i, byte)| byte ^ MASK[(offset + i) % 4])
+                    .collect();
+                let mut masked = plain.clone();
+                apply_mask(&mut masked, MASK, offset);
+                assert_eq!(masked, expected, "offset {offset}, length {len}");
+            }
+        }
+    }
+}

@@ -1,0 +1,426 @@
+//! Frames put together to messages. Bytes go in as they were read, wherever they were cut; messages
+//! and control frames come out in order. Answering them is not done here, nor is any I/O.
+
+use std::mem;
+
+use tungstenite::protocol::frame::coding::CloseCode;
+
+use super::buffer::Buffer;
+use super::frame::{
+    Error, Header, MAX_CONTROL_LEN, MAX_HEADER_LEN, Opcode, apply_mask, parse_header,
+};
+use super::utf8::{Invalid, Utf8};
+
+/// What is allocated on the word of a header alone. Past it a buffer only doubles what has arrived,
+/// so that a header that lies costs its sender as much as us.
+const TRUSTED_LEN: u64 = 1 << 20;
+
+/// From how many missing bytes on a read of their own into the final buffer pays: below it, one read
+/// that also brings the next frames saves more than the copy costs.
+const MIN_TAIL: u64 = 4096;
+
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes in one frame of any kind, and in the joined message. `u64::MAX` is no limit.
+    pub max_frame_size: u64,
+    /// Frames in one message: empty ones count too, and would otherwise be free without end.
+    pub max_fragments: u32,
+    /// Of text and close reasons.
+    pub validate_utf8: bool,
+}
+
+/// A message's bytes: lent when its frame was in the input as a whole, given away otherwise. A given
+/// buffer may have spare capacity.
+#[derive(Debug)]
+pub enum Payload<'a, B> {
+    Slice(&'a [u8]),
+    Buffer(B),
+}
+
+/// Takes what was read, in order, from within [`Reader::feed`] and [`Reader::tail_filled`].
+pub trait Sink<B: Buffer> {
+    fn text(&mut self, payload: Payload<'_, B>);
+    fn binary(&mut self, payload: Payload<'_, B>);
+    fn ping(&mut self, payload: &[u8]);
+    fn pong(&mut self, payload: &[u8]);
+    /// The last call there is. `code` is `None` when the frame had none.
+    fn close(&mut self, code: Option<u16>, reason: &[u8]);
+}
+
+/// The receiving half of a server's WebSocket. It owns no memory between messages.
+#[derive(Debug)]
+pub struct Reader<B: Buffer> {
+    limits: Limits,
+    state: State,
+    /// The message under way, unless it fits into one piece of input: from its first frame to the
+    /// last, with control frames in between.
+    message: Option<Message<B>>,
+}
+
+impl<B: Buffer> Reader<B> {
+    pub fn new(limits: Limits) -> Reader<B> {
+        Reader {
+            limits,
+            state: State::Header(PartialHeader::default()),
+            message: None,
+        }
+    }
+
+    /// Takes all of `input`, which it unmasks in place, and calls the sink for each message and
+    /// control frame that becomes complete. After an error or a close frame, input is ignored.
+    pub fn feed(&mut self, input: &mut [u8], sink: &mut impl Sink<B>) -> Result<(), Error> {
+        self.read(input, sink).inspect_err(|_| self.end())
+    }
+
+    /// Where the socket may read the next bytes to, instead of to [`Reader::feed`]'s input: the
+    /// missing part of a large data frame, in its final place, and never more than that frame.
+    pub fn tail(&mut self) -> Option<&mut [u8]> {
+        let (State::Data(frame), Some(message)) = (&self.state, &mut self.message) else {
+            return None;
+        };
+        if frame.missing() < MIN_TAIL {
+            return None;
+        }
+        message.make_room(MIN_TAIL as usize, frame);
+        let spare = message.buffer.spare();
+        let len = frame.missing_in(spare.len());
+        Some(&mut spare[..len])
+    }
+
+    /// Takes the first `n` bytes of [`Reader::tail`], after they were read. Panics when it has fewer.
+    pub fn tail_filled(&mut self, n: usize, sink: &mut impl Sink<B>) -> Result<(), Error> {
+        self.filled(n, sink).inspect_err(|_| self.end())
+    }
+
+    fn read(&mut self, mut input: &mut [u8], sink: &mut impl Sink<B>) -> Result<(), Error> {
+        loop {
+            match &mut self.state {
+                State::Header(partial) => {
+                    let Some(header) = partial.complete(&mut input)? else {
+                        return Ok(());
+                    };
+                    self.check(&header)?;
+                    self.begin_frame(header, &mut input, sink)?;
+                }
+                State::Control(frame, kept) => {
+                    let len = frame.missing_in(input.len());
+                    let part = take(&mut input, len);
+                    let at = frame.read as usize;
+                    kept[at..at + part.len()].copy_from_slice(part);
+                    frame.read += part.len() as u64;
+                    if frame.missing() > 0 {
+                        return Ok(());
+                    }
+                    if let State::Control(frame, mut kept) = mem::take(&mut self.state) {
+                        let payload = &mut kept[..frame.header.payload_len as usize];
+                        self.control_frame(&frame.header, payload, sink)?;
+                    }
+                }
+                State::Data(frame) => {
+                    let len = frame.missing_in(input.len());
+                    let part = take(&mut input, len);
+                    if let Some(message) = &mut self.message {
+                        message.make_room(part.len(), frame);
+                        message.buffer.spare()[..part.len()].copy_from_slice(part);
+                    }
+                    self.filled(part.len(), sink)?;
+                    if matches!(self.state, State::Data(_)) {
+                        return Ok(());
+                    }
+                }
+                State::Ended => return Ok(()),
+            }
+        }
+    }
+
+    /// What a header alone can be refused for, beyond its own form.
+    #[inline]
+    fn check(&self, header: &Header) -> Result<(), Error> {
+        let joined = match (&self.message, header.opcode) {
+            (Some(message), Opcode::Continuation) => {
+                if message.fragments >= self.limits.max_fragments {
+                    return Err(Error::TooManyFragments);
+                }
+                message.buffer.len() as u64
+            }
+            (None, Opcode::Continuation) => return Err(Error::UnexpectedContinuation),
+            (Some(_), Opcode::Text | Opcode::Binary) => return Err(Error::ExpectedContinuation),
+            _ => 0,
+        };
+        if joined.saturating_add(header.payload_len) > self.limits.max_frame_size {
+            return Err(Error::TooBig);
+        }
+        Ok(())
+    }
+
+    /// Delivers a frame that needs no keeping: a control frame or an unfragmented message, whole in
+    /// `input`. Makes room for any other.
+    #[inline]
+    fn begin_frame(
+        &mut self,
+        header: Header,
+        input: &mut &mut [u8],
+        sink: &mut impl Sink<B>,
+    ) -> Result<(), Error> {
+        let is_whole = header.payload_len <= input.len() as u64;
+        match header.opcode {
+            Opcode::Text | Opcode::Binary if is_whole && header.fin => {
+                let payload = take(input, header.payload_len as usize);
+                self.unfragmented(&header, payload, sink)
+            }
+            Opcode::Close | Opcode::Ping | Opcode::Pong if is_whole => {
+                let payload = take(input, header.payload_len as usize);
+                self.control_frame(&header, payload, sink)
+            }
+            Opcode::Close | Opcode::Ping | Opcode::Pong => {
+                let kept = Box::new([0; MAX_CONTROL_LEN]);
+                self.state = State::Control(Frame::new(header), kept);
+                Ok(())
+            }
+            Opcode::Text | Opcode::Binary | Opcode::Continuation => {
+                self.begin_data_frame(header);
+                Ok(())
+            }
+        }
+    }
+
+    fn begin_data_frame(&mut self, header: Header) {
+        let frame = Frame::new(header);
+        let trusted = header.payload_len.min(TRUSTED_LEN) as usize;
+        match &mut self.message {
+            Some(message) => {
+                message.fragments += 1;
+                message.make_room(trusted, &frame);
+            }
+            None => {
+                self.message = Some(Message {
+                    is_text: header.opcode == Opcode::Text,
+                    fragments: 1,
+                    utf8: Utf8::default(),
+                    buffer: B::with_capacity(trusted),
+                });
+            }
+        }
+        self.state = State::Data(frame);
+    }
+
+    #[inline]
+    fn unfragmented(
+        &self,
+        header: &Header,
+        payload: &mut [u8],
+        sink: &mut impl Sink<B>,
+    ) -> Result<(), Error> {
+        apply_mask(payload, header.mask, 0);
+        let is_text = header.opcode == Opcode::Text;
+        if is_text {
+            self.check_utf8(payload)?;
+        }
+        deliver(sink, is_text, Payload::Slice(payload));
+        Ok(())
+    }
+
+    fn control_frame(
+        &mut self,
+        header: &Header,
+        payload: &mut [u8],
+        sink: &mut impl Sink<B>,
+    ) -> Result<(), Error> {
+        apply_mask(payload, header.mask, 0);
+        match header.opcode {
+            Opcode::Ping => sink.ping(payload),
+            Opcode::Pong => sink.pong(payload),
+            _ => self.close_frame(payload, sink)?,
+        }
+        Ok(())
+    }
+
+    fn close_frame(&mut self, payload: &[u8], sink: &mut impl Sink<B>) -> Result<(), Error> {
+        let (code, reason) = match payload.split_first_chunk() {
+            Some((code, reason)) => (Some(u16::from_be_bytes(*code)), reason),
+            None if payload.is_empty() => (None, payload),
+            None => return Err(Error::InvalidCloseFrame),
+        };
+        if code.is_some_and(|code| !may_be_sent(code)) {
+            return Err(Error::InvalidCloseCode);
+        }
+        self.check_utf8(reason)?;
+        self.end();
+        sink.close(code, reason);
+        Ok(())
+    }
+
+    /// Counts in `n` bytes that were put, still masked, behind what the message has.
+    fn filled(&mut self, n: usize, sink: &mut impl Sink<B>) -> Result<(), Error> {
+        let (State::Data(frame), Some(message)) = (&mut self.state, &mut self.message) else {
+            return Ok(());
+        };
+        assert!(n as u64 <= frame.missing(), "filled past the frame's end");
+        let part = &mut message.buffer.spare()[..n];
+        apply_mask(part, frame.header.mask, frame.read as usize);
+        if message.is_text && self.limits.validate_utf8 {
+            message
+                .utf8
+                .feed(part)
+                .map_err(|Invalid| Error::InvalidUtf8)?;
+        }
+        message.buffer.advance(n);
+        frame.read += n as u64;
+        if frame.missing() > 0 {
+            return Ok(());
+        }
+
+        let is_last = frame.header.fin;
+        self.state = State::default();
+        if let Some(message) = self.message.take_if(|_| is_last) {
+            if !message.utf8.is_complete() {
+                return Err(Error::InvalidUtf8);
+            }
+            deliver(sink, message.is_text, Payload::Buffer(message.buffer));
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn check_utf8(&self, text: &[u8]) -> Result<(), Error> {
+        if self.limits.validate_utf8 && simdutf8::basic::from_utf8(text).is_err() {
+            return Err(Error::InvalidUtf8);
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        self.state = State::Ended;
+        self.message = None;
+    }
+}
+
+#[derive(Debug)]
+enum State {
+    /// Between frames or inside a header.
+    Header(PartialHeader),
+    /// Inside a control frame. Boxed: it is rare, and an idle reader should be small.
+    Control(Frame, Box<[u8; MAX_CONTROL_LEN]>),
+    /// Inside a data frame of `Reader::message`.
+    Data(Frame),
+    /// After a close frame or an error.
+    Ended,
+}
+
+impl Default for State {
+    fn default() -> State {
+        State::Header(PartialHeader::default())
+    }
+}
+
+/// The bytes of a header that came without its end.
+#[derive(Debug, Default)]
+struct PartialHeader {
+    bytes: [u8; MAX_HEADER_LEN],
+    len: u8,
+}
+
+impl PartialHeader {
+    /// Takes the header's bytes off `input`. When the header does not end there, all of it was kept.
+    #[inline]
+    fn complete(&mut self, input: &mut &mut [u8]) -> Result<Option<Header>, Error> {
+        if self.len > 0 {
+            return self.resume(input);
+        }
+        let header = parse_header(input)?;
+        match header {
+            Some(header) => {
+                take(input, header.header_len);
+            }
+            None => self.keep(input),
+        }
+        Ok(header)
+    }
+
+    fn resume(&mut self, input: &mut &mut [u8]) -> Result<Option<Header>, Error> {
+        let kept = usize::from(self.len);
+        let more = input.len().min(MAX_HEADER_LEN - kept);
+        self.keep(&input[..more]);
+        let header = parse_header(&self.bytes[..kept + more])?;
+        if let Some(header) = header {
+            self.len = 0;
+            take(input, header.header_len - kept);
+        }
+        Ok(header)
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        let kept = usize::from(self.len);
+        self.bytes[kept..kept + bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len() as u8;
+    }
+}
+
+/// A frame whose payload did not come as a whole.
+#[derive(Debug)]
+struct Frame {
+    header: Header,
+    /// Bytes of the payload so far.
+    read: u64,
+}
+
+impl Frame {
+    fn new(header: Header) -> Frame {
+        Frame { header, read: 0 }
+    }
+
+    fn missing(&self) -> u64 {
+        self.header.payload_len - self.read
+    }
+
+    /// How many of `available` bytes belong to this frame.
+    fn missing_in(&self, available: usize) -> usize {
+        self.missing().min(available as u64) as usize
+    }
+}
+
+#[derive(Debug)]
+struct Message<B> {
+    is_text: bool,
+    fragments: u32,
+    utf8: Utf8,
+    buffer: B,
+}
+
+impl<B: Buffer> Message<B> {
+    /// Makes room for `n` more bytes of `frame`, at the least. The capacity doubles, for linear time
+    /// over any number of fragments, but stops at the message's length where that is known.
+    fn make_room(&mut self, n: usize, frame: &Frame) {
+        let len = self.buffer.len();
+        let capacity = self.buffer.capacity();
+        if len + n <= capacity {
+            return;
+        }
+        let doubled = capacity.saturating_mul(2).max(len + n);
+        let end = frame.missing_in(usize::MAX - len) + len;
+        let is_last = frame.header.fin;
+        self.buffer
+            .reserve(if is_last { doubled.min(end) } else { doubled });
+    }
+}
+
+#[inline]
+fn deliver<B: Buffer>(sink: &mut impl Sink<B>, is_text: bool, payload: Payload<'_, B>) {
+    if is_text {
+        sink.text(payload);
+    } else {
+        sink.binary(payload);
+    }
+}
+
+/// Whether a close frame may carry the code: RFC6455§7.4, and 1014 from IANA's registry, which
+/// tungstenite does not know.
+fn may_be_sent(code: u16) -> bool {
+    code == 1014 || CloseCode::from(code).is_allowed()
+}
+
+fn take<'a>(input: &mut &'a mut [u8], n: usize) -> &'a mut [u8] {
+    let (taken, rest) = mem::take(input).split_at_mut(n);
+    *input = rest;
+    taken
+}

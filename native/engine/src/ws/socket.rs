@@ -1,0 +1,611 @@
+//! One WebSocket. Its owner sends and closes from any thread; its task reads, keeps the times and
+//! ends the connection. The messages are the concern of [`super::message`], what they mean that of
+//! the owner.
+//!
+//! How it ends: the task tells the owner a last event (the peer's close frame, a broken protocol,
+//! silence, or a lost transport) and reads no more messages. The owner sends what it still has to
+//! say and then its close frame; the task ends the closing handshake by itself. An owner that does
+//! not answer its last event in time is answered for.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::Bytes;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::tcp::OwnedReadHalf;
+use tokio::time::Instant;
+
+use crate::backpressure::{Waiter, call};
+use crate::config::SocketConfig;
+use crate::connection::Connection;
+use crate::io::{Io, linger, reset};
+use crate::lock;
+use crate::owner::{Events, Owner};
+use crate::stats::{self, Counted};
+use crate::timer::Timer;
+use crate::ws::buffer::Buffer;
+use crate::ws::frame::{self, Opcode};
+use crate::ws::message::{Limits, Payload, Reader, Sink};
+use crate::ws::outbound::{Message, Outbound, Sent};
+
+/// How many batches, and bytes in them, the owner may have unanswered before reading pauses.
+const MAX_UNANSWERED: usize = 8;
+const MAX_UNANSWERED_BYTES: usize = 256 * 1024;
+
+/// Read at once, into a buffer that belongs to the thread.
+const READ_SIZE: usize = 64 * 1024;
+
+thread_local! {
+    static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SIZE].into_boxed_slice());
+}
+
+pub struct Socket<O: Owner> {
+    connection: Arc<Connection<O>>,
+    config: SocketConfig,
+    state: Mutex<State>,
+    /// Batches that the owner has answered, counted from the start.
+    answered: AtomicU32,
+    _count: Counted,
+}
+
+struct State {
+    outbound: Outbound,
+    phase: Phase,
+    task: Option<Waker>,
+    /// Reading has paused until the owner answers.
+    starved: bool,
+    reset: bool,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Phase {
+    Open,
+    /// Our close frame is queued or sent.
+    Closing {
+        since: Instant,
+    },
+    Gone,
+}
+
+impl<O: Owner> Socket<O> {
+    pub(crate) fn new(connection: Arc<Connection<O>>, config: SocketConfig) -> Arc<Self> {
+        let state = State {
+            outbound: Outbound::new(config.high_water_mark),
+            phase: Phase::Open,
+            task: None,
+            starved: false,
+            reset: false,
+        };
+        Arc::new(Self {
+            connection,
+            config,
+            state: Mutex::new(state),
+            answered: AtomicU32::new(0),
+            _count: stats::SOCKETS.count(),
+        })
+    }
+
+    /// Sends messages in order. `hold` turns the payload of the message with that index into bytes
+    /// that outlive the call; it is asked only for what the kernel does not take.
+    pub fn send(&self, messages: &[Message<'_>], hold: impl Fn(usize) -> Bytes) -> Sent {
+        self.state().send(messages, hold)
+    }
+
+    /// [`Self::send`], and the answer to one batch of events.
+    pub fn ack(&self, messages: &[Message<'_>], hold: impl Fn(usize) -> Bytes) -> Sent {
+        self.answered.fetch_add(1, Ordering::AcqRel);
+        let mut state = self.state();
+        if state.starved {
+            state.starved = false;
+            state.wake();
+        }
+        state.send(messages, hold)
+    }
+
+    /// Keeps the waiter when there is no room to send now, and says so.
+    pub fn wait(&self, waiter: Waiter) -> bool {
+        self.state().outbound.wait(waiter)
+    }
+
+    /// Sends a close frame; `None` is one without a code.
+    pub fn close(&self, code: Option<u16>, reason: &[u8]) {
+        self.state().close(code, reason);
+    }
+
+    /// Ends the connection at once, by a reset.
+    pub fn abort(&self) {
+        let mut state = self.state();
+        state.reset = true;
+        state.wake();
+    }
+
+    /// The owner is dead, or has let go of the socket.
+    pub fn owner_down(&self) {
+        self.close(Some(1011), b"");
+    }
+
+    /// The socket's task: from the 101 to the end of TCP.
+    pub(crate) async fn run(self: Arc<Self>, on_upgrade: OnUpgrade) {
+        let mut task = Task::new(&self);
+        let Ok(upgraded) = on_upgrade.await else {
+            return;
+        };
+        let parts = upgraded
+            .downcast::<TokioIo<Io>>()
+            .expect("connections are served on this type");
+        let Io { mut read, shared } = parts.io.into_inner();
+        self.state().outbound.connect(shared.clone());
+
+        // The peer may have sent frames together with its request.
+        task.feed(&mut parts.read_buf.to_vec());
+        let end = poll_fn(|cx| task.poll(cx, &mut read)).await;
+        drop(task);
+        match end {
+            End::Finished => linger(shared.stream()).await,
+            End::Reset => reset(shared.stream()),
+            End::Gone => {}
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+impl State {
+    fn send(&mut self, messages: &[Message<'_>], hold: impl Fn(usize) -> Bytes) -> Sent {
+        if self.phase != Phase::Open {
+            return Sent::Closed;
+        }
+        if !messages.is_empty() && self.outbound.send(messages, hold) {
+            self.wake();
+        }
+        if self.outbound.is_full() {
+            Sent::Full
+        } else {
+            Sent::Ok
+        }
+    }
+
+    /// Answers a ping, unless so much waits for the peer that the answer would be one more burden:
+    /// a peer that pings and does not read must not fill our memory (RFC6455§5.5.2).
+    fn pong(&mut self, payload: &[u8]) {
+        if !self.outbound.is_full() {
+            let message = Message {
+                opcode: Opcode::Pong,
+                payload,
+            };
+            self.send(&[message], |_| Bytes::copy_from_slice(payload));
+        }
+    }
+
+    fn close(&mut self, code: Option<u16>, reason: &[u8]) {
+        let mut payload = Vec::with_capacity(2 + reason.len());
+        if let Some(code) = code {
+            payload.extend_from_slice(&code.to_be_bytes());
+            payload.extend_from_slice(reason);
+        }
+        let message = Message {
+            opcode: Opcode::Close,
+            payload: &payload,
+        };
+        if self.send(&[message], |_| Bytes::copy_from_slice(&payload)) != Sent::Closed {
+            self.phase = Phase::Closing {
+                since: Instant::now(),
+            };
+            self.wake();
+        }
+    }
+
+    fn wake(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.wake();
+        }
+    }
+
+    fn register(&mut self, waker: &Waker) {
+        if !self.task.as_ref().is_some_and(|task| task.will_wake(waker)) {
+            self.task = Some(waker.clone());
+        }
+    }
+}
+
+enum End {
+    /// Everything is sent and said.
+    Finished,
+    /// The transport is lost.
+    Gone,
+    Reset,
+}
+
+/// What only the task knows.
+struct Task<'a, O: Owner> {
+    socket: &'a Socket<O>,
+    reader: Reader<O::Buffer>,
+    timer: Timer,
+    last_read: Instant,
+    unanswered: Unanswered,
+    /// Reading waits for the owner, so the peer's silence means nothing.
+    paused: bool,
+    /// When our close frame was queued.
+    closing: Option<Instant>,
+    /// The owner has had its last event.
+    told: Option<Told>,
+    /// The peer's close frame, a broken frame or the end was read: nothing is awaited from it.
+    done_reading: bool,
+    at_eof: bool,
+}
+
+struct Told {
+    at: Instant,
+    /// Sent for an owner that does not answer.
+    code: u16,
+}
+
+impl<'a, O: Owner> Task<'a, O> {
+    fn new(socket: &'a Socket<O>) -> Self {
+        let limits = Limits {
+            max_frame_size: socket.config.max_frame_size,
+            max_fragments: socket.config.max_fragments,
+            validate_utf8: socket.config.validate_utf8,
+        };
+        Self {
+            socket,
+            reader: Reader::new(limits),
+            timer: Timer::default(),
+            last_read: Instant::now(),
+            unanswered: Unanswered::default(),
+            paused: false,
+            closing: None,
+            told: None,
+            done_reading: false,
+            at_eof: false,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, read: &mut OwnedReadHalf) -> Poll<End> {
+        loop {
+            if let Some(end) = self.poll_outbound(cx) {
+                return Poll::Ready(end);
+            }
+            match self.poll_read(cx, read) {
+                Poll::Ready(Ok(())) => continue,
+                Poll::Ready(Err(e)) => {
+                    self.lost(&e);
+                    return Poll::Ready(End::Gone);
+                }
+                Poll::Pending => ready!(self.poll_time(cx)),
+            }
+        }
+    }
+
+    /// Writes what is queued, and finds out whether all is said.
+    fn poll_outbound(&mut self, cx: &mut Context<'_>) -> Option<End> {
+        let mut state = self.socket.state();
+        state.register(cx.waker());
+        let reset = state.reset;
+        let flushed = state.outbound.poll_flush(cx);
+        let all_sent = state.outbound.is_empty();
+        self.closing = match state.phase {
+            Phase::Closing { since } => Some(since),
+            Phase::Open | Phase::Gone => None,
+        };
+        drop(state);
+
+        if reset {
+            self.lost(&io::ErrorKind::ConnectionAborted.into());
+            return Some(End::Reset);
+        }
+        match flushed {
+            Ok(waiters) => call(waiters, true),
+            Err(e) => {
+                self.lost(&e);
+                return Some(End::Gone);
+            }
+        }
+        let late = self.closing?.elapsed() >= self.socket.config.close_timeout;
+        match (all_sent, self.done_reading || late) {
+            (true, true) => Some(End::Finished),
+            // The peer does not even take our close frame.
+            (false, _) if late => Some(End::Reset),
+            _ => None,
+        }
+    }
+
+    /// Ready when something was read, or the end.
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        read: &mut OwnedReadHalf,
+    ) -> Poll<io::Result<()>> {
+        if self.at_eof || !self.may_read() {
+            return Poll::Pending;
+        }
+        let n = if let Some(tail) = self.reader.tail() {
+            let n = ready!(poll_into(cx, read, tail))?;
+            self.take(|reader, intake| reader.tail_filled(n, intake));
+            n
+        } else {
+            ready!(READ.with_borrow_mut(|buf| {
+                let n = ready!(poll_into(cx, read, buf))?;
+                self.feed(&mut buf[..n]);
+                Poll::Ready(io::Result::Ok(n))
+            }))?
+        };
+        if n == 0 {
+            return Poll::Ready(self.eof());
+        }
+        self.last_read = Instant::now();
+        Poll::Ready(Ok(()))
+    }
+
+    /// The peer may have closed only its half, and the owner may still be about to answer.
+    fn eof(&mut self) -> io::Result<()> {
+        self.at_eof = true;
+        self.done_reading = true;
+        if self.has_ended() {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::UnexpectedEof.into())
+        }
+    }
+
+    /// Ready when a due time has passed and was acted on.
+    fn poll_time(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let config = &self.socket.config;
+        let due = match (self.closing, &self.told) {
+            (Some(since), _) => Some(since + config.close_timeout),
+            (None, Some(told)) => Some(told.at + config.close_timeout),
+            (None, None) if self.paused => None,
+            (None, None) => config.timeout.map(|timeout| self.last_read + timeout),
+        };
+        let Some(due) = due else { return Poll::Pending };
+        ready!(self.timer.poll(cx, due));
+        match (self.closing, &self.told) {
+            (Some(_), _) => {}
+            (None, Some(told)) => self.socket.close(Some(told.code), b""),
+            (None, None) => {
+                self.tell(1001);
+                self.socket
+                    .connection
+                    .owner
+                    .deliver(|batch| batch.timeout());
+            }
+        }
+        Poll::Ready(())
+    }
+
+    fn may_read(&mut self) -> bool {
+        if self.has_ended() || self.has_credit() {
+            return true;
+        }
+        self.socket.state().starved = true;
+        // The answer may have come before the flag was up.
+        self.paused = !self.has_credit();
+        !self.paused
+    }
+
+    fn has_credit(&mut self) -> bool {
+        let credit = self
+            .unanswered
+            .has_room(self.socket.answered.load(Ordering::Acquire));
+        if credit && std::mem::take(&mut self.paused) {
+            self.last_read = Instant::now();
+        }
+        credit
+    }
+
+    fn feed(&mut self, bytes: &mut [u8]) {
+        self.take(|reader, intake| reader.feed(bytes, intake));
+    }
+
+    fn take(
+        &mut self,
+        read: impl for<'b, 'e> FnOnce(
+            &mut Reader<O::Buffer>,
+            &mut Intake<'b, O, O::Batch<'e>>,
+        ) -> Result<(), frame::Error>,
+    ) {
+        let (socket, reader) = (self.socket, &mut self.reader);
+        let muted = self.closing.is_some() || self.told.is_some();
+        let (close, size) = socket.connection.owner.deliver(|batch| {
+            let mut intake = Intake {
+                socket,
+                batch,
+                muted,
+                size: 0,
+                close: None,
+            };
+            let result = read(reader, &mut intake);
+            let Intake {
+                size, mut close, ..
+            } = intake;
+            if let Err(e) = result {
+                close = Some(e.close_code());
+                if !muted {
+                    batch.error(e.close_code(), e.name());
+                }
+            }
+            (close, (!batch.is_empty()).then_some(size))
+        });
+        if let Some(size) = size {
+            self.unanswered.push(size);
+        }
+        if let Some(code) = close {
+            self.done_reading = true;
+            if !muted {
+                self.tell(code);
+            }
+        }
+    }
+
+    /// The transport is gone.
+    fn lost(&mut self, error: &io::Error) {
+        if !self.has_ended() {
+            self.tell(1011);
+            self.socket
+                .connection
+                .owner
+                .deliver(|batch| batch.closed(error));
+        }
+    }
+
+    fn tell(&mut self, code: u16) {
+        self.told = Some(Told {
+            at: Instant::now(),
+            code,
+        });
+    }
+
+    /// The owner hears nothing any more: it has had its last event, or has closed.
+    fn has_ended(&self) -> bool {
+        self.closing.is_some() || self.told.is_some()
+    }
+}
+
+impl<O: Owner> Drop for Task<'_, O> {
+    /// By whatever way the task ends, a panic too, its owner has a last event and no sender waits.
+    fn drop(&mut self) {
+        self.lost(&io::ErrorKind::ConnectionAborted.into());
+        let mut state = self.socket.state();
+        state.phase = Phase::Gone;
+        let waiters = state.outbound.disconnect();
+        drop(state);
+        self.socket.connection.end();
+        call(waiters, false);
+    }
+}
+
+fn poll_into(
+    cx: &mut Context<'_>,
+    read: &mut OwnedReadHalf,
+    buf: &mut [u8],
+) -> Poll<io::Result<usize>> {
+    let mut buf = ReadBuf::new(buf);
+    ready!(Pin::new(read).poll_read(cx, &mut buf))?;
+    Poll::Ready(Ok(buf.filled().len()))
+}
+
+/// Between the reader and the owner's batch: answers pings, counts, and notes the close frame.
+struct Intake<'a, O: Owner, E> {
+    socket: &'a Socket<O>,
+    batch: &'a mut E,
+    /// Only the close frame still matters.
+    muted: bool,
+    /// Bytes of the messages.
+    size: usize,
+    /// The code to close with.
+    close: Option<u16>,
+}
+
+impl<O: Owner, E: Events<O::Buffer>> Intake<'_, O, E> {
+    fn message(
+        &mut self,
+        payload: Payload<'_, O::Buffer>,
+        pass: fn(&mut E, Payload<'_, O::Buffer>),
+    ) {
+        if self.muted {
+            return;
+        }
+        self.size += match &payload {
+            Payload::Slice(bytes) => bytes.len(),
+            Payload::Buffer(buffer) => buffer.len(),
+        };
+        pass(self.batch, payload);
+    }
+}
+
+impl<O: Owner, E: Events<O::Buffer>> Sink<O::Buffer> for Intake<'_, O, E> {
+    fn text(&mut self, payload: Payload<'_, O::Buffer>) {
+        self.message(payload, E::text);
+    }
+
+    fn binary(&mut self, payload: Payload<'_, O::Buffer>) {
+        self.message(payload, E::binary);
+    }
+
+    fn ping(&mut self, payload: &[u8]) {
+        self.socket.state().pong(payload);
+        if !self.muted && self.socket.config.control_events {
+            self.batch.ping(payload);
+        }
+    }
+
+    fn pong(&mut self, payload: &[u8]) {
+        if !self.muted && self.socket.config.control_events {
+            self.batch.pong(payload);
+        }
+    }
+
+    fn close(&mut self, code: Option<u16>, reason: &[u8]) {
+        self.close = Some(code.unwrap_or(1000));
+        if !self.muted {
+            self.batch.close(code, reason);
+        }
+    }
+}
+
+/// Batches that the owner has not answered yet. It answers in order.
+#[derive(Default)]
+struct Unanswered {
+    sent: u32,
+    answered: u32,
+    bytes: usize,
+    sizes: [usize; MAX_UNANSWERED],
+}
+
+impl Unanswered {
+    fn push(&mut self, size: usize) {
+        self.sizes[self.sent as usize % MAX_UNANSWERED] = size;
+        self.bytes += size;
+        self.sent = self.sent.wrapping_add(1);
+    }
+
+    fn has_room(&mut self, answered: u32) -> bool {
+        while self.answered != answered && self.answered != self.sent {
+            self.bytes -= self.sizes[self.answered as usize % MAX_UNANSWERED];
+            self.answered = self.answered.wrapping_add(1);
+        }
+        let batches = self.sent.wrapping_sub(self.answered) as usize;
+        batches < MAX_UNANSWERED && (batches == 0 || self.bytes < MAX_UNANSWERED_BYTES)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credit_is_counted_in_batches() {
+        let mut unanswered = Unanswered::default();
+        for _ in 0..MAX_UNANSWERED {
+            assert!(unanswered.has_room(0));
+            unanswered.push(1);
+        }
+        assert!(!unanswered.has_room(0));
+        assert!(unanswered.has_room(1));
+        unanswered.push(1);
+        assert!(!unanswered.has_room(1));
+        assert!(unanswered.has_room(9));
+    }
+
+    #[test]
+    fn credit_is_counted_in_bytes() {
+        let mut unanswered = Unanswered::default();
+        unanswered.push(MAX_UNANSWERED_BYTES);
+        assert!(!unanswered.has_room(0));
+        assert!(
+            unanswered.has_room(1),
+            "one message of any size may be under way"
+        );
+        unanswered.push(MAX_UNANSWERED_BYTES - 1);
+        assert!(unanswered.has_room(1));
+    }
+}

@@ -1,0 +1,221 @@
+use std::cell::Cell;
+
+use ferrosock_engine::ws::buffer::{Buffer, VecBuffer};
+use ferrosock_engine::ws::frame::{Error, apply_mask};
+use ferrosock_engine::ws::message::{Limits, Payload, Reader, Sink};
+
+pub const NO_LIMITS: Limits = Limits {
+    max_frame_size: u64::MAX,
+    max_fragments: u32::MAX,
+    validate_utf8: true,
+};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    Text(Vec<u8>),
+    Binary(Vec<u8>),
+    Ping(Vec<u8>),
+    Pong(Vec<u8>),
+    Close(Option<u16>, Vec<u8>),
+}
+
+pub fn text(text: &str) -> Event {
+    Event::Text(text.into())
+}
+
+/// Gathers events, and counts the messages that were lent, not copied.
+#[derive(Debug, Default)]
+pub struct Events {
+    pub all: Vec<Event>,
+    pub lent: usize,
+}
+
+impl Events {
+    fn bytes<B: Buffer>(&mut self, payload: Payload<'_, B>) -> Vec<u8> {
+        match payload {
+            Payload::Slice(slice) => {
+                self.lent += 1;
+                slice.to_vec()
+            }
+            Payload::Buffer(mut buffer) => buffer.filled().to_vec(),
+        }
+    }
+}
+
+impl<B: Buffer> Sink<B> for Events {
+    fn text(&mut self, payload: Payload<'_, B>) {
+        let bytes = self.bytes(payload);
+        self.all.push(Event::Text(bytes));
+    }
+
+    fn binary(&mut self, payload: Payload<'_, B>) {
+        let bytes = self.bytes(payload);
+        self.all.push(Event::Binary(bytes));
+    }
+
+    fn ping(&mut self, payload: &[u8]) {
+        self.all.push(Event::Ping(payload.to_vec()));
+    }
+
+    fn pong(&mut self, payload: &[u8]) {
+        self.all.push(Event::Pong(payload.to_vec()));
+    }
+
+    fn close(&mut self, code: Option<u16>, reason: &[u8]) {
+        self.all.push(Event::Close(code, reason.to_vec()));
+    }
+}
+
+pub const CONTINUATION: u8 = 0x0;
+pub const TEXT: u8 = 0x1;
+pub const BINARY: u8 = 0x2;
+pub const CLOSE: u8 = 0x8;
+pub const PING: u8 = 0x9;
+pub const PONG: u8 = 0xa;
+pub const FIN: u8 = 0x80;
+
+const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+/// A client's header: `first` is the FIN and RSV bits and the opcode.
+pub fn header(first: u8, len: u64) -> Vec<u8> {
+    let mut bytes = vec![first];
+    match len {
+        0..=125 => bytes.push(0x80 | len as u8),
+        126..=0xffff => {
+            bytes.push(0x80 | 126);
+            bytes.extend((len as u16).to_be_bytes());
+        }
+        _ => {
+            bytes.push(0x80 | 127);
+            bytes.extend(len.to_be_bytes());
+        }
+    }
+    bytes.extend(MASK);
+    bytes
+}
+
+pub fn masked(payload: &[u8]) -> Vec<u8> {
+    let mut bytes = payload.to_vec();
+    apply_mask(&mut bytes, MASK, 0);
+    bytes
+}
+
+pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    [header(first, payload.len() as u64), masked(payload)].concat()
+}
+
+pub fn close(code: u16, reason: &[u8]) -> Vec<u8> {
+    frame(FIN | CLOSE, &[&code.to_be_bytes(), reason].concat())
+}
+
+pub type Outcome = (Vec<Event>, Option<Error>);
+
+pub fn read_whole(limits: Limits, bytes: &[u8]) -> Outcome {
+    let mut reader = Reader::<VecBuffer>::new(limits);
+    let mut events = Events::default();
+    let error = reader.feed(&mut bytes.to_vec(), &mut events).err();
+    (events.all, error)
+}
+
+/// Reads as a socket would that has `sizes` bytes ready, in turn: into the reader's tail where it
+/// has one, else into a buffer of its own.
+pub fn read_cut(limits: Limits, mut bytes: &[u8], sizes: &[usize], use_tail: bool) -> Outcome {
+    let mut reader = Reader::<VecBuffer>::new(limits);
+    let mut events = Events::default();
+    let mut sizes = sizes.iter().cycle();
+    while let (false, Some(&size)) = (bytes.is_empty(), sizes.next()) {
+        let ready = size.min(bytes.len());
+        let (used, result) = match reader.tail().filter(|_| use_tail) {
+            Some(tail) => {
+                let n = tail.len().min(ready);
+                tail[..n].copy_from_slice(&bytes[..n]);
+                (n, reader.tail_filled(n, &mut events))
+            }
+            None => {
+                let mut input = bytes[..ready].to_vec();
+                (ready, reader.feed(&mut input, &mut events))
+            }
+        };
+        if let Err(error) = result {
+            return (events.all, Some(error));
+        }
+        bytes = &bytes[used..];
+    }
+    (events.all, None)
+}
+
+/// What the buffers of a thread, which is a test's own, have allocated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub allocations: usize,
+    /// All capacities asked for, added up: what was allocated, and copied at most.
+    pub total: usize,
+    /// Buffers not dropped yet.
+    pub live: usize,
+}
+
+thread_local! {
+    static USAGE: Cell<Usage> = Cell::default();
+}
+
+/// A buffer that counts what it allocates.
+#[derive(Debug)]
+pub struct Metered(VecBuffer);
+
+impl Metered {
+    pub fn usage() -> Usage {
+        USAGE.get()
+    }
+
+    fn count(change: impl FnOnce(&mut Usage)) {
+        let mut usage = USAGE.get();
+        change(&mut usage);
+        USAGE.set(usage);
+    }
+
+    fn count_allocation(capacity: usize) {
+        Metered::count(|usage| {
+            usage.allocations += 1;
+            usage.total += capacity;
+        });
+    }
+}
+
+impl Drop for Metered {
+    fn drop(&mut self) {
+        Metered::count(|usage| usage.live -= 1);
+    }
+}
+
+impl Buffer for Metered {
+    fn with_capacity(capacity: usize) -> Metered {
+        Metered::count(|usage| usage.live += 1);
+        Metered::count_allocation(capacity);
+        Metered(VecBuffer::with_capacity(capacity))
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn capacity(&self) -> usize {
+        self.0.capacity()
+    }
+
+    fn reserve(&mut self, capacity: usize) {
+        Metered::count_allocation(capacity);
+        self.0.reserve(capacity);
+    }
+
+    fn filled(&mut self) -> &mut [u8] {
+        self.0.filled()
+    }
+
+    fn spare(&mut self) -> &mut [u8] {
+        self.0.spare()
+    }
+
+    fn advance(&mut self, n: usize) {
+        self.0.advance(n);
+    }
+}

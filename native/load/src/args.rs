@@ -1,0 +1,179 @@
+//! What the command line of `load` says.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+/// Puts load on a web or WebSocket server and tells what a message cost it.
+///
+/// Exits with 1 when the server answers wrongly, too much, or not at all.
+#[derive(Debug, Parser)]
+#[command(name = "load", version)]
+pub struct Args {
+    #[command(subcommand)]
+    pub mode: Mode,
+
+    /// Print one JSON object instead of a sentence.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Mode {
+    /// Every connection sends messages and awaits them back.
+    Echo(Messages),
+    /// One connection sends messages, and every connection awaits them all.
+    Push(Messages),
+    /// Every connection asks for a page, again and again (HTTP/1.1 keep-alive).
+    Get(Get),
+    /// Connections that do nothing: what they weigh.
+    Idle(Idle),
+    /// Opens and closes WebSockets, one after the other.
+    Connect(Connect),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Messages {
+    #[command(flatten)]
+    pub server: Server,
+    #[command(flatten)]
+    pub timing: Timing,
+
+    #[arg(long, default_value = "64", value_parser = clap::value_parser!(u32).range(1..))]
+    pub conns: u32,
+
+    /// Messages sent at once before their answers are awaited. Latency is that of all of them.
+    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub depth: u32,
+
+    /// Bytes of payload.
+    #[arg(long, default_value = "64", value_parser = clap::value_parser!(u32).range(..=1 << 28))]
+    pub size: u32,
+
+    /// Send text frames instead of binary ones.
+    #[arg(long)]
+    pub text: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Get {
+    #[command(flatten)]
+    pub server: Server,
+    #[command(flatten)]
+    pub timing: Timing,
+
+    #[arg(long, default_value = "64", value_parser = clap::value_parser!(u32).range(1..))]
+    pub conns: u32,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Idle {
+    #[command(flatten)]
+    pub server: Server,
+
+    #[arg(long, default_value = "1000", value_parser = clap::value_parser!(u32).range(1..))]
+    pub conns: u32,
+
+    /// How long the connections stay.
+    #[arg(long, default_value = "5", value_parser = seconds)]
+    pub secs: Duration,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Connect {
+    #[command(flatten)]
+    pub server: Server,
+    #[command(flatten)]
+    pub timing: Timing,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Server {
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:4000")]
+    pub addr: SocketAddr,
+
+    #[arg(long, default_value = "/", value_parser = request_target)]
+    pub path: String,
+
+    /// The server's process: tells what it spends.
+    #[arg(long)]
+    pub pid: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Timing {
+    /// Seconds of measured load.
+    #[arg(long, default_value = "5", value_parser = seconds)]
+    pub secs: Duration,
+
+    /// Seconds of load before it is measured.
+    #[arg(long, default_value = "1", value_parser = seconds)]
+    pub warm: Duration,
+
+    /// Seconds without any answer after which the server counts as stuck.
+    #[arg(long, default_value = "5", value_parser = seconds)]
+    pub patience: Duration,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(secs) if (0.0..=3600.0).contains(&secs) => Ok(Duration::from_secs_f64(secs)),
+        _ => Err("expected seconds, 0 to 3600".into()),
+    }
+}
+
+fn request_target(text: &str) -> Result<String, String> {
+    if text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(text.into())
+    } else {
+        Err("expected a path that starts with / and has no spaces".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Args, clap::Error> {
+        Args::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn an_echo_with_all_its_options() {
+        let args = parse(
+            "load echo --addr 127.0.0.1:9 --path /echo?timeout=infinity --pid 7 --conns 3 \
+             --depth 16 --size 4096 --text --secs 0.5 --warm 0 --json",
+        )
+        .unwrap();
+        assert!(args.json);
+        let Mode::Echo(echo) = args.mode else {
+            panic!("{:?}", args.mode)
+        };
+        assert_eq!(echo.server.addr.port(), 9);
+        assert_eq!(echo.server.path, "/echo?timeout=infinity");
+        assert_eq!(echo.server.pid, Some(7));
+        assert_eq!((echo.conns, echo.depth, echo.size), (3, 16, 4096));
+        assert!(echo.text);
+        assert_eq!(echo.timing.secs, Duration::from_millis(500));
+        assert_eq!(echo.timing.warm, Duration::ZERO);
+    }
+
+    #[test]
+    fn values_that_make_no_sense_are_refused() {
+        for line in [
+            "load",
+            "load shout",
+            "load echo --conns 0",
+            "load echo --depth 0",
+            "load echo --secs -1",
+            "load echo --secs NaN",
+            "load echo --secs 1e9",
+            "load echo --addr localhost",
+            "load get --path echo",
+            "load get --depth 2",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+}

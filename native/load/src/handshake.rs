@@ -1,0 +1,131 @@
+//! Opens connections: TCP, and the client's side of the WebSocket handshake (RFC6455§4.1).
+//!
+//! It blocks, up to a deadline: connections are opened one after the other, before the load.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use crate::args::Server;
+
+/// How long opening all connections of a run may take.
+pub const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
+
+const MAX_HEAD: usize = 16 * 1024;
+const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
+/// Opens `count` connections with `open`, all of them before [`OPEN_TIMEOUT`] is over.
+pub fn open_all(
+    server: &Server,
+    count: u32,
+    open: impl Fn(&Server, Instant) -> Result<TcpStream>,
+) -> Result<Vec<TcpStream>> {
+    let deadline = Instant::now() + OPEN_TIMEOUT;
+    (1..=count)
+        .map(|nth| {
+            open(server, deadline).with_context(|| format!("opening connection {nth} of {count}"))
+        })
+        .collect()
+}
+
+pub fn tcp(server: &Server, deadline: Instant) -> Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&server.addr, time_left(deadline)?)?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+pub fn websocket(server: &Server, deadline: Instant) -> Result<TcpStream> {
+    let mut stream = tcp(server, deadline)?;
+    stream.set_write_timeout(Some(time_left(deadline)?))?;
+    stream.write_all(request(&server.path, server.addr).as_bytes())?;
+    let (head, extra) = read_head(&mut stream, deadline)?;
+    check_response(&head)?;
+    ensure!(
+        extra == 0,
+        "the server spoke first: {extra} bytes after its handshake"
+    );
+    Ok(stream)
+}
+
+fn request(path: &str, host: SocketAddr) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n"
+    )
+}
+
+/// The head of a response, and how many bytes came after it.
+fn read_head(stream: &mut TcpStream, deadline: Instant) -> Result<(String, usize)> {
+    let mut buffer = vec![0; MAX_HEAD];
+    let mut len = 0;
+    loop {
+        stream.set_read_timeout(Some(time_left(deadline)?))?;
+        let count = stream
+            .read(&mut buffer[len..])
+            .context("reading the handshake's response")?;
+        ensure!(count > 0, "the handshake's response did not end");
+        len += count;
+        if let Some(end) = head_len(&buffer[..len]) {
+            buffer.truncate(end);
+            let head = String::from_utf8(buffer).context("the handshake's response is not text")?;
+            return Ok((head, len - end));
+        }
+    }
+}
+
+/// The length of an HTTP head with the empty line that ends it.
+pub fn head_len(bytes: &[u8]) -> Option<usize> {
+    bytes
+        .windows(4)
+        .position(|four| four == b"\r\n\r\n")
+        .map(|at| at + 4)
+}
+
+/// The value of a header of a head.
+pub fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.lines().skip(1).find_map(|line| {
+        let (key, value) = line.split_once(':')?;
+        key.eq_ignore_ascii_case(name).then(|| value.trim())
+    })
+}
+
+fn check_response(head: &str) -> Result<()> {
+    if !head.starts_with("HTTP/1.1 101 ") {
+        bail!(
+            "the handshake was refused: {}",
+            head.lines().next().unwrap_or_default()
+        );
+    }
+    let accept = header(head, "sec-websocket-accept").unwrap_or_default();
+    ensure!(
+        accept == derive_accept_key(KEY.as_bytes()),
+        "the handshake's sec-websocket-accept is wrong: {accept:?}"
+    );
+    Ok(())
+}
+
+fn time_left(deadline: Instant) -> Result<Duration> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    // Zero would mean "for ever" to a socket.
+    ensure!(!left.is_zero(), "it took too long");
+    Ok(left)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_101_with_the_right_key_is_a_handshake() {
+        // The key and its answer are those of RFC6455§1.3.
+        let right = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
+                     SEC-WebSocket-Accept:s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+        check_response(right).unwrap();
+        check_response(&right.replace("s3p", "S3p")).unwrap_err();
+        check_response(&right.replace("101", "200")).unwrap_err();
+        check_response("HTTP/1.1 101 Switching Protocols\r\n\r\n").unwrap_err();
+    }
+}

@@ -1,0 +1,26 @@
+//! Load for web and WebSocket servers, and the servers that mark what a machine can do.
+//!
+//! The `load` program:
+//! - [`args`]: what the command line says;
+//! - [`mode`]: one file for each kind of load;
+//! - [`drive`]: many connections on one thread, each asking and awaiting its answer;
+//! - [`answer`]: whether what came back is right, and whether it is all there;
+//! - [`handshake`], [`frame`]: the client's side of WebSocket;
+//! - [`meter`], [`process`]: what is measured, and the processes it is measured on;
+//! - [`report`]: how it is told.
+//!
+//! The `ceiling` program is [`ceiling`]: echo servers that have no BEAM in them.
+//!
+//! The figure to trust is the server's CPU time per message: the load runs on the same machine as
+//! the server, so messages per second are also about who gets the cores.
+
+pub mod answer;
+pub mod args;
+pub mod ceiling;
+pub mod drive;
+pub mod frame;
+pub mod handshake;
+pub mod meter;
+pub mod mode;
+pub mod process;
+pub mod report;

@@ -1,0 +1,256 @@
+//! The programs as they are run: right answers give figures, wrong ones an exit code.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+const HANDSHAKE: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
+                         Connection: Upgrade\r\n\
+                         Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+/// The echo of a message of 8 bytes.
+const RIGHT: &[u8] = b"\x82\x08abcdefgh";
+const SHORT_RUN: &str = "--secs 0.2 --warm 0 --patience 1 --json";
+
+fn load(mode: &str, addr: SocketAddr, options: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_load"))
+        .args([mode, "--addr", &addr.to_string()])
+        .args(options.split_whitespace())
+        .output()
+        .unwrap()
+}
+
+fn echo(addr: SocketAddr) -> Output {
+    load("echo", addr, &format!("{SHORT_RUN} --size 8"))
+}
+
+fn figures(output: Output) -> Value {
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn complaint(output: Output) -> String {
+    assert_eq!(
+        output.status.code(),
+        Some(1),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+    assert!(output.stdout.is_empty());
+    String::from_utf8(output.stderr).unwrap()
+}
+
+/// A `ceiling` program, ended with its test.
+struct Ceiling {
+    child: Child,
+    addr: SocketAddr,
+}
+
+impl Ceiling {
+    fn start(kind: &str) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_ceiling"))
+            .args([kind, "0"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let addr = line
+            .trim()
+            .strip_prefix("listening on ")
+            .unwrap()
+            .parse()
+            .unwrap();
+        Self { child, addr }
+    }
+}
+
+impl Drop for Ceiling {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+#[test]
+fn both_ceilings_pass_every_load_for_websockets() {
+    for kind in ["epoll", "tungstenite"] {
+        let server = Ceiling::start(kind);
+        let pid = format!("--pid {}", server.child.id());
+
+        for size in [0, 1, 125, 126, 65535, 65536, 300_000] {
+            let options = format!("{SHORT_RUN} {pid} --size {size} --conns 3 --depth 4");
+            let report = figures(load("echo", server.addr, &options));
+            assert_eq!(report["mode"], "echo");
+            assert_eq!(report["size"], size);
+            assert!(report["messages"].as_u64().unwrap() >= 12, "{report}");
+            assert!(
+                report["p50_us"].as_f64() <= report["max_us"].as_f64(),
+                "{report}"
+            );
+            assert!(report["server_rss_kib"].as_u64().unwrap() > 0, "{report}");
+        }
+
+        let text = figures(load("echo", server.addr, &format!("{SHORT_RUN} --text")));
+        assert_eq!(
+            text["server_cpu_us"],
+            Value::Null,
+            "nobody said which process it is"
+        );
+
+        let options = format!("--secs 0.2 --warm 0 --json {pid}");
+        let report = figures(load("connect", server.addr, &options));
+        assert!(report["messages"].as_u64().unwrap() > 1, "{report}");
+
+        let options = format!("--secs 0.1 --conns 200 --json {pid}");
+        let report = figures(load("idle", server.addr, &options));
+        assert_eq!(report["conns"], 200);
+    }
+}
+
+#[test]
+fn a_push_to_one_connection_is_an_echo() {
+    let server = Ceiling::start("epoll");
+    let report = figures(load("push", server.addr, &format!("{SHORT_RUN} --conns 1")));
+    assert!(report["messages"].as_u64().unwrap() > 1, "{report}");
+
+    let options = "--conns 2 --secs 30 --warm 0 --patience 0.5";
+    let complaint = complaint(load("push", server.addr, options));
+    assert!(
+        complaint.contains("1 of 2 connections got no answer"),
+        "{complaint}"
+    );
+}
+
+#[test]
+fn an_answer_of_another_content_fails_the_run() {
+    let server = wrong_server(b"\x82\x08abcdefgX");
+    assert!(complaint(echo(server)).contains("wrong at byte 9"));
+}
+
+#[test]
+fn an_answer_of_another_opcode_fails_the_run() {
+    let server = wrong_server(b"\x81\x08abcdefgh");
+    assert!(complaint(echo(server)).contains("wrong at byte 0"));
+}
+
+#[test]
+fn an_answer_that_is_too_long_fails_the_run() {
+    let server = wrong_server(&[RIGHT, b"\x8a"].concat());
+    assert!(complaint(echo(server)).contains("too long"));
+}
+
+#[test]
+fn an_answer_that_is_too_short_fails_the_run_in_time() {
+    let server = wrong_server(&RIGHT[..9]);
+    let began = Instant::now();
+    let options = "--size 8 --secs 30 --warm 0 --patience 0.5";
+    assert!(
+        complaint(load("echo", server, options)).contains("64 of 64 connections got no answer")
+    );
+    assert!(began.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn a_server_that_speaks_first_fails_the_run() {
+    let server = serve(|mut stream| {
+        read_head(&mut stream);
+        stream
+            .write_all(&[HANDSHAKE.as_bytes(), RIGHT].concat())
+            .unwrap();
+        wait_for_end(stream);
+    });
+    assert!(complaint(echo(server)).contains("spoke first"));
+}
+
+#[test]
+fn a_refused_handshake_fails_the_run() {
+    let server = page_server("HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\nno");
+    assert!(complaint(echo(server)).contains("refused: HTTP/1.1 404 Not Found"));
+}
+
+#[test]
+fn a_server_that_is_not_there_fails_the_run() {
+    let free = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    assert!(complaint(load("echo", free, SHORT_RUN)).contains("opening connection 1 of 64"));
+}
+
+#[test]
+fn pages_are_counted_and_an_error_fails_the_run() {
+    let options = "--conns 4 --secs 0.2 --warm 0 --json";
+    let server = page_server("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+    assert!(
+        figures(load("get", server, options))["messages"]
+            .as_u64()
+            .unwrap()
+            > 4
+    );
+
+    let server = page_server("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n");
+    assert!(complaint(load("get", server, options)).contains("404"));
+}
+
+/// Serves each connection on a thread that ends with the connection.
+fn serve(handler: impl Fn(TcpStream) + Clone + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let handler = handler.clone();
+            thread::spawn(move || handler(stream.unwrap()));
+        }
+    });
+    addr
+}
+
+/// Answers a handshake as it should, and the first message of 8 bytes with `answer`.
+fn wrong_server(answer: &[u8]) -> SocketAddr {
+    let answer = answer.to_vec();
+    serve(move |mut stream| {
+        read_head(&mut stream);
+        stream.write_all(HANDSHAKE.as_bytes()).unwrap();
+        stream.read_exact(&mut [0; 2 + 4 + 8]).unwrap();
+        stream.write_all(&answer).unwrap();
+        wait_for_end(stream);
+    })
+}
+
+/// A connection that the server closes would be another failure than the one meant.
+fn wait_for_end(mut stream: TcpStream) {
+    std::io::copy(&mut stream, &mut std::io::sink()).ok();
+}
+
+fn page_server(response: &'static str) -> SocketAddr {
+    serve(move |mut stream| {
+        while read_head(&mut stream) {
+            if stream.write_all(response.as_bytes()).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+/// False at the end of the connection.
+fn read_head(stream: &mut TcpStream) -> bool {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read(&mut byte) {
+            Ok(1) => head.push(byte[0]),
+            _ => return false,
+        }
+    }
+    true
+}

@@ -1,0 +1,398 @@
+//! The NIF library: terms in, one engine call, terms out. `Ferrosock.Native` says what each function
+//! and each message means.
+//!
+//! - [`handle`]: the engine's objects as terms, and what happens when their owner dies
+//! - [`owner`]: how the engine's events become messages
+//! - [`answer`]: the one message that answers a call
+//! - `term`: conversions
+//! - [`held`]: a binary kept alive past the call that brought it; the only unsafe code
+
+mod answer;
+mod handle;
+mod held;
+mod owner;
+mod term;
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ferrosock_engine::config::{ListenerConfig, SocketConfig};
+use ferrosock_engine::exchange::FileError;
+use ferrosock_engine::listener::Listener;
+use ferrosock_engine::ws::{self, Sent};
+use ferrosock_engine::{runtime, stats};
+use rustler::{Atom, Binary, Encoder, Env, NifMap, NifResult, ResourceArc, Term};
+
+use crate::answer::Answer;
+use crate::handle::{ExchangeHandle, ListenerHandle, SocketHandle, Tag};
+use crate::owner::{BeamHost, Hall};
+use crate::term::{Fits, HeaderList, Limit, Messages, atoms, posix};
+
+rustler::init!("Elixir.Ferrosock.Native");
+
+#[rustler::nif]
+fn runtime_start(workers: usize) -> NifResult<usize> {
+    runtime::start(workers).map_err(|e| rustler::Error::RaiseTerm(Box::new(e.to_string())))
+}
+
+#[derive(NifMap)]
+struct Stats {
+    listeners: usize,
+    connections: usize,
+    exchanges: usize,
+    sockets: usize,
+    tasks: usize,
+}
+
+#[rustler::nif(name = "stats")]
+fn engine_stats() -> Stats {
+    Stats {
+        listeners: stats::LISTENERS.get(),
+        connections: stats::CONNECTIONS.get(),
+        exchanges: stats::EXCHANGES.get(),
+        sockets: stats::SOCKETS.get(),
+        tasks: stats::TASKS.get(),
+    }
+}
+
+// Listeners
+
+#[derive(NifMap)]
+struct ListenerOptions {
+    ip: term::Ip,
+    port: Fits<u16>,
+    backlog: i32,
+    header_timeout: u64,
+    idle_timeout: u64,
+    max_request_line_length: usize,
+    max_header_length: usize,
+    max_header_count: usize,
+    max_requests: u64,
+    high_water_mark: usize,
+}
+
+impl From<ListenerOptions> for ListenerConfig {
+    fn from(options: ListenerOptions) -> Self {
+        Self {
+            addr: (options.ip.0, options.port.0).into(),
+            backlog: options.backlog,
+            header_timeout: Duration::from_millis(options.header_timeout),
+            idle_timeout: Duration::from_millis(options.idle_timeout),
+            max_request_line_length: options.max_request_line_length,
+            max_header_length: options.max_header_length,
+            max_header_count: options.max_header_count,
+            max_requests: options.max_requests,
+            high_water_mark: options.high_water_mark,
+        }
+    }
+}
+
+#[rustler::nif]
+fn listener_open(env: Env, options: ListenerOptions) -> Term {
+    let hall = Hall::new(env.pid());
+    match Listener::open(options.into(), BeamHost(hall.clone())) {
+        Ok(listener) => {
+            let tag = hall.tag.clone();
+            let handle = ListenerHandle::open(env, listener, hall);
+            (atoms::ok(), handle, tag).encode(env)
+        }
+        Err(e) => env.error_tuple(posix(env, &e)),
+    }
+}
+
+#[derive(NifMap)]
+struct ListenerInfo {
+    address: term::Address,
+    connections: usize,
+    accepted: u64,
+    requests: u64,
+}
+
+#[rustler::nif]
+fn listener_info(handle: ResourceArc<ListenerHandle>) -> ListenerInfo {
+    let info = handle.listener.info();
+    ListenerInfo {
+        address: term::Address(info.addr),
+        connections: info.connections,
+        accepted: info.accepted,
+        requests: info.requests,
+    }
+}
+
+#[rustler::nif]
+fn listener_accept(env: Env, handle: ResourceArc<ListenerHandle>) -> Term {
+    if handle.listener.is_closed() {
+        return env.error_tuple(atoms::closed());
+    }
+    handle::add_acceptor(env, &handle);
+    atoms::ok().encode(env)
+}
+
+#[rustler::nif]
+fn listener_close(handle: ResourceArc<ListenerHandle>) -> Atom {
+    handle.listener.close();
+    atoms::ok()
+}
+
+// Exchanges
+
+#[rustler::nif]
+fn attach(env: Env, tag: ResourceArc<Tag>) -> Atom {
+    if handle::attach(env, &tag) {
+        atoms::ok()
+    } else {
+        atoms::gone()
+    }
+}
+
+#[rustler::nif]
+fn exchange_respond<'a>(
+    env: Env<'a>,
+    exchange: ResourceArc<ExchangeHandle>,
+    status: Fits<u16>,
+    headers: HeaderList,
+    body: Term<'a>,
+) -> NifResult<Term<'a>> {
+    let body = Bytes::copy_from_slice(Binary::from_iolist(body)?.as_slice());
+    let sent = headers
+        .0
+        .and_then(|headers| exchange.0.respond(status.0, headers, body));
+    Ok(term::sent(env, sent))
+}
+
+#[rustler::nif]
+fn exchange_start<'a>(
+    env: Env<'a>,
+    exchange: ResourceArc<ExchangeHandle>,
+    status: Fits<u16>,
+    headers: HeaderList,
+) -> Term<'a> {
+    term::sent(
+        env,
+        headers
+            .0
+            .and_then(|headers| exchange.0.start(status.0, headers)),
+    )
+}
+
+#[rustler::nif]
+fn exchange_chunk<'a>(
+    env: Env<'a>,
+    exchange: ResourceArc<ExchangeHandle>,
+    data: Term<'a>,
+) -> NifResult<Term<'a>> {
+    let data = Bytes::copy_from_slice(Binary::from_iolist(data)?.as_slice());
+    Ok(match exchange.0.chunk(data) {
+        Ok(false) => atoms::ok().encode(env),
+        Ok(true) => atoms::full().encode(env),
+        Err(e) => term::sent(env, Err(e)),
+    })
+}
+
+#[rustler::nif]
+fn exchange_await(
+    env: Env,
+    exchange: ResourceArc<ExchangeHandle>,
+    reference: Term,
+) -> NifResult<Atom> {
+    let waiter = Answer::to(env, reference)?.into_waiter();
+    Ok(if exchange.0.wait(waiter) {
+        atoms::wait()
+    } else {
+        atoms::ok()
+    })
+}
+
+#[rustler::nif]
+fn exchange_finish(exchange: ResourceArc<ExchangeHandle>) -> Atom {
+    exchange.0.finish();
+    atoms::ok()
+}
+
+#[rustler::nif]
+fn exchange_abort(exchange: ResourceArc<ExchangeHandle>) -> Atom {
+    exchange.0.abort();
+    atoms::ok()
+}
+
+#[rustler::nif]
+fn exchange_read(
+    env: Env,
+    exchange: ResourceArc<ExchangeHandle>,
+    length: usize,
+    timeout: Limit,
+    reference: Term,
+) -> NifResult<Atom> {
+    if length == 0 {
+        return Err(rustler::Error::BadArg);
+    }
+    let answer = Answer::to(env, reference)?;
+    let timeout = timeout.0.map(Duration::from_millis);
+    exchange.0.read(length, timeout, move |result| {
+        answer.send(|env| match result {
+            Ok(piece) => {
+                let tag = if piece.more {
+                    atoms::more()
+                } else {
+                    atoms::ok()
+                };
+                (tag, piece.data.into_binary(env)).encode(env)
+            }
+            Err(e) => env.error_tuple(term::read_error(e)),
+        })
+    });
+    Ok(atoms::ok())
+}
+
+#[rustler::nif]
+#[allow(clippy::too_many_arguments)]
+fn exchange_send_file<'a>(
+    env: Env<'a>,
+    exchange: ResourceArc<ExchangeHandle>,
+    status: Fits<u16>,
+    headers: HeaderList,
+    path: Binary,
+    offset: u64,
+    length: u64,
+    reference: Term,
+) -> NifResult<Term<'a>> {
+    let path = PathBuf::from(OsStr::from_bytes(path.as_slice()));
+    let answer = Answer::to(env, reference)?;
+    let headers = match headers.0 {
+        Ok(headers) => headers,
+        Err(e) => return Ok(term::sent(env, Err(e))),
+    };
+    exchange
+        .0
+        .send_file(status.0, headers, path, (offset, length), move |result| {
+            answer.send(|env| match result {
+                Ok(()) => atoms::ok().encode(env),
+                Err(FileError::Send(e)) => term::sent(env, Err(e)),
+                Err(FileError::Io(e)) => env.error_tuple(posix(env, &e)),
+            })
+        });
+    Ok(atoms::ok().encode(env))
+}
+
+#[rustler::nif]
+fn exchange_inform<'a>(
+    env: Env<'a>,
+    exchange: ResourceArc<ExchangeHandle>,
+    status: Fits<u16>,
+    headers: HeaderList,
+) -> Term<'a> {
+    term::sent(
+        env,
+        headers
+            .0
+            .and_then(|headers| exchange.0.inform(status.0, &headers)),
+    )
+}
+
+#[rustler::nif]
+fn exchange_sock(exchange: ResourceArc<ExchangeHandle>) -> NifResult<term::Address> {
+    exchange
+        .0
+        .local_addr()
+        .map(term::Address)
+        .map_err(|_| rustler::Error::BadArg)
+}
+
+#[derive(NifMap)]
+struct SocketOptions {
+    timeout: Limit,
+    close_timeout: u64,
+    max_frame_size: Limit,
+    max_fragments: u32,
+    validate_utf8: bool,
+    control_events: bool,
+    high_water_mark: usize,
+}
+
+impl From<SocketOptions> for SocketConfig {
+    fn from(options: SocketOptions) -> Self {
+        Self {
+            timeout: options.timeout.0.map(Duration::from_millis),
+            close_timeout: Duration::from_millis(options.close_timeout),
+            max_frame_size: options.max_frame_size.0.unwrap_or(u64::MAX),
+            max_fragments: options.max_fragments,
+            validate_utf8: options.validate_utf8,
+            control_events: options.control_events,
+            high_water_mark: options.high_water_mark,
+        }
+    }
+}
+
+#[rustler::nif]
+fn exchange_upgrade<'a>(
+    env: Env<'a>,
+    exchange: ResourceArc<ExchangeHandle>,
+    headers: HeaderList,
+    options: SocketOptions,
+) -> Term<'a> {
+    match headers
+        .0
+        .and_then(|headers| exchange.0.upgrade(headers, options.into()))
+    {
+        Ok(socket) => (atoms::ok(), ResourceArc::new(SocketHandle(socket))).encode(env),
+        Err(e) => term::sent(env, Err(e)),
+    }
+}
+
+// Sockets
+
+#[rustler::nif]
+fn socket_send<'a>(socket: ResourceArc<SocketHandle>, messages: Messages<'a>) -> Atom {
+    let (messages, payloads) = messages.split();
+    sent(
+        socket
+            .0
+            .send(&messages, |index| held::hold(payloads[index])),
+    )
+}
+
+#[rustler::nif]
+fn socket_ack<'a>(socket: ResourceArc<SocketHandle>, messages: Messages<'a>) -> Atom {
+    let (messages, payloads) = messages.split();
+    sent(socket.0.ack(&messages, |index| held::hold(payloads[index])))
+}
+
+fn sent(sent: Sent) -> Atom {
+    match sent {
+        Sent::Ok => atoms::ok(),
+        Sent::Full => atoms::full(),
+        Sent::Closed => atoms::closed(),
+    }
+}
+
+#[rustler::nif]
+fn socket_await(env: Env, socket: ResourceArc<SocketHandle>, reference: Term) -> NifResult<Atom> {
+    let waiter = Answer::to(env, reference)?.into_waiter();
+    Ok(if socket.0.wait(waiter) {
+        atoms::wait()
+    } else {
+        atoms::ok()
+    })
+}
+
+#[rustler::nif]
+fn socket_close(
+    socket: ResourceArc<SocketHandle>,
+    code: Option<Fits<u16>>,
+    reason: Binary,
+) -> NifResult<Atom> {
+    if reason.len() > ws::MAX_CLOSE_REASON {
+        return Err(rustler::Error::BadArg);
+    }
+    socket.0.close(code.map(|code| code.0), reason.as_slice());
+    Ok(atoms::ok())
+}
+
+#[rustler::nif]
+fn socket_abort(socket: ResourceArc<SocketHandle>) -> Atom {
+    socket.0.abort();
+    atoms::ok()
+}

@@ -1,0 +1,343 @@
+//! Conversions between terms and what the engine knows.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use ferrosock_engine::error::{ReadError, SendError};
+use ferrosock_engine::owner::Request;
+use ferrosock_engine::ws::Message;
+use ferrosock_engine::ws::buffer::Buffer;
+use ferrosock_engine::ws::frame::Opcode;
+use http::{HeaderMap, HeaderName, HeaderValue, Version};
+use rustler::types::tuple::{get_tuple, make_tuple};
+use rustler::{
+    Atom, Binary, Decoder, Encoder, Env, Error, NewBinary, NifResult, OwnedBinary, Term,
+};
+
+pub mod atoms {
+    rustler::atoms! {
+        accept_error, already_reading, already_sent, binary, close, closed, connection, drained,
+        error, full, gone, http_error, http_1_0 = "HTTP/1.0", http_1_1 = "HTTP/1.1", infinity,
+        invalid_header, invalid_status, more, nil, not_supported, ok, ping, pong, request, text,
+        timeout, wait
+    }
+}
+
+/// Only for names from our own source: atoms are never freed.
+pub fn atom(env: Env, name: &'static str) -> Atom {
+    Atom::from_str(env, name).expect("names in our source are short")
+}
+
+pub fn binary<'a>(env: Env<'a>, bytes: &[u8]) -> Term<'a> {
+    let mut new = NewBinary::new(env, bytes.len());
+    new.as_mut_slice().copy_from_slice(bytes);
+    Binary::from(new).to_term(env)
+}
+
+/// A number that fits: rustler's own decoders of small types cut off what does not.
+pub struct Fits<T>(pub T);
+
+impl<'a, T: TryFrom<u32> + 'a> Decoder<'a> for Fits<T> {
+    fn decode(term: Term<'a>) -> NifResult<Self> {
+        let number: u32 = term.decode()?;
+        T::try_from(number).map(Self).map_err(|_| Error::BadArg)
+    }
+}
+
+impl Encoder for Fits<u16> {
+    fn encode<'a>(&self, env: Env<'a>) -> Term<'a> {
+        self.0.encode(env)
+    }
+}
+
+/// The elements of a proper list. rustler's own iterator panics at the end of an improper one.
+fn elements(list: Term<'_>) -> impl Iterator<Item = NifResult<Term<'_>>> {
+    let mut rest = Some(list);
+    std::iter::from_fn(move || {
+        let list = rest.take()?;
+        match list.list_get_cell() {
+            Ok((head, tail)) => {
+                rest = Some(tail);
+                Some(Ok(head))
+            }
+            Err(_) if list.is_empty_list() => None,
+            Err(_) => Some(Err(Error::BadArg)),
+        }
+    })
+}
+
+/// A number, or `:infinity`.
+pub struct Limit(pub Option<u64>);
+
+impl<'a> Decoder<'a> for Limit {
+    fn decode(term: Term<'a>) -> NifResult<Self> {
+        if term.is_atom() {
+            return (atoms::infinity() == term)
+                .then_some(Self(None))
+                .ok_or(Error::BadArg);
+        }
+        term.decode().map(|limit| Self(Some(limit)))
+    }
+}
+
+impl Encoder for Limit {
+    fn encode<'a>(&self, env: Env<'a>) -> Term<'a> {
+        match self.0 {
+            Some(limit) => limit.encode(env),
+            None => atoms::infinity().encode(env),
+        }
+    }
+}
+
+/// `t:inet.ip_address/0`
+pub struct Ip(pub IpAddr);
+
+impl<'a> Decoder<'a> for Ip {
+    fn decode(term: Term<'a>) -> NifResult<Self> {
+        let parts = get_tuple(term)?;
+        match parts.len() {
+            4 => Ok(Self(IpAddr::from(decode_parts::<u8, 4>(&parts)?))),
+            8 => Ok(Self(IpAddr::from(decode_parts::<u16, 8>(&parts)?))),
+            _ => Err(Error::BadArg),
+        }
+    }
+}
+
+fn decode_parts<T, const N: usize>(parts: &[Term<'_>]) -> NifResult<[T; N]>
+where
+    T: TryFrom<u32> + Default + Copy + 'static,
+{
+    let mut ip = [T::default(); N];
+    for (to, from) in ip.iter_mut().zip(parts) {
+        *to = from.decode::<Fits<T>>()?.0;
+    }
+    Ok(ip)
+}
+
+impl Encoder for Ip {
+    fn encode<'a>(&self, env: Env<'a>) -> Term<'a> {
+        match self.0 {
+            IpAddr::V4(ip) => {
+                let [a, b, c, d] = ip.octets();
+                (a, b, c, d).encode(env)
+            }
+            IpAddr::V6(ip) => make_tuple(env, &ip.segments().map(|part| part.encode(env))),
+        }
+    }
+}
+
+/// `{ip, port}`
+pub struct Address(pub SocketAddr);
+
+impl Encoder for Address {
+    fn encode<'a>(&self, env: Env<'a>) -> Term<'a> {
+        (Ip(self.0.ip()), self.0.port()).encode(env)
+    }
+}
+
+impl<'a> Decoder<'a> for Address {
+    fn decode(term: Term<'a>) -> NifResult<Self> {
+        let (ip, port): (Ip, Fits<u16>) = term.decode()?;
+        Ok(Self((ip.0, port.0).into()))
+    }
+}
+
+/// `Plug.Conn.headers`; an error when HTTP forbids one of them.
+pub struct HeaderList(pub Result<HeaderMap, SendError>);
+
+impl<'a> Decoder<'a> for HeaderList {
+    fn decode(term: Term<'a>) -> NifResult<Self> {
+        let mut headers = HeaderMap::with_capacity(8);
+        for header in elements(term) {
+            let (name, value): (Binary, Binary) = header?.decode()?;
+            let parsed = HeaderName::from_bytes(name.as_slice())
+                .ok()
+                .zip(HeaderValue::from_bytes(value.as_slice()).ok());
+            let Some((name, value)) = parsed else {
+                let name = String::from_utf8_lossy(name.as_slice()).into_owned();
+                return Ok(Self(Err(SendError::InvalidHeader(name))));
+            };
+            headers.append(name, value);
+        }
+        Ok(Self(Ok(headers)))
+    }
+}
+
+pub fn sent<'a>(env: Env<'a>, result: Result<(), SendError>) -> Term<'a> {
+    let reason = match result {
+        Ok(()) => return atoms::ok().encode(env),
+        Err(SendError::Closed) => atoms::closed().encode(env),
+        Err(SendError::AlreadySent) => atoms::already_sent().encode(env),
+        Err(SendError::InvalidStatus) => atoms::invalid_status().encode(env),
+        Err(SendError::NotSupported) => atoms::not_supported().encode(env),
+        Err(SendError::InvalidHeader(name)) => (atoms::invalid_header(), name).encode(env),
+    };
+    env.error_tuple(reason)
+}
+
+pub fn read_error(error: ReadError) -> Atom {
+    match error {
+        ReadError::Timeout => atoms::timeout(),
+        ReadError::Closed => atoms::closed(),
+        ReadError::AlreadyReading => atoms::already_reading(),
+    }
+}
+
+/// `t:Ferrosock.Native.request/0`
+pub fn request<'a>(env: Env<'a>, request: &Request<'_>) -> Term<'a> {
+    let version = match request.version {
+        Version::HTTP_10 => atoms::http_1_0(),
+        _ => atoms::http_1_1(),
+    };
+    let headers: Vec<Term> = request
+        .headers
+        .iter()
+        .map(|(name, value)| {
+            let name = binary(env, name.as_str().as_bytes());
+            (name, binary(env, value.as_bytes())).encode(env)
+        })
+        .collect();
+    make_tuple(
+        env,
+        &[
+            binary(env, request.method.as_str().as_bytes()),
+            binary(env, request.host.as_bytes()),
+            request.port.encode(env),
+            binary(env, request.path.as_bytes()),
+            binary(env, request.query.as_bytes()),
+            version.encode(env),
+            headers.encode(env),
+            Address(request.peer).encode(env),
+        ],
+    )
+}
+
+/// `[t:Ferrosock.Native.message/0]`
+pub struct Messages<'a> {
+    opcodes: Vec<Opcode>,
+    payloads: Vec<Binary<'a>>,
+}
+
+impl<'a> Messages<'a> {
+    pub fn split(self) -> (Vec<Message<'a>>, Vec<Binary<'a>>) {
+        let messages = self
+            .opcodes
+            .iter()
+            .zip(&self.payloads)
+            .map(|(opcode, payload)| Message {
+                opcode: *opcode,
+                payload: payload.as_slice(),
+            })
+            .collect();
+        (messages, self.payloads)
+    }
+}
+
+impl<'a> Decoder<'a> for Messages<'a> {
+    fn decode(term: Term<'a>) -> NifResult<Self> {
+        let mut messages = Messages {
+            opcodes: Vec::new(),
+            payloads: Vec::new(),
+        };
+        for message in elements(term) {
+            let (opcode, payload): (Term, Term) = message?.decode()?;
+            messages.opcodes.push(decode_opcode(opcode)?);
+            messages.payloads.push(if atoms::nil() == payload {
+                Binary::from(NewBinary::new(term.get_env(), 0))
+            } else {
+                Binary::from_iolist(payload)?
+            });
+        }
+        Ok(messages)
+    }
+}
+
+fn decode_opcode(term: Term) -> NifResult<Opcode> {
+    let opcodes = [
+        (atoms::text(), Opcode::Text),
+        (atoms::binary(), Opcode::Binary),
+        (atoms::ping(), Opcode::Ping),
+        (atoms::pong(), Opcode::Pong),
+    ];
+    let found = opcodes.into_iter().find(|(atom, _)| *atom == term);
+    found.map(|(_, opcode)| opcode).ok_or(Error::BadArg)
+}
+
+/// A binary that grows while a message arrives.
+pub struct BinaryBuffer {
+    binary: OwnedBinary,
+    len: usize,
+}
+
+impl BinaryBuffer {
+    pub fn into_binary<'a>(mut self, env: Env<'a>) -> Term<'a> {
+        if self.len < self.binary.len() {
+            self.binary.realloc_or_copy(self.len);
+        }
+        self.binary.release(env).to_term(env)
+    }
+}
+
+impl Buffer for BinaryBuffer {
+    fn with_capacity(capacity: usize) -> Self {
+        Self {
+            binary: OwnedBinary::new(capacity),
+            len: 0,
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn capacity(&self) -> usize {
+        self.binary.len()
+    }
+
+    fn reserve(&mut self, capacity: usize) {
+        if capacity > self.binary.len() {
+            self.binary.realloc_or_copy(capacity);
+        }
+    }
+
+    fn filled(&mut self) -> &mut [u8] {
+        &mut self.binary.as_mut_slice()[..self.len]
+    }
+
+    fn spare(&mut self) -> &mut [u8] {
+        &mut self.binary.as_mut_slice()[self.len..]
+    }
+
+    fn advance(&mut self, n: usize) {
+        assert!(
+            n <= self.capacity() - self.len,
+            "advanced past the capacity"
+        );
+        self.len += n;
+    }
+}
+
+/// A POSIX code where there is one, else `:closed`.
+pub fn posix(env: Env, error: &io::Error) -> Atom {
+    use io::ErrorKind::*;
+    let name = match error.kind() {
+        _ if error.raw_os_error() == Some(24) => "emfile",
+        _ if error.raw_os_error() == Some(23) => "enfile",
+        AddrInUse => "eaddrinuse",
+        AddrNotAvailable => "eaddrnotavail",
+        PermissionDenied => "eacces",
+        NotFound => "enoent",
+        IsADirectory => "eisdir",
+        NotADirectory => "enotdir",
+        InvalidInput => "einval",
+        ConnectionReset => "econnreset",
+        BrokenPipe => "epipe",
+        TimedOut => "etimedout",
+        OutOfMemory => "enomem",
+        HostUnreachable => "ehostunreach",
+        NetworkUnreachable => "enetunreach",
+        StorageFull => "enospc",
+        _ => "closed",
+    };
+    atom(env, name)
+}

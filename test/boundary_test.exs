@@ -1,0 +1,502 @@
+defmodule Ferrosock.BoundaryTest do
+  # Not async: it counts what is alive in the whole engine.
+  use ExUnit.Case, async: false
+
+  import Ferrosock.Test.Raw
+
+  alias Ferrosock.Native
+
+  defmodule App do
+    @behaviour Plug
+
+    defmodule Socket do
+      @behaviour WebSock
+
+      @impl true
+      def init(test) do
+        send(test, {:websocket, self()})
+        {:ok, test}
+      end
+
+      @impl true
+      def handle_in({"sleep", _}, _test), do: Process.sleep(:infinity)
+      def handle_in({data, opcode: opcode}, test), do: {:push, {opcode, data}, test}
+
+      @impl true
+      def handle_info(_message, test), do: {:ok, test}
+    end
+
+    @impl true
+    def init(test), do: test
+
+    @impl true
+    def call(conn, test) do
+      send(test, {:plug, self(), conn})
+      respond(conn.path_info, conn, test)
+    end
+
+    defp respond(["wait"], _conn, _test), do: Process.sleep(:infinity)
+
+    defp respond(["chunks"], conn, test) do
+      conn = Plug.Conn.send_chunked(conn, 200)
+      {:ok, _conn} = Plug.Conn.chunk(conn, "first")
+      send(test, :chunk_sent)
+      Process.sleep(:infinity)
+    end
+
+    defp respond(["ws"], conn, test), do: Ferrosock.upgrade(conn, Socket, test)
+    defp respond([], conn, _test), do: Plug.Conn.send_resp(conn, 200, "ok")
+  end
+
+  @nothing %{listeners: 0, connections: 0, exchanges: 0, sockets: 0, tasks: 0}
+
+  setup do
+    Native.runtime_start(0)
+    eventually(fn -> Native.stats() == @nothing end)
+    fds = descriptors()
+
+    on_exit(fn ->
+      eventually(fn -> Native.stats() == @nothing end)
+      eventually(fn -> descriptors() <= fds end)
+    end)
+  end
+
+  describe "an owner that is killed" do
+    setup do
+      [server: start_server!(plug: {App, self()})]
+    end
+
+    test "between two requests closes the connection", %{server: server} do
+      socket = connect(server)
+      assert %{status: 200} = request(socket, "GET", "/")
+      assert_receive {:plug, pid, _conn}
+      Process.exit(pid, :kill)
+      assert closed?(socket)
+    end
+
+    test "inside the Plug answers 500 and closes", %{server: server} do
+      socket = connect(server)
+      write(socket, head("GET", "/wait"))
+      assert_receive {:plug, pid, _conn}
+      Process.exit(pid, :kill)
+      assert %{status: 500} = response(socket)
+      assert closed?(socket)
+    end
+
+    test "between two chunks cuts the body off", %{server: server} do
+      socket = connect(server)
+      write(socket, head("GET", "/chunks"))
+      assert_receive {:plug, pid, _conn}
+      assert_receive :chunk_sent
+      Process.exit(pid, :kill)
+      response = read_all(socket)
+      assert response =~ "5\r\nfirst\r\n"
+      refute response =~ "\r\n0\r\n"
+    end
+
+    test "as a WebSocket closes it with 1011, whatever its callback does", %{server: server} do
+      for message <- ["hello", "sleep"] do
+        socket = websocket(server, "/ws")
+        assert_receive {:websocket, pid}
+        send_frame(socket, :text, message)
+        if message == "hello", do: assert(recv_frame(socket) == {:text, "hello"})
+        Process.exit(pid, :kill)
+        assert recv_frame(socket) == {:close, 1011, ""}
+        send_frame(socket, :close, <<1011::16>>)
+        assert closed?(socket)
+      end
+    end
+
+    test "disturbs no other connection", %{server: server} do
+      other = websocket(server, "/ws")
+      assert_receive {:websocket, _pid}
+      socket = websocket(server, "/ws")
+      assert_receive {:websocket, pid}
+      Process.exit(pid, :kill)
+      assert {:close, 1011, ""} = recv_frame(socket)
+      send_frame(other, :text, "still here")
+      assert recv_frame(other) == {:text, "still here"}
+    end
+  end
+
+  describe "a client that goes away" do
+    setup do
+      [server: start_server!(plug: {App, self()})]
+    end
+
+    test "ends the process of its idle connection", %{server: server} do
+      socket = connect(server)
+      request(socket, "GET", "/")
+      assert_receive {:plug, pid, _conn}
+      monitor = Process.monitor(pid)
+      :gen_tcp.close(socket)
+      assert_receive {:DOWN, ^monitor, :process, ^pid, :normal}
+    end
+
+    test "ends the process of its WebSocket", %{server: server} do
+      socket = websocket(server, "/ws")
+      assert_receive {:websocket, pid}
+      monitor = Process.monitor(pid)
+      :gen_tcp.close(socket)
+      assert_receive {:DOWN, ^monitor, :process, ^pid, {:shutdown, :closed}}
+    end
+
+    test "leaves nothing behind when many do at once", %{server: server} do
+      sockets = for _ <- 1..200, do: websocket(server, "/ws")
+      for socket <- sockets, do: send_frame(socket, :text, "hello")
+      Enum.each(sockets, &:gen_tcp.close/1)
+      eventually(fn -> Native.stats().sockets == 0 end)
+    end
+  end
+
+  describe "an acceptor" do
+    # A bare listener, with the test process as its owner and its acceptor.
+    setup do
+      {:ok, listener, tag} =
+        Native.listener_open(%{
+          ip: {127, 0, 0, 1},
+          port: 0,
+          backlog: 16,
+          header_timeout: 1_000,
+          idle_timeout: 1_000,
+          max_request_line_length: 1_000,
+          max_header_length: 10_000,
+          max_header_count: 10,
+          max_requests: 0,
+          high_water_mark: 1_000
+        })
+
+      on_exit(fn -> Native.listener_close(listener) end)
+      {_ip, port} = Native.listener_info(listener).address
+      [listener: listener, tag: tag, port: port]
+    end
+
+    test "that is missing makes the request a 503", %{port: port} do
+      socket = connect(port)
+      assert %{status: 503} = request(socket, "GET", "/")
+      assert closed?(socket)
+    end
+
+    test "that dies with a connection in its mailbox makes the request a 500", context do
+      %{listener: listener, port: port} = context
+      acceptor = acceptor(listener)
+      :erlang.suspend_process(acceptor)
+      socket = connect(port)
+      write(socket, head("GET", "/"))
+      eventually(fn -> Native.stats().exchanges == 1 end)
+      Process.exit(acceptor, :kill)
+      assert %{status: 500} = response(socket)
+      assert closed?(socket)
+    end
+
+    test "that died is not asked again", %{listener: listener, tag: tag, port: port} do
+      dead = acceptor(listener)
+      Process.exit(dead, :kill)
+      :ok = Native.listener_accept(listener)
+
+      for _ <- 1..3 do
+        socket = connect(port)
+        write(socket, head("GET", "/"))
+        assert_receive {^tag, {:connection, _tag, exchange, _request}}
+        assert :ok = Native.exchange_respond(exchange, 200, [], "")
+        assert %{status: 200} = response(socket)
+        :gen_tcp.close(socket)
+      end
+    end
+
+    test "that lets go of an exchange ends it", %{listener: listener, tag: tag, port: port} do
+      :ok = Native.listener_accept(listener)
+      socket = connect(port)
+      write(socket, head("GET", "/"))
+      assert_receive {^tag, {:connection, _tag, _exchange, _request}}
+      :erlang.garbage_collect()
+      assert %{status: 500} = response(socket)
+    end
+
+    test "learns that a connection ended before it was attached", context do
+      %{listener: listener, tag: tag, port: port} = context
+      :ok = Native.listener_accept(listener)
+      socket = connect(port)
+      write(socket, head("GET", "/"))
+      assert_receive {^tag, {:connection, connection, exchange, _request}}
+      :gen_tcp.close(socket)
+      eventually(fn -> Native.stats().connections == 0 end)
+      assert Native.attach(connection) == :gone
+      assert Native.exchange_respond(exchange, 200, [], "") == {:error, :closed}
+      assert Native.exchange_chunk(exchange, "x") == {:error, :closed}
+    end
+
+    test "attaches once", %{listener: listener, tag: tag, port: port} do
+      :ok = Native.listener_accept(listener)
+      socket = connect(port)
+      write(socket, head("GET", "/"))
+      assert_receive {^tag, {:connection, connection, exchange, _request}}
+      assert Native.attach(connection) == :ok
+      assert Task.await(Task.async(fn -> Native.attach(connection) end)) == :gone
+      assert Native.exchange_respond(exchange, 200, [], "") == :ok
+    end
+
+    test "sends one response, whoever comes first", %{listener: listener, tag: tag, port: port} do
+      :ok = Native.listener_accept(listener)
+      socket = connect(port)
+      write(socket, head("GET", "/"))
+      assert_receive {^tag, {:connection, _tag, exchange, _request}}
+
+      results =
+        1..20
+        |> Enum.map(fn _ ->
+          Task.async(fn -> Native.exchange_respond(exchange, 200, [], "ok") end)
+        end)
+        |> Task.await_many()
+
+      assert Enum.count(results, &(&1 == :ok)) == 1
+      assert Enum.count(results, &(&1 == {:error, :already_sent})) == 19
+      assert %{status: 200, body: "ok"} = response(socket)
+    end
+
+    test "whose WebSocket handle is collected closes it with 1011", context do
+      %{listener: listener, tag: tag, port: port} = context
+      :ok = Native.listener_accept(listener)
+      socket = connect(port)
+      write(socket, head("GET", "/", handshake_headers()))
+      assert_receive {^tag, {:connection, connection, exchange, _request}}
+      :ok = Native.attach(connection)
+      upgrade_and_drop(exchange)
+      assert %{status: 101} = response(socket)
+      :erlang.garbage_collect()
+      assert recv_frame(socket) == {:close, 1011, ""}
+    end
+
+    test "may close twice, and send too late", %{listener: listener, tag: tag, port: port} do
+      :ok = Native.listener_accept(listener)
+      socket = connect(port)
+      write(socket, head("GET", "/", handshake_headers()))
+      assert_receive {^tag, {:connection, connection, exchange, _request}}
+      :ok = Native.attach(connection)
+      {:ok, native} = Native.exchange_upgrade(exchange, [], socket_options())
+      assert %{status: 101} = response(socket)
+
+      # From another process too.
+      assert :ok = Task.await(Task.async(fn -> Native.socket_send(native, [{:text, "a"}]) end))
+      assert :ok = Native.socket_close(native, 1000, "bye")
+      assert :ok = Native.socket_close(native, 1001, "bye")
+      assert :closed = Native.socket_send(native, [{:text, "late"}])
+      assert recv_frame(socket) == {:text, "a"}
+      assert recv_frame(socket) == {:close, 1000, "bye"}
+      send_frame(socket, :close, <<1000::16>>)
+      assert closed?(socket)
+      eventually(fn -> Native.stats().tasks == 1 end)
+      assert :closed = Native.socket_send(native, [{:text, "later"}])
+      assert :ok = Native.socket_close(native, 1000, "")
+      assert :ok = Native.socket_abort(native)
+      refute_received {^connection, _event}
+    end
+
+    test "gets arguments that are wrong refused", %{listener: listener, tag: tag, port: port} do
+      :ok = Native.listener_accept(listener)
+      socket = connect(port)
+      write(socket, head("GET", "/", handshake_headers()))
+      assert_receive {^tag, {:connection, connection, exchange, _request}}
+
+      for call <- [
+            fn -> Native.listener_open(%{}) end,
+            fn -> Native.listener_info(exchange) end,
+            fn -> Native.attach(exchange) end,
+            fn -> Native.attach(make_ref()) end,
+            fn -> Native.exchange_respond(connection, 200, [], "") end,
+            fn -> Native.exchange_respond(exchange, 200, [:no], "") end,
+            fn -> Native.exchange_respond(exchange, 200, [{"a", "b"} | :improper], "") end,
+            fn -> Native.exchange_respond(exchange, 200, [], :no) end,
+            fn -> Native.exchange_respond(exchange, 70_000, [], "") end,
+            fn -> Native.exchange_chunk(exchange, [256]) end,
+            fn -> Native.exchange_await(exchange, :no) end,
+            fn -> Native.exchange_read(exchange, 0, 1, make_ref()) end,
+            fn -> Native.exchange_read(exchange, 1, :never, make_ref()) end,
+            fn -> Native.exchange_upgrade(exchange, [], %{}) end
+          ] do
+        assert_raise ArgumentError, call
+      end
+
+      assert {:error, :invalid_status} = Native.exchange_respond(exchange, 100, [], "")
+
+      assert {:error, {:invalid_header, "x"}} =
+               Native.exchange_respond(exchange, 200, [{"x", "a\nb"}], "")
+
+      assert {:error, {:invalid_header, "x y"}} =
+               Native.exchange_start(exchange, 200, [{"x y", ""}])
+
+      :ok = Native.attach(connection)
+      {:ok, native} = Native.exchange_upgrade(exchange, [], socket_options())
+
+      for call <- [
+            fn -> Native.socket_send(native, :no) end,
+            fn -> Native.socket_send(native, [{:close, ""}]) end,
+            fn -> Native.socket_send(native, [{:text, 1}]) end,
+            fn -> Native.socket_ack(native, [{:text, "a"} | :improper]) end,
+            fn -> Native.socket_close(native, 1000, String.duplicate("x", 124)) end,
+            fn -> Native.socket_close(native, -1, "") end,
+            fn -> Native.socket_send(exchange, []) end
+          ] do
+        assert_raise ArgumentError, call
+      end
+
+      assert %{status: 101} = response(socket)
+    end
+  end
+
+  test "a listener closes with its owner" do
+    test = self()
+
+    owner =
+      spawn(fn ->
+        server = start_link_server(test)
+        send(test, {:port, port(server)})
+        Process.sleep(:infinity)
+      end)
+
+    assert_receive {:port, port}
+    Process.exit(owner, :kill)
+    eventually(fn -> Native.stats().listeners == 0 end)
+    assert {:error, :econnrefused} = :gen_tcp.connect({127, 0, 0, 1}, port, [])
+  end
+
+  test "a server that stops ends what it served" do
+    server = start_server!(plug: {App, self()}, shutdown_timeout: 1_000)
+    idle = connect(server)
+    request(idle, "GET", "/")
+    websocket = websocket(server, "/ws")
+    assert_receive {:websocket, _pid}
+    stop_supervised!(Ferrosock)
+    assert closed?(idle)
+    assert recv_frame(websocket) == {:close, 1001, ""}
+    send_frame(websocket, :close, <<1001::16>>)
+    assert closed?(websocket)
+  end
+
+  # In VMs of their own.
+
+  test "a VM stops in order with open sockets and requests" do
+    {output, 0} =
+      vm("""
+      sockets = for _ <- 1..50, do: Ferrosock.Test.Raw.websocket(server, "/ws")
+      request = Ferrosock.Test.Raw.connect(server)
+      Ferrosock.Test.Raw.write(request, Ferrosock.Test.Raw.head("GET", "/chunks"))
+      receive do: (:chunk_sent -> :ok)
+      IO.puts("open \#{length(sockets)}")
+      System.stop(0)
+      """)
+
+    assert output == "open 50\n"
+  end
+
+  test "a VM halts at once with sockets under load" do
+    {output, 0} =
+      vm("""
+      for _ <- 1..20 do
+        spawn_link(fn ->
+          socket = Ferrosock.Test.Raw.websocket(server, "/ws")
+          flood = fn flood ->
+            Ferrosock.Test.Raw.send_frame(socket, :text, "hello")
+            Ferrosock.Test.Raw.recv_frame(socket)
+            flood.(flood)
+          end
+          flood.(flood)
+        end)
+      end
+      Process.sleep(200)
+      IO.puts("halt")
+      System.halt(0)
+      """)
+
+    assert output == "halt\n"
+  end
+
+  test "the library may be loaded anew while connections are open" do
+    {output, 0} =
+      vm("""
+      socket = Ferrosock.Test.Raw.websocket(server, "/ws")
+      {:error, {:upgrade, _}} = Ferrosock.Native.load() |> then(fn
+        {:error, {reason, _text}} -> {:error, {:upgrade, reason}}
+      end)
+      Ferrosock.Test.Raw.send_frame(socket, :text, "hello")
+      {:text, "hello"} = Ferrosock.Test.Raw.recv_frame(socket)
+      for _ <- 1..5 do
+        :code.delete(Ferrosock.Native)
+        :code.purge(Ferrosock.Native)
+        {:module, _} = :code.load_file(Ferrosock.Native)
+      end
+      {:ok, second} = Ferrosock.start_link(plug: {Ferrosock.BoundaryTest.App, self()}, port: 0, startup_log: false)
+      socket = Ferrosock.Test.Raw.websocket(second, "/ws")
+      Ferrosock.Test.Raw.send_frame(socket, :text, "again")
+      {:text, "again"} = Ferrosock.Test.Raw.recv_frame(socket)
+      IO.puts("loaded")
+      System.halt(0)
+      """)
+
+    assert output == "loaded\n"
+  end
+
+  defp descriptors, do: length(File.ls!("/proc/self/fd"))
+
+  defp acceptor(listener) do
+    test = self()
+
+    pid =
+      spawn(fn ->
+        :ok = Native.listener_accept(listener)
+        send(test, :accepting)
+        Process.sleep(:infinity)
+      end)
+
+    assert_receive :accepting
+    pid
+  end
+
+  defp upgrade_and_drop(exchange) do
+    {:ok, _socket} = Native.exchange_upgrade(exchange, [], socket_options())
+    :ok
+  end
+
+  defp socket_options do
+    %{
+      timeout: :infinity,
+      close_timeout: 1_000,
+      max_frame_size: :infinity,
+      max_fragments: 100,
+      validate_utf8: true,
+      control_events: true,
+      high_water_mark: 1_000_000
+    }
+  end
+
+  defp start_link_server(test) do
+    {:ok, server} =
+      Ferrosock.start_link(plug: {App, test}, port: 0, ip: :loopback, startup_log: false)
+
+    server
+  end
+
+  # Runs code in a VM that has a server of `App` under the name `server`.
+  defp vm(code) do
+    beams =
+      for path <- :code.get_path(), path = to_string(path), path =~ "_build", do: ["-pa", path]
+
+    plug = ["-pa", to_string(:code.lib_dir(:plug)) <> "/ebin"]
+    app = Path.join(System.tmp_dir!(), "boundary_app_#{System.pid()}.exs")
+    {:ok, source} = File.read(__ENV__.file)
+    [_, module] = Regex.run(~r/(  defmodule App do.*?\n  end\n)/s, source)
+
+    File.write!(app, """
+    defmodule Ferrosock.BoundaryTest do
+    #{module}
+    end
+    Application.ensure_all_started(:ferrosock)
+    {:ok, server} = Ferrosock.start_link(plug: {Ferrosock.BoundaryTest.App, self()}, port: 0, startup_log: false)
+    #{code}
+    Process.sleep(:infinity)
+    """)
+
+    elixir = System.find_executable("elixir")
+    System.cmd(elixir, List.flatten([beams, plug, app]), stderr_to_stdout: true)
+  end
+end

@@ -1,0 +1,153 @@
+defmodule Ferrosock.OptionsTest do
+  use ExUnit.Case, async: true
+
+  alias Ferrosock.Options
+
+  describe "a server's options" do
+    test "are complete with a plug alone" do
+      options = Options.server!(plug: MyApp)
+
+      assert options.plug == MyApp
+      assert options.port == 4000
+      assert options.http_1_options.max_header_count == 100
+      assert options.websocket_options.max_frame_size == 8_000_000
+    end
+
+    test "keep the other defaults of a group when one is given" do
+      options = Options.server!(plug: MyApp, websocket_options: [timeout: :infinity])
+
+      assert options.websocket_options.timeout == :infinity
+      assert options.websocket_options.close_timeout == 5_000
+    end
+
+    test "need a plug" do
+      assert_raise ArgumentError, ~r/option :plug is required/, fn -> Options.server!([]) end
+    end
+
+    test "raise on an unknown name, and tell the known ones" do
+      assert_raise ArgumentError, ~r/unknown option :prot; known are .*:port/, fn ->
+        Options.server!(plug: MyApp, prot: 1)
+      end
+    end
+
+    test "raise on an unknown name in a group, and name the group" do
+      assert_raise ArgumentError, ~r/unknown option :timeout in :http_1_options/, fn ->
+        Options.server!(plug: MyApp, http_1_options: [timeout: 1])
+      end
+    end
+
+    test "raise when they are no keyword list" do
+      assert_raise ArgumentError, ~r/options must be a keyword list/, fn ->
+        Options.server!([:plug])
+      end
+
+      assert_raise ArgumentError, ~r/options in :http_1_options must be a keyword list/, fn ->
+        Options.server!(plug: MyApp, http_1_options: %{})
+      end
+    end
+
+    for {name, value} <- [
+          plug: "MyApp",
+          plug: nil,
+          scheme: :ftp,
+          port: -1,
+          port: 65_536,
+          port: "4000",
+          ip: "127.0.0.1",
+          ip: {127, 0, 0, 256},
+          startup_log: true,
+          num_acceptors: 0,
+          worker_threads: :many,
+          backlog: 0,
+          shutdown_timeout: :infinity,
+          hibernate_after: -1
+        ] do
+      test "raise on #{inspect(value)} for #{inspect(name)}" do
+        assert_raise ArgumentError,
+                     ~r/invalid value for option #{inspect(unquote(name))}: /,
+                     fn ->
+                       Options.server!([
+                         {unquote(name), unquote(Macro.escape(value))},
+                         plug: MyApp
+                       ])
+                     end
+      end
+    end
+
+    test "say what is accepted" do
+      assert_raise ArgumentError, ~r/accepted is an integer from 0 to 65535/, fn ->
+        Options.server!(plug: MyApp, port: 70_000)
+      end
+    end
+
+    test "accept every form of a plug" do
+      for plug <- [MyApp, {MyApp, a: 1}, fn conn, _options -> conn end] do
+        assert Options.server!(plug: plug).plug == plug
+      end
+    end
+
+    test "give the engine an address and limits" do
+      native = Options.listener(Options.server!(plug: MyApp, ip: :loopback, port: 0))
+
+      assert %{ip: {127, 0, 0, 1}, port: 0, backlog: 1024, max_requests: 0} = native
+      refute is_map_key(native, :clear_process_dict)
+    end
+  end
+
+  describe "an upgrade's options" do
+    test "default to the server's" do
+      limits = Options.server!(plug: MyApp, websocket_options: [timeout: 7]).websocket_options
+
+      assert %{socket: socket, flags: [], early_validate?: true} = Options.upgrade!([], limits)
+      assert %{timeout: 7, max_frame_size: 8_000_000, validate_utf8: true} = socket
+    end
+
+    test "narrow the server's max_frame_size and never widen it" do
+      assert Options.upgrade!(max_frame_size: 10).socket.max_frame_size == 10
+      assert Options.upgrade!(max_frame_size: 9_000_000).socket.max_frame_size == 8_000_000
+      assert Options.upgrade!(max_frame_size: :infinity).socket.max_frame_size == 8_000_000
+    end
+
+    test "narrow a server without a max_frame_size" do
+      websocket_options = [max_frame_size: :infinity]
+
+      limits =
+        Options.server!(plug: MyApp, websocket_options: websocket_options).websocket_options
+
+      assert Options.upgrade!([], limits).socket.max_frame_size == :infinity
+      assert Options.upgrade!([max_frame_size: 10], limits).socket.max_frame_size == 10
+    end
+
+    test "override a default, also with false" do
+      upgrade =
+        Options.upgrade!(timeout: :infinity, validate_utf8: false, early_validate_upgrade: false)
+
+      assert %{timeout: :infinity, validate_utf8: false} = upgrade.socket
+      refute upgrade.early_validate?
+    end
+
+    test "collect the process flags that were asked for" do
+      assert Options.upgrade!(fullsweep_after: 0).flags == [fullsweep_after: 0]
+    end
+
+    test "accept what is meant for other servers" do
+      assert Options.upgrade!(active_n: 10, compress: true, deflate_options: [level: 1])
+    end
+
+    test "raise on what is unknown or wrong" do
+      assert_raise ArgumentError, ~r/unknown option :compres; known are .*:compress/, fn ->
+        Options.upgrade!(compres: true)
+      end
+
+      assert_raise ArgumentError, ~r/invalid value for option :timeout: 0/, fn ->
+        Options.upgrade!(timeout: 0)
+      end
+    end
+  end
+
+  test "docs tell each option with its default" do
+    assert Options.docs(:server) =~ "* `:port` - "
+    assert Options.docs(:server) =~ "An integer from 0 to 65535. Default: `4000`"
+    assert Options.docs(:websocket) =~ "`:max_frame_size`"
+  end
+end

@@ -1,0 +1,228 @@
+defmodule Ferrosock.Test.Raw do
+  @moduledoc """
+  A client of raw bytes over `:gen_tcp`: its own reading and writing of HTTP and WebSocket frames, so
+  that the server's code is not its own judge.
+  """
+
+  import Bitwise
+
+  @timeout 5_000
+  @key "dGhlIHNhbXBsZSBub25jZQ=="
+
+  def start_server!(options) do
+    defaults = [port: 0, ip: :loopback, startup_log: false]
+    ExUnit.Callbacks.start_supervised!({Ferrosock, Keyword.merge(defaults, options)})
+  end
+
+  @doc """
+  A server whose Plug is the function; one that sends no response gets an empty 200. A test may have
+  several.
+  """
+  def serve(fun, options \\ []) do
+    plug = fn conn, _options ->
+      case fun.(conn) do
+        %Plug.Conn{} = conn -> conn
+        _other -> Plug.Conn.send_resp(conn, 200, "")
+      end
+    end
+
+    start_server!([plug: plug, id: make_ref()] ++ options)
+  end
+
+  def port(server), do: Ferrosock.info(server).address |> elem(1)
+
+  def connect(server_or_port, options \\ [])
+
+  def connect(server, options) when is_pid(server), do: server |> port() |> connect(options)
+
+  def connect(port, options) do
+    options = [:binary, active: false, nodelay: true] ++ options
+    {:ok, socket} = :gen_tcp.connect({127, 0, 0, 1}, port, options, @timeout)
+    socket
+  end
+
+  def write(socket, data), do: :ok = :gen_tcp.send(socket, data)
+
+  @doc "Sends a request and reads its response."
+  def request(socket, method, path, headers \\ [], body \\ "") do
+    write(socket, head(method, path, headers) <> body)
+    response(socket, method)
+  end
+
+  def head(method, path, headers \\ []) do
+    lines = for {name, value} <- [{"host", "localhost"} | headers], do: "#{name}: #{value}\r\n"
+    "#{method} #{path} HTTP/1.1\r\n#{lines}\r\n"
+  end
+
+  @doc "Reads a response: its status, headers and body."
+  def response(socket, method \\ "GET") do
+    {:ok, status} = response_line(socket)
+    headers = headers(socket, [])
+    %{status: status, headers: headers, body: body(socket, method, status, headers)}
+  end
+
+  def header(%{headers: headers}, name), do: for({^name, value} <- headers, do: value)
+
+  defp response_line(socket) do
+    with {:ok, {:http_response, _version, status, _phrase}} <- packet(socket), do: {:ok, status}
+  end
+
+  defp headers(socket, headers) do
+    case packet(socket) do
+      {:ok, {:http_header, _, name, _, value}} ->
+        headers(socket, [{name |> to_string() |> String.downcase(), value} | headers])
+
+      {:ok, :http_eoh} ->
+        Enum.reverse(headers)
+    end
+  end
+
+  defp packet(socket) do
+    :inet.setopts(socket, packet: :http_bin)
+    result = :gen_tcp.recv(socket, 0, @timeout)
+    :inet.setopts(socket, packet: :raw)
+    result
+  end
+
+  defp body(_socket, "HEAD", _status, _headers), do: ""
+  defp body(_socket, _method, status, _headers) when status in [101, 204, 304], do: ""
+  defp body(_socket, _method, status, _headers) when status in 100..199, do: ""
+
+  defp body(socket, _method, _status, headers) do
+    headers = Map.new(headers)
+
+    cond do
+      headers["transfer-encoding"] == "chunked" -> chunks(socket, [])
+      length = headers["content-length"] -> read(socket, String.to_integer(length))
+      true -> read_all(socket)
+    end
+  end
+
+  defp chunks(socket, chunks) do
+    case socket |> line() |> String.to_integer(16) do
+      0 ->
+        "" = line(socket)
+        chunks |> Enum.reverse() |> IO.iodata_to_binary()
+
+      size ->
+        chunk = read(socket, size)
+        "" = line(socket)
+        chunks(socket, [chunk | chunks])
+    end
+  end
+
+  defp line(socket) do
+    :inet.setopts(socket, packet: :line)
+    {:ok, line} = :gen_tcp.recv(socket, 0, @timeout)
+    :inet.setopts(socket, packet: :raw)
+    String.trim_trailing(line, "\r\n")
+  end
+
+  def read(_socket, 0), do: ""
+
+  def read(socket, size) do
+    {:ok, data} = :gen_tcp.recv(socket, size, @timeout)
+    data
+  end
+
+  @doc "Reads until the server closes."
+  def read_all(socket, read \\ []) do
+    case :gen_tcp.recv(socket, 0, @timeout) do
+      {:ok, data} -> read_all(socket, [read | data])
+      {:error, :closed} -> IO.iodata_to_binary(read)
+    end
+  end
+
+  @doc "Whether the server closes within the time, whatever it still sends."
+  def closed?(socket, timeout \\ @timeout) do
+    case :gen_tcp.recv(socket, 0, timeout) do
+      {:ok, _data} -> closed?(socket, timeout)
+      {:error, reason} -> reason != :timeout
+    end
+  end
+
+  # WebSockets
+
+  @doc "A connection on which the opening handshake is done."
+  def websocket(server_or_port, path \\ "/", headers \\ [], options \\ []) do
+    socket = connect(server_or_port, options)
+    %{status: 101} = handshake(socket, path, headers)
+    socket
+  end
+
+  def handshake(socket, path \\ "/", headers \\ []),
+    do: request(socket, "GET", path, handshake_headers() ++ headers)
+
+  def handshake_headers do
+    [
+      {"connection", "Upgrade"},
+      {"upgrade", "websocket"},
+      {"sec-websocket-key", @key},
+      {"sec-websocket-version", "13"}
+    ]
+  end
+
+  @opcodes [continuation: 0, text: 1, binary: 2, close: 8, ping: 9, pong: 10]
+
+  @doc "Sends one frame, masked, final."
+  def send_frame(socket, opcode, payload \\ "", options \\ []),
+    do: write(socket, frame(opcode, payload, options))
+
+  @doc "The bytes of a client's frame. Options: `fin`, `rsv`, `mask` (`nil` for none)."
+  def frame(opcode, payload, options \\ []) do
+    opcode = Keyword.get(@opcodes, opcode, opcode)
+    fin = if Keyword.get(options, :fin, true), do: 1, else: 0
+    rsv = Keyword.get(options, :rsv, 0)
+    mask = Keyword.get(options, :mask, <<0x37, 0xFA, 0x21, 0x3D>>)
+    masked = if mask, do: 1, else: 0
+
+    length =
+      case byte_size(payload) do
+        size when size < 126 -> <<size::7>>
+        size when size < 65_536 -> <<126::7, size::16>>
+        size -> <<127::7, size::64>>
+      end
+
+    <<fin::1, rsv::3, opcode::4, masked::1, length::bitstring, mask || ""::binary,
+      mask(payload, mask)::binary>>
+  end
+
+  defp mask(payload, nil), do: payload
+  defp mask(payload, mask), do: mask(payload, mask, [])
+
+  defp mask(<<part::32, rest::binary>>, <<key::32>> = mask, done),
+    do: mask(rest, mask, [done | <<bxor(part, key)::32>>])
+
+  defp mask(rest, mask, done) do
+    rest = :crypto.exor(rest, binary_part(mask, 0, byte_size(rest)))
+    IO.iodata_to_binary([done | rest])
+  end
+
+  @doc "Reads one frame of the server: `{opcode, payload}`; a close frame is `{:close, code, reason}`."
+  def recv_frame(socket, timeout \\ @timeout) do
+    with {:ok, <<1::1, 0::3, opcode::4, 0::1, length::7>>} <- :gen_tcp.recv(socket, 2, timeout) do
+      {opcode, _} = List.keyfind(@opcodes, opcode, 1)
+
+      case {opcode, read(socket, length(socket, length))} do
+        {:close, ""} -> {:close, nil, ""}
+        {:close, <<code::16, reason::binary>>} -> {:close, code, reason}
+        frame -> frame
+      end
+    end
+  end
+
+  defp length(socket, 126), do: socket |> read(2) |> :binary.decode_unsigned()
+  defp length(socket, 127), do: socket |> read(8) |> :binary.decode_unsigned()
+  defp length(_socket, length), do: length
+
+  @doc "Waits until `fun` returns something true, for at most five seconds."
+  def eventually(fun, left \\ 500) do
+    fun.() ||
+      if left > 0 do
+        Process.sleep(10)
+        eventually(fun, left - 1)
+      else
+        ExUnit.Assertions.flunk("it did not come true within five seconds")
+      end
+  end
+end
