@@ -1,0 +1,5 @@
+//! The engine without a BEAM: the same listener, connections and sockets, with handlers in Rust.
+
+mod http;
+mod support;
+mod websocket;

@@ -1,0 +1,125 @@
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use crate::support::{Event, Server, eventually, frame, read_exact, read_to_end};
+
+fn server() -> Server {
+    Server::start(|_, _| false)
+}
+
+#[test]
+fn messages_of_one_read_are_delivered_and_answered_in_order() {
+    let server = server();
+    let mut stream = server.websocket();
+    let frames = [
+        frame(0x81, b"one"),
+        frame(0x82, b"two"),
+        frame(0x81, b"three"),
+    ]
+    .concat();
+    stream.write_all(&frames).unwrap();
+    assert_eq!(
+        read_exact(&mut stream, 17),
+        b"\x81\x03one\x82\x03two\x81\x05three"
+    );
+    assert_eq!(server.log.wait(3)[1], Event::Binary(b"two".to_vec()));
+}
+
+#[test]
+fn frames_sent_together_with_the_request_are_not_lost() {
+    let server = server();
+    let mut stream = server.connect();
+    let mut bytes = b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        .to_vec();
+    bytes.extend(frame(0x81, b"early"));
+    stream.write_all(&bytes).unwrap();
+    crate::support::read_head(&mut stream);
+    assert_eq!(read_exact(&mut stream, 7), b"\x81\x05early");
+}
+
+#[test]
+fn a_ping_is_answered_and_told() {
+    let server = server();
+    let mut stream = server.websocket();
+    stream.write_all(&frame(0x89, b"hi")).unwrap();
+    assert_eq!(read_exact(&mut stream, 4), b"\x8a\x02hi");
+    assert_eq!(server.log.wait(1), [Event::Ping(b"hi".to_vec())]);
+}
+
+#[test]
+fn a_close_frame_is_echoed_and_tcp_closed() {
+    let server = server();
+    let mut stream = server.websocket();
+    stream
+        .write_all(&frame(0x88, &1001u16.to_be_bytes()))
+        .unwrap();
+    assert_eq!(read_to_end(&mut stream), b"\x88\x02\x03\xe9");
+    assert_eq!(server.log.wait(1), [Event::Close(Some(1001))]);
+}
+
+#[test]
+fn a_broken_frame_is_told_after_the_messages_before_it() {
+    let server = server();
+    let mut stream = server.websocket();
+    stream
+        .write_all(&[frame(0x81, b"ok"), frame(0x83, b"")].concat())
+        .unwrap();
+    assert_eq!(read_to_end(&mut stream), b"\x81\x02ok\x88\x02\x03\xea");
+    let events = server.log.wait(2);
+    assert_eq!(events[1], Event::Error(1002, "reserved_opcode"));
+}
+
+#[test]
+fn silence_ends_with_1001_after_the_timeout() {
+    let server = server();
+    let mut stream = server.websocket();
+    let start = Instant::now();
+    // The peer does not answer our close frame: TCP ends all the same.
+    assert_eq!(read_to_end(&mut stream), b"\x88\x02\x03\xe9");
+    let elapsed = start.elapsed();
+    assert!(elapsed >= Duration::from_millis(500), "{elapsed:?}");
+    assert!(elapsed < Duration::from_millis(2500), "{elapsed:?}");
+    assert_eq!(server.log.wait(1), [Event::Timeout]);
+}
+
+#[test]
+fn bytes_of_the_peer_keep_it_alive() {
+    let server = server();
+    let mut stream = server.websocket();
+    for _ in 0..5 {
+        std::thread::sleep(Duration::from_millis(150));
+        stream.write_all(&frame(0x89, b"")).unwrap();
+        read_exact(&mut stream, 2);
+    }
+    assert!(
+        server
+            .log
+            .wait(5)
+            .iter()
+            .all(|event| *event == Event::Ping(Vec::new()))
+    );
+}
+
+#[test]
+fn a_vanished_peer_is_told_once() {
+    let server = server();
+    drop(server.websocket());
+    assert_eq!(server.log.wait(1), [Event::Closed]);
+    eventually(|| server.listener.info().connections == 0);
+    assert_eq!(server.log.wait(1).len(), 1);
+}
+
+#[test]
+fn a_task_that_panics_tells_its_owner_and_frees_the_connection() {
+    let server = server();
+    let mut stream = server.websocket();
+    stream.write_all(&frame(0x81, b"panic")).unwrap();
+    assert_eq!(server.log.wait(1), [Event::Closed]);
+    assert_eq!(read_to_end(&mut stream), b"");
+    eventually(|| server.listener.info().connections == 0);
+
+    let mut other = server.websocket();
+    other.write_all(&frame(0x81, b"fine")).unwrap();
+    assert_eq!(read_exact(&mut other, 6), b"\x81\x04fine");
+}
