@@ -2,19 +2,22 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test test-engine test-server test-clients check check-engine check-server bench clean
+.PHONY: help run test test-engine test-server test-clients conformance fuzz check check-engine check-server bench clean
 
 # The browser of the tests.
 CHROMIUM ?= /usr/bin/chromium
 export CHROMIUM
 
 CLIENTS := test/clients
+AUTOBAHN := .toolchain/autobahn
 ELIXIR := source bin/env.sh
 
 help:
 	@echo 'make run     the chat example on http://localhost:4000 (PORT=... for another port)'
 	@echo 'make test    all tests'
 	@echo 'make check   formatting, compiler warnings and clippy'
+	@echo 'make conformance  Autobahn, other WebSocket clients, and a minute of fuzzing per target'
+	@echo 'make fuzz    the fuzzing alone, for SECS=60 seconds per target'
 	@echo 'make bench   the benchmarks'
 	@echo 'make clean   removes what was built'
 
@@ -24,7 +27,7 @@ run:
 test: test-engine test-server
 
 test-engine:
-	cargo test --locked --package ferrosock_engine --package ferrosock_load
+	cargo test --locked --package ferrosock_engine --package ferrosock_fuzz --package ferrosock_load
 
 test-server: test-clients
 	@$(ELIXIR) && fetch_packages && mix test
@@ -43,6 +46,17 @@ $(CLIENTS)/.venv/.installed: $(CLIENTS)/requirements.txt
 
 $(CHROMIUM):
 	@bin/debian chromium
+
+# What takes longer than a test should, against the running example.
+conformance: test-clients $(AUTOBAHN)/.installed
+	@python3 test/conformance/run.py
+
+$(AUTOBAHN)/.installed: test/conformance/install-autobahn test/conformance/autobahn-requirements.txt
+	test/conformance/install-autobahn $(AUTOBAHN)
+	@touch $@
+
+fuzz:
+	@bin/fuzz
 
 check: check-engine check-server
 

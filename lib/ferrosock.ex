@@ -47,6 +47,13 @@ defmodule Ferrosock do
 
   #{Ferrosock.Options.docs(:websocket)}
 
+  ### `:deflate_options`
+
+  permessage-deflate (RFC 7692) is negotiated where the server's `:compress` and the upgrade's both say
+  so and the client offers it.
+
+  #{Ferrosock.Options.docs(:deflate)}
+
   ## Notes
 
   One process serves all requests of an HTTP/1.1 connection. Between two of them its mailbox is
@@ -56,7 +63,7 @@ defmodule Ferrosock do
   Time is in ms and sizes are in bytes.
   """
 
-  alias Ferrosock.{Listener, Server, Session, Upgrade}
+  alias Ferrosock.{Listener, Server, Session, SockPlug, Upgrade}
 
   @typedoc """
   `address` is what the server listens on, with the port that it got where it asked for 0. `connections`
@@ -107,6 +114,31 @@ defmodule Ferrosock do
   """
   @spec upgrade(Plug.Conn.t(), module(), term(), keyword()) :: Plug.Conn.t()
   defdelegate upgrade(conn, websock, state, options \\ []), to: Upgrade
+
+  @doc """
+  Lets a `Sock` decide about the request, and serve it when it accepts. The path for applications
+  that were written to Sock 0.2; new ones use `upgrade/4`.
+
+      get "/legacy" do
+        Ferrosock.sock(conn, MyApp.Legacy, "Welcome")
+      end
+
+  A server that does nothing else takes the option `:sock` in place of `:plug`, and answers a request
+  that is not a valid handshake with 400, or 426 for another version of the protocol:
+
+      {Ferrosock, sock: {MyApp.Legacy, "Welcome"}, port: 4000}
+
+  Calls `init/1` of `sock` with `argument`, then `negotiate/2`. When that accepts, returns the conn in
+  the state `:upgraded`, as `upgrade/4` does, and takes the same options from the accept; Sock itself
+  knows `:timeout` alone. When it refuses, returns its conn, whose response is the application's own;
+  where it has set none, that is a 400, or the status of the conn.
+
+  Raises `Ferrosock.UpgradeError` before `negotiate/2` when the request is not a valid handshake, and
+  `Ferrosock.ResultError` when that returns what `Sock` does not allow. A module without
+  `handle_info/3`, as of Sock 0.2.0, is not told of messages. The other callbacks are those of 0.2.5.
+  """
+  @spec sock(Plug.Conn.t(), module(), argument :: term()) :: Plug.Conn.t()
+  defdelegate sock(conn, sock, argument), to: SockPlug
 
   @doc """
   The code and the reason of the client's close frame, in `terminate/2` of a WebSocket; `nil` when it

@@ -1,7 +1,17 @@
 # An app that has the `websock` package keeps that one: a release with two would not assemble. The
 # question is about the application and not about the module, so that our own earlier compilation
 # cannot be taken for it.
-if match?({:error, _}, :code.lib_dir(:websock)) do
+package? = not match?({:error, _}, :code.lib_dir(:websock))
+
+defmodule Ferrosock.WebSockPackage do
+  @moduledoc false
+  # Has Mix compile this file again when the package comes or goes. WebSock itself could not ask: it
+  # is not always there, and with it Mix would forget the question.
+  def __mix_recompile__?,
+    do: unquote(package?) == match?({:error, _}, :code.lib_dir(:websock))
+end
+
+if not package? do
   defmodule WebSock do
     @moduledoc """
     A behaviour for WebSocket applications.

@@ -460,12 +460,17 @@ defmodule Ferrosock.BoundaryTest do
   defp socket_options do
     %{
       timeout: :infinity,
+      ping_interval: :infinity,
+      ping_timeout: 1_000,
+      max_lifetime: :infinity,
+      idle_notice: :infinity,
       close_timeout: 1_000,
       max_frame_size: :infinity,
       max_fragments: 100,
       validate_utf8: true,
       control_events: true,
-      high_water_mark: 1_000_000
+      high_water_mark: 1_000_000,
+      deflate: nil
     }
   end
 

@@ -41,7 +41,7 @@ defmodule Ferrosock.Adapter do
   @impl true
   def send_resp(%__MODULE__{upgrade: upgrade} = adapter, 101, headers, _body)
       when upgrade != nil do
-    case Native.exchange_upgrade(adapter.exchange, headers, socket_options(upgrade)) do
+    case Native.exchange_upgrade(adapter.exchange, headers, socket_options(adapter)) do
       {:ok, socket} -> sent(:ok, %{adapter | socket: socket})
       {:error, reason} -> sent({:error, reason}, adapter)
     end
@@ -98,9 +98,11 @@ defmodule Ferrosock.Adapter do
   end
 
   @impl true
-  def upgrade(adapter, :websocket, {websock, argument, options}) when is_atom(websock) do
+  def upgrade(adapter, kind, {websock, argument, options})
+      when kind in [:websocket, :sock] and is_atom(websock) do
     settings = Options.upgrade!(options, adapter.options.websocket_options)
-    {:ok, %{adapter | upgrade: %{websock: websock, argument: argument, settings: settings}}}
+    upgrade = %{kind: kind, websock: websock, argument: argument, settings: settings}
+    {:ok, %{adapter | upgrade: upgrade}}
   end
 
   def upgrade(_adapter, _protocol, _options), do: {:error, :not_supported}
@@ -124,13 +126,18 @@ defmodule Ferrosock.Adapter do
   @impl true
   def get_http_protocol(adapter), do: adapter.version
 
-  # A handler without `handle_control/2` is not woken by pings and pongs.
-  defp socket_options(%{websock: websock, settings: settings}) do
-    control_events =
-      Code.ensure_loaded?(websock) and function_exported?(websock, :handle_control, 2)
-
-    Map.put(settings.socket, :control_events, control_events)
+  defp socket_options(%{upgrade: upgrade, options: options}) do
+    Map.merge(upgrade.settings.socket, %{
+      control_events: control_events?(upgrade),
+      idle_notice: options.hibernate_after
+    })
   end
+
+  defp control_events?(%{kind: :sock}), do: true
+
+  # A handler without `handle_control/2` is not woken by pings and pongs.
+  defp control_events?(%{websock: websock}),
+    do: Code.ensure_loaded?(websock) and function_exported?(websock, :handle_control, 2)
 
   defp sent(result, adapter) do
     result = checked(result, adapter)

@@ -52,14 +52,16 @@ defmodule Ferrosock.Body do
   def respond_file(adapter, status, headers, {path, offset, length}) do
     ref = make_ref()
     headers = own_length(headers, adapter.method)
-    Native.exchange_send_file(adapter.exchange, status, headers, path, offset, length, ref)
 
-    receive do
-      {^ref, {:error, reason}} when is_atom(reason) and reason not in @send_errors ->
-        {:error, {:file, reason}}
+    with :ok <-
+           Native.exchange_send_file(adapter.exchange, status, headers, path, offset, length, ref) do
+      receive do
+        {^ref, {:error, reason}} when is_atom(reason) and reason not in @send_errors ->
+          {:error, {:file, reason}}
 
-      {^ref, result} ->
-        result
+        {^ref, result} ->
+          result
+      end
     end
   end
 

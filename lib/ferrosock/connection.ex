@@ -11,7 +11,7 @@ defmodule Ferrosock.Connection do
   alias Ferrosock.{Ending, Native, Options, Pipeline, Session}
 
   @enforce_keys [:parent, :tag, :options, :hibernate_after]
-  defstruct @enforce_keys ++ [:session]
+  defstruct @enforce_keys ++ [:session, idle?: false]
 
   @type t :: %__MODULE__{
           parent: pid(),
@@ -19,7 +19,9 @@ defmodule Ferrosock.Connection do
           # `nil` once upgraded: a WebSocket holds only what it needs.
           options: Options.t() | nil,
           hibernate_after: timeout(),
-          session: Session.t() | nil
+          session: Session.t() | nil,
+          # The engine has said that nothing is sent, and nothing has come since.
+          idle?: boolean()
         }
 
   # What the process dictionary holds on behalf of the VM and of Logger's crash reports.
@@ -62,6 +64,9 @@ defmodule Ferrosock.Connection do
   @spec loop(t()) :: no_return()
   def loop(%__MODULE__{tag: tag, parent: parent} = connection) do
     receive do
+      {^tag, :idle} ->
+        :proc_lib.hibernate(__MODULE__, :loop, [%{connection | idle?: true}])
+
       {^tag, event} ->
         event(connection, event)
 
@@ -74,9 +79,14 @@ defmodule Ferrosock.Connection do
       message ->
         message(connection, message)
     after
-      connection.hibernate_after -> :proc_lib.hibernate(__MODULE__, :loop, [connection])
+      patience(connection) -> :proc_lib.hibernate(__MODULE__, :loop, [connection])
     end
   end
+
+  # The engine says when nothing has been sent for `hibernate_after`, which spares a WebSocket a timer
+  # per message. But it says so once: messages of the app may wake the process and send nothing.
+  defp patience(%{session: session, idle?: false}) when session != nil, do: :infinity
+  defp patience(connection), do: connection.hibernate_after
 
   @doc false
   def system_continue(_parent, _debug, connection), do: loop(connection)
@@ -140,6 +150,7 @@ defmodule Ferrosock.Connection do
   defp start_session(connection, socket, %{websock: websock} = upgrade, peer) do
     session = %Session{
       websock: websock,
+      kind: upgrade.kind,
       socket: socket,
       peer: peer,
       send_timeout: connection.options.websocket_options.send_timeout,
@@ -147,6 +158,7 @@ defmodule Ferrosock.Connection do
     }
 
     label({Ferrosock, websock})
+
     run_session(%{connection | options: nil}, session, upgrade.argument, upgrade.settings.flags)
   end
 
@@ -162,6 +174,9 @@ defmodule Ferrosock.Connection do
     do: serve(connection, exchange, request)
 
   defp event(%{session: nil}, :closed), do: exit(:normal)
+
+  defp event(%{idle?: true} = connection, events),
+    do: event(%{connection | idle?: false}, events)
 
   defp event(%{session: session} = connection, events) when is_list(events),
     do: session |> Session.events(events) |> next(connection)

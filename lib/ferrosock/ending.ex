@@ -62,6 +62,14 @@ defmodule Ferrosock.Ending do
     }
   end
 
+  def event(:max_lifetime) do
+    %__MODULE__{
+      close: {1012, "maximum lifetime"},
+      terminate: :shutdown,
+      exit: {:exit, {:shutdown, :max_lifetime}, []}
+    }
+  end
+
   def event({:closed, reason}) do
     %__MODULE__{terminate: {:error, reason}, exit: {:exit, {:shutdown, :closed}, []}}
   end

@@ -31,6 +31,8 @@ defmodule Ferrosock.Native do
   #     {tag, {:request, exchange, request}}    the next request of a kept-alive connection
   #     {tag, :closed}                          the HTTP connection has ended; nothing follows
   #     {tag, [event]}                          once upgraded: a batch of WebSocket events, see `t:event/0`
+  #     {tag, :idle}                            nothing was sent either way for the socket's `idle_notice`;
+  #                                             once, until something is
   #
   # A batch is answered by exactly one `socket_ack/2`, which lets the engine read on.
   #
@@ -57,11 +59,12 @@ defmodule Ferrosock.Native do
            headers :: [{binary(), binary()}], peer :: address()}
 
   @typedoc """
-  An event of a WebSocket. The last four end it: nothing follows them.
+  An event of a WebSocket. The last five end it: nothing follows them.
 
     * `{:close, code, reason}` - the peer's close frame; `code` is `nil` when it had none
     * `{:error, code, reason}` - the peer broke the protocol; `code` is the close code it deserves
     * `:timeout` - the peer sent nothing for the socket's `timeout`
+    * `:max_lifetime` - the socket has been open for its `max_lifetime`
     * `{:closed, reason}` - the transport is gone: `:closed`, or a POSIX code
   """
   @type event ::
@@ -69,6 +72,7 @@ defmodule Ferrosock.Native do
           | {:close, code :: 1000..4999 | nil, reason :: binary()}
           | {:error, code :: 1002 | 1007 | 1009, reason :: atom()}
           | :timeout
+          | :max_lifetime
           | {:closed, reason :: atom()}
 
   @type message :: {:text | :binary | :ping | :pong, iodata() | nil}
@@ -88,12 +92,28 @@ defmodule Ferrosock.Native do
 
   @type socket_options :: %{
           timeout: timeout(),
+          ping_interval: timeout(),
+          ping_timeout: pos_integer(),
+          max_lifetime: timeout(),
+          idle_notice: timeout(),
           close_timeout: pos_integer(),
           max_frame_size: pos_integer() | :infinity,
           max_fragments: pos_integer(),
           validate_utf8: boolean(),
           control_events: boolean(),
-          high_water_mark: pos_integer()
+          high_water_mark: pos_integer(),
+          deflate: deflate_options() | nil
+        }
+
+  @typedoc "How permessage-deflate may be negotiated (RFC7692§7.1)"
+  @type deflate_options :: %{
+          level: 1..9,
+          mem_level: 1..9,
+          window_bits: 9..15,
+          client_window_bits: 9..15,
+          server_context_takeover: boolean(),
+          client_context_takeover: boolean(),
+          threshold: non_neg_integer()
         }
 
   @type send_error :: :closed | :already_sent | {:invalid_header, binary()} | :invalid_status
@@ -210,7 +230,8 @@ defmodule Ferrosock.Native do
 
   @doc """
   Answers 101 with `headers` and turns the connection into a WebSocket. What is sent on the socket
-  follows the 101. `sec-websocket-accept`, `upgrade` and `connection` are added here.
+  follows the 101. `sec-websocket-accept`, `sec-websocket-extensions`, `upgrade` and `connection` are
+  added here.
   """
   @spec exchange_upgrade(exchange(), Plug.Conn.headers(), socket_options()) ::
           {:ok, socket()} | {:error, send_error() | :not_supported}
@@ -224,7 +245,10 @@ defmodule Ferrosock.Native do
   @spec socket_send(socket(), [message()]) :: :ok | :full | :closed
   def socket_send(_socket, _messages), do: nif_error()
 
-  @doc "`socket_send/2`, and the answer to one batch of events."
+  @doc """
+  `socket_send/2`, and the answer to one batch of events. The first one, before any batch, says that
+  the caller is ready: the socket's `timeout` counts from then on.
+  """
   @spec socket_ack(socket(), [message()]) :: :ok | :full | :closed
   def socket_ack(_socket, _messages), do: nif_error()
 

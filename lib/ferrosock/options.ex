@@ -4,6 +4,7 @@ defmodule Ferrosock.Options do
   # here too, so that a default exists in one place. How a type is checked is not its concern.
 
   alias Ferrosock.Options.Type
+  alias Ferrosock.SockPlug
 
   @http_1 [
     header_timeout:
@@ -24,14 +25,40 @@ defmodule Ferrosock.Options do
        "whether a connection's process forgets its dictionary between two requests"}
   ]
 
+  @deflate [
+    level: {{:range, 1..9}, 1, "1 is fast, 9 is small"},
+    mem_level: {{:range, 1..9}, 8, "the memory of a compressor besides its window"},
+    window_bits: {{:range, 9..15}, 15, "the window of a compressor is 2 to this power bytes"},
+    client_window_bits:
+      {{:range, 9..15}, 12,
+       "the same for the clients that let the server choose; a socket keeps so much of what its " <>
+         "client sent"},
+    server_context_takeover:
+      {:boolean, false,
+       "whether each socket keeps a compressor from message to message: a better ratio for some 300 kB"},
+    client_context_takeover:
+      {:boolean, true,
+       "whether clients may refer to their earlier messages; if not, only offers that renounce it " <>
+         "are accepted"},
+    threshold: {:non_neg_integer, 128, "messages of fewer bytes are sent as they are"}
+  ]
+
   @websocket [
     timeout: {:timeout, 60_000, "ms without a byte from the client"},
     compress:
       {:boolean, true,
        "whether permessage-deflate may be negotiated where an upgrade asks for it"},
+    deflate_options: {{:options, @deflate}, [], "how it compresses, below"},
     max_frame_size: {:limit, 8_000_000, "bytes of one frame and of a joined message"},
     max_fragments: {:pos_integer, 131_072, "fragments of one message"},
     validate_utf8: {:boolean, true, "whether text and close reasons must be UTF-8"},
+    ping_interval:
+      {:timeout, :infinity, "ms without a byte from the client before the server sends a ping"},
+    ping_timeout:
+      {:pos_integer, 20_000,
+       "ms without a byte from the client after such a ping before it ends as a `:timeout`"},
+    max_lifetime:
+      {:timeout, :infinity, "ms that a WebSocket may be open before it is closed with 1012"},
     close_timeout:
       {:pos_integer, 5_000, "ms to wait for the client's part of the closing handshake"},
     send_timeout:
@@ -44,7 +71,14 @@ defmodule Ferrosock.Options do
   ]
 
   @server [
-    plug: {:plug, :required, "what serves requests. A module's `init/1` runs once, at the start"},
+    plug:
+      {:plug, nil,
+       "what serves requests; required unless `:sock` is given. A module's `init/1` runs once, at " <>
+         "the start"},
+    sock:
+      {:sock, nil,
+       "what serves every request as a WebSocket, in place of a Plug; see `sock/3`. Its `init/1` " <>
+         "runs once, at the start"},
     scheme: {{:one_of, [:http]}, :http, "the protocol"},
     port: {{:range, 0..65_535}, 4000, "0 takes a free one; see `info/1`"},
     ip: {:ip, :any, "the address to listen on"},
@@ -72,14 +106,26 @@ defmodule Ferrosock.Options do
     fullsweep_after: {:non_neg_integer, "the VM's", "the process flag"},
     max_heap_size: {:heap_size, "the VM's", "the process flag"},
     validate_utf8: {:boolean, "the server's", "whether text and close reasons must be UTF-8"},
-    deflate_options: {:keyword, "the server's", "parameters of the compression"},
+    deflate_options:
+      {{:options, @deflate}, "the server's",
+       "those of `:deflate_options` that differ from the server's"},
     early_validate_upgrade:
       {:boolean, "the server's",
        "`false` leaves the check of the request until the Plug has returned"},
     active_n: {:any, nil, "accepted for the sake of other servers and ignored"}
   ]
 
-  @tables %{server: @server, http_1: @http_1, websocket: @websocket, upgrade: @upgrade}
+  # What goes down to the engine as it is.
+  @socket [:timeout, :ping_interval, :ping_timeout, :max_lifetime, :close_timeout] ++
+            [:max_fragments, :validate_utf8, :high_water_mark]
+
+  @tables %{
+    server: @server,
+    http_1: @http_1,
+    websocket: @websocket,
+    deflate: @deflate,
+    upgrade: @upgrade
+  }
 
   # `log_limiter` is no option: it is made at the start and shared by the server's processes.
   defstruct Keyword.keys(@server) ++ [:log_limiter]
@@ -97,13 +143,7 @@ defmodule Ferrosock.Options do
   @doc "Checks a server's options and fills in what is missing. Raises `ArgumentError`."
   @spec server!(keyword()) :: t()
   def server!(options) do
-    checked = check!(options, @server, "")
-
-    unless is_map_key(checked, :plug) do
-      raise ArgumentError, "option :plug is required: #{Type.describe(:plug)}"
-    end
-
-    struct!(__MODULE__, complete(checked, @server))
+    struct!(__MODULE__, options |> check!(@server, "") |> served!() |> complete(@server))
   end
 
   @doc "Checks the options of one upgrade against the `websocket_options` of its server."
@@ -116,8 +156,9 @@ defmodule Ferrosock.Options do
 
     socket =
       limited
-      |> Map.take([:timeout, :close_timeout, :max_fragments, :validate_utf8, :high_water_mark])
+      |> Map.take(@socket)
       # An atom sorts after every number, so `:infinity` is the largest of sizes.
+      |> Map.put(:deflate, deflate(limits, asked))
       |> Map.put(:max_frame_size, min(limits.max_frame_size, asked[:max_frame_size] || :infinity))
 
     %{
@@ -126,6 +167,11 @@ defmodule Ferrosock.Options do
       early_validate?: limited.early_validate_upgrade
     }
   end
+
+  defp deflate(%{compress: true} = limits, %{compress: true} = asked),
+    do: Map.merge(limits.deflate_options, asked[:deflate_options] || %{})
+
+  defp deflate(_limits, _asked), do: nil
 
   @doc "What the engine needs to know of a server."
   @spec listener(t()) :: Ferrosock.Native.listener_options()
@@ -136,11 +182,27 @@ defmodule Ferrosock.Options do
   end
 
   @doc "The options of a table as a Markdown list."
-  @spec docs(:server | :http_1 | :websocket | :upgrade) :: String.t()
+  @spec docs(:server | :http_1 | :websocket | :deflate | :upgrade) :: String.t()
   def docs(table) do
     Enum.map_join(@tables[table], "\n", fn {name, {type, default, doc}} ->
       "  * `#{inspect(name)}` - #{doc}. #{accepted(type)}#{default(default)}"
     end)
+  end
+
+  defp served!(%{plug: _, sock: _}),
+    do: raise(ArgumentError, "options :plug and :sock exclude each other")
+
+  defp served!(%{plug: _} = checked), do: checked
+
+  defp served!(%{sock: sock} = checked) do
+    module = if is_tuple(sock), do: elem(sock, 0), else: sock
+    checked |> Map.put(:plug, {SockPlug, sock}) |> Map.put_new(:display_plug, module)
+  end
+
+  defp served!(_checked) do
+    raise ArgumentError,
+          "option :plug is required: #{Type.describe(:plug)}. Without one, :sock is: " <>
+            Type.describe(:sock)
   end
 
   defp check!(options, table, where) do
@@ -182,7 +244,6 @@ defmodule Ferrosock.Options do
   defp accepted({:options, _table}), do: "A keyword list"
   defp accepted(type), do: type |> Type.describe() |> String.replace_prefix("a", "A")
 
-  defp default(:required), do: ". Required"
   defp default(nil), do: "."
   defp default([]), do: "."
   defp default(text) when is_binary(text), do: ". Default: #{text}"

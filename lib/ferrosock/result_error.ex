@@ -1,5 +1,7 @@
 defmodule Ferrosock.ResultError do
-  @moduledoc "Raised in a WebSocket's process when a callback returns what `WebSock` does not allow."
+  @moduledoc """
+  Raised in a WebSocket's process when a callback returns what `WebSock`, or `Sock`, does not allow.
+  """
 
   defexception [:websock, :callback, :arity, :result, :explanation]
 

@@ -6,7 +6,7 @@ defmodule Ferrosock.Session do
   # What callbacks push is gathered, so that a batch of events costs one call and one write. The
   # state is committed after each callback: `terminate/2` sees the one before a callback that failed.
 
-  alias Ferrosock.{Ending, Log, Native, Result, ResultError}
+  alias Ferrosock.{Ending, Log, Native, Result, ResultError, SockHost}
 
   # Past this, gathered pushes go down before the batch has ended.
   @gather_limit 65_536
@@ -17,10 +17,12 @@ defmodule Ferrosock.Session do
   @close_info {__MODULE__, :close_info}
 
   @enforce_keys [:websock, :socket, :peer, :send_timeout, :log_limiter]
-  defstruct @enforce_keys ++ [:state, pushes: [], gathered: 0]
+  defstruct @enforce_keys ++ [:state, kind: :websocket, pushes: [], gathered: 0]
 
   @type t :: %__MODULE__{
           websock: module(),
+          # Whether `websock` is a `WebSock`, or a `Sock`.
+          kind: :websocket | :sock,
           socket: Native.socket(),
           peer: Native.address(),
           send_timeout: timeout(),
@@ -35,6 +37,12 @@ defmodule Ferrosock.Session do
 
   @doc "Runs `init/1`."
   @spec init(t(), argument :: term()) :: outcome()
+  # A `Sock` has had its state since the negotiation.
+  def init(%{kind: :sock} = session, state) do
+    with {:ok, session} <- call(%{session | state: state}, :init, [state]),
+         do: acknowledge(session)
+  end
+
   def init(session, argument) do
     case call(session, :init, [argument]) do
       # There is no state yet that `terminate/2` could be given.
@@ -44,8 +52,9 @@ defmodule Ferrosock.Session do
       {:stop, ending, session} ->
         {:stop, ending, session}
 
+      # The engine counts the client's silence from here.
       {:ok, session} ->
-        flush(session)
+        acknowledge(session)
     end
   end
 
@@ -63,15 +72,17 @@ defmodule Ferrosock.Session do
   end
 
   # The answer is due also when there is nothing to send.
-  def events(session, []), do: deliver(session, &Native.socket_ack/2)
+  def events(session, []), do: acknowledge(session)
 
-  @doc "Carries out an ending: pushes, close frame, `terminate/2`. Tells how the process must exit."
+  @doc """
+  Carries out an ending: pushes, close frame, `terminate/2`. Tells how the process must exit. The last
+  callback of a `Sock` comes before the close frame, because it may still send.
+  """
   @spec finish(t(), Ending.t()) :: Ending.exit()
   def finish(session, ending) do
     if session.pushes != [], do: Native.socket_send(session.socket, Enum.reverse(session.pushes))
-    close(session.socket, ending.close)
     log_fault(session, ending)
-    exit = terminate(session, ending)
+    exit = close_and_terminate(session, ending)
     if ending.abort?, do: Native.socket_abort(session.socket)
     log_exit(session.websock, exit)
     exit
@@ -96,7 +107,7 @@ defmodule Ferrosock.Session do
   defp event(session, event), do: {:stop, Ending.event(event), session}
 
   defp call(session, callback, arguments) do
-    case run(session.websock, callback, arguments) do
+    case run(session, callback, arguments) do
       {:ok, state, messages} ->
         gather(%{session | state: state}, messages)
 
@@ -109,7 +120,15 @@ defmodule Ferrosock.Session do
     end
   end
 
-  defp run(websock, callback, arguments) do
+  defp run(session, callback, arguments) do
+    if session.kind == :sock,
+      do: SockHost.call(session, callback, arguments),
+      else: apply_websock(session.websock, callback, arguments)
+  catch
+    kind, reason -> {:crash, Ending.crash(kind, reason, __STACKTRACE__)}
+  end
+
+  defp apply_websock(websock, callback, arguments) do
     result = apply(websock, callback, arguments)
 
     with {:error, explanation} <- Result.read(result) do
@@ -120,8 +139,6 @@ defmodule Ferrosock.Session do
         result: result,
         explanation: explanation
     end
-  catch
-    kind, reason -> {:crash, Ending.crash(kind, reason, __STACKTRACE__)}
   end
 
   defp gather(session, []), do: {:ok, session}
@@ -139,6 +156,8 @@ defmodule Ferrosock.Session do
 
   defp flush(%{pushes: []} = session), do: {:ok, session}
   defp flush(session), do: deliver(session, &Native.socket_send/2)
+
+  defp acknowledge(session), do: deliver(session, &Native.socket_ack/2)
 
   defp deliver(session, send) do
     case send.(session.socket, Enum.reverse(session.pushes)) do
@@ -174,15 +193,37 @@ defmodule Ferrosock.Session do
   defp log_fault(session, %{fault: fault, close: {code, _reason}}),
     do: Log.websocket_error(session.log_limiter, session.peer, session.websock, {fault, code})
 
-  defp terminate(_session, %{terminate: nil} = ending), do: ending.exit
+  defp close_and_terminate(%{kind: :sock} = session, ending) do
+    case terminate(session, ending) do
+      :ok ->
+        close(session.socket, ending.close)
+        ending.exit
+
+      failure ->
+        close(session.socket, {1011, ""})
+        failure
+    end
+  end
+
+  defp close_and_terminate(session, ending) do
+    close(session.socket, ending.close)
+    with :ok <- terminate(session, ending), do: ending.exit
+  end
+
+  defp terminate(_session, %{terminate: nil}), do: :ok
 
   defp terminate(session, ending) do
-    if function_exported?(session.websock, :terminate, 2),
-      do: session.websock.terminate(ending.terminate, session.state)
+    if session.kind == :sock,
+      do: SockHost.terminate(session, ending),
+      else: terminate_websock(session, ending.terminate)
 
-    ending.exit
+    :ok
   catch
     kind, reason -> {kind, reason, __STACKTRACE__}
+  end
+
+  defp terminate_websock(%{websock: websock, state: state}, reason) do
+    if function_exported?(websock, :terminate, 2), do: websock.terminate(reason, state)
   end
 
   defp log_exit(_websock, {:exit, reason, _stacktrace}) when reason in [:normal, :shutdown],

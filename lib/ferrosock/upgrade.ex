@@ -6,14 +6,19 @@ defmodule Ferrosock.Upgrade do
   alias Ferrosock.{Adapter, Options, UpgradeError}
 
   @typedoc "What an adapter remembers of an upgrade until the Plug has returned"
-  @type t :: %{websock: module(), argument: term(), settings: Options.upgrade()}
+  @type t :: %{
+          kind: :websocket | :sock,
+          websock: module(),
+          argument: term(),
+          settings: Options.upgrade()
+        }
 
-  @doc "See `Ferrosock.upgrade/4`."
-  @spec upgrade(Plug.Conn.t(), module(), term(), keyword()) :: Plug.Conn.t()
-  def upgrade(conn, websock, state, options) do
+  @doc "See `Ferrosock.upgrade/4`. With `:sock` the handler is a `Sock`, and this its negotiated state."
+  @spec upgrade(Plug.Conn.t(), module(), term(), keyword(), :websocket | :sock) :: Plug.Conn.t()
+  def upgrade(conn, websock, state, options, kind \\ :websocket) do
     settings = settings!(conn, options)
     if settings.early_validate?, do: validate!(conn)
-    Plug.Conn.upgrade_adapter(conn, :websocket, {websock, state, options})
+    Plug.Conn.upgrade_adapter(conn, kind, {websock, state, options})
   end
 
   @doc "Raises `Ferrosock.UpgradeError` unless the request is a handshake (RFC6455§4.2.1)."

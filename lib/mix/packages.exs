@@ -11,22 +11,36 @@ defmodule Ferrosock.Packages do
 
   @doc "The dependencies of Ferrosock itself. A project that depends on Ferrosock gets them through it."
   def deps do
+    [
+      package(:plug, "~> 1.16"),
+      package(:telemetry, "~> 1.0"),
+      # An app that has this package keeps its WebSock; every other app gets ours. Two of them would
+      # not fit in one release. As an optional dependency it is compiled before us where it is there
+      # at all. Mix compiles dependencies in :prod: our own tests and documentation do without it.
+      package(:websock, "~> 0.5", optional: true, only: :prod)
+    ] ++
+      case source() do
+        :hex ->
+          [
+            # As with websock. Debian has no such package.
+            {:sock, "~> 0.2.0", optional: true, only: :prod},
+            {:ex_doc, "~> 0.34", only: :dev, runtime: false}
+          ]
+
+        # What Plug depends on: nothing but Hex would tell Mix.
+        :toolchain -> [package(:plug_crypto, "~> 2.0"), package(:mime, "~> 2.0")]
+      end
+  end
+
+  @doc "One dependency. For projects that are to be built from either source, like Ferrosock."
+  def package(app, requirement, options \\ []) do
     case source() do
       :hex ->
-        [
-          {:plug, "~> 1.16"},
-          {:telemetry, "~> 1.0"},
-          # An app that has this package keeps its WebSock; every other app gets ours, and so do our
-          # own tests, which is why they do without it. Two of them would not fit in one release.
-          {:websock, "~> 0.5", optional: true, only: [:dev, :prod]},
-          {:ex_doc, "~> 0.34", only: :dev, runtime: false}
-        ]
+        {app, requirement, options}
 
+      # `true` is the shell's: there is nothing to compile, and Mix links the ready ebin.
       :toolchain ->
-        # `true` is the shell's: there is nothing to compile, and Mix links the ready ebin.
-        for app <- [:plug, :plug_crypto, :mime, :telemetry] do
-          {app, path: Path.join(@toolchain, Atom.to_string(app)), compile: "true"}
-        end
+        {app, [path: Path.join(@toolchain, Atom.to_string(app)), compile: "true"] ++ options}
     end
   end
 

@@ -1,22 +1,44 @@
 defmodule Ferrosock.Test.Logs do
   @moduledoc """
-  A handler of `:logger` that sends events to the test, as `{:log, level, text, meta}`. Unlike a
+  A handler of `:logger` that sends events to tests, as `{:log, level, text, meta}`. Unlike a
   captured log it keeps the metadata, by which a test that runs beside others knows its own events.
+
+  There is one handler for all tests, and it stays: while handlers are removed and added at the same
+  time, OTP may lose one of them.
   """
 
+  @doc "Sends the calling test every event from now on."
   def attach do
-    id = :"logs_of_#{System.unique_integer([:positive])}"
-    :ok = :logger.add_handler(id, __MODULE__, %{config: self()})
-    ExUnit.Callbacks.on_exit(fn -> :logger.remove_handler(id) end)
+    :pg.start(__MODULE__)
+    :ok = :pg.join(__MODULE__, :tests, self())
+    add_handler()
+  end
+
+  defp add_handler do
+    unless __MODULE__ in :logger.get_handler_ids() do
+      :logger.remove_handler(__MODULE__)
+      :logger.add_handler(__MODULE__, __MODULE__, %{})
+      add_handler()
+    end
+
+    :ok
   end
 
   @doc false
-  def log(%{level: level, msg: message, meta: meta}, %{config: test}),
-    do: send(test, {:log, level, text(message), meta})
+  def log(%{level: level, msg: message, meta: meta}, _config) do
+    log = {:log, level, text(message), meta}
+    for test <- :pg.get_local_members(__MODULE__, :tests), do: send(test, log)
+  end
 
-  defp text({:string, text}), do: IO.chardata_to_string(text)
+  defp text({:string, text}), do: binary(text)
   defp text({:report, report}), do: inspect(report)
-  defp text({format, arguments}), do: format |> :io_lib.format(arguments) |> to_string()
+  defp text({format, arguments}), do: format |> :io_lib.format(arguments) |> binary()
+
+  # A handler that raises is removed.
+  defp binary(text) do
+    with unconverted when is_tuple(unconverted) <- :unicode.characters_to_binary(text),
+         do: inspect(text)
+  end
 
   @doc "The events so far that the process logged, or that name the text, first to last."
   def taken(pid_or_text, taken \\ []) do

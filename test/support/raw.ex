@@ -162,15 +162,21 @@ defmodule Ferrosock.Test.Raw do
     ]
   end
 
+  @doc "Ends the connection by a reset."
+  def reset(socket) do
+    :ok = :inet.setopts(socket, linger: {true, 0})
+    :gen_tcp.close(socket)
+  end
+
   @opcodes [continuation: 0, text: 1, binary: 2, close: 8, ping: 9, pong: 10]
 
   @doc "Sends one frame, masked, final."
   def send_frame(socket, opcode, payload \\ "", options \\ []),
     do: write(socket, frame(opcode, payload, options))
 
-  @doc "The bytes of a client's frame. Options: `fin`, `rsv`, `mask` (`nil` for none)."
+  @doc "The bytes of a client's frame; an opcode may be a number. Options: `fin`, `rsv`, `mask` (`nil` for none)."
   def frame(opcode, payload, options \\ []) do
-    opcode = Keyword.get(@opcodes, opcode, opcode)
+    opcode = if is_atom(opcode), do: Keyword.fetch!(@opcodes, opcode), else: opcode
     fin = if Keyword.get(options, :fin, true), do: 1, else: 0
     rsv = Keyword.get(options, :rsv, 0)
     mask = Keyword.get(options, :mask, <<0x37, 0xFA, 0x21, 0x3D>>)

@@ -16,6 +16,7 @@ defmodule Ferrosock.Options.Type do
           | :non_neg_integer
           | :plug
           | :pos_integer
+          | :sock
           | :timeout
           | {:one_of, [atom()]}
           | {:range, Range.t()}
@@ -33,6 +34,8 @@ defmodule Ferrosock.Options.Type do
   def valid?(:non_neg_integer, value), do: is_integer(value) and value >= 0
   def valid?(:plug, value), do: plug?(value)
   def valid?(:pos_integer, value), do: is_integer(value) and value > 0
+  def valid?(:sock, {module, _argument}), do: module?(module)
+  def valid?(:sock, value), do: module?(value)
   def valid?(:timeout, value), do: valid?(:limit, value)
   def valid?({:one_of, values}, value), do: value in values
   def valid?({:range, range}, value), do: is_integer(value) and value in range
@@ -53,6 +56,7 @@ defmodule Ferrosock.Options.Type do
     do: "a module, a tuple of a module and its options, or a function of arity 2"
 
   def describe(:pos_integer), do: "a positive integer"
+  def describe(:sock), do: "a module, or a tuple of a module and the argument of its `init/1`"
   def describe(:timeout), do: "a positive integer or `:infinity`"
 
   def describe({:one_of, values}),

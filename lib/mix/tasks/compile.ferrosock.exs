@@ -54,7 +54,7 @@ defmodule Mix.Tasks.Compile.Ferrosock do
     Mix.shell().info("Compiling Ferrosock's engine (cargo build --release)")
 
     # Cargo reports on stderr, which goes to the terminal as it is.
-    args = ~w(build --locked --release --package #{@library} --target-dir #{target_dir()})
+    args = ~w(build --locked --release --package #{@library} --target-dir) ++ [target_dir()]
 
     case System.cmd(cargo, args, cd: @root) do
       {_, 0} ->

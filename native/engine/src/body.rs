@@ -20,6 +20,9 @@ use crate::{lock, runtime};
 const FILE_PIECE: u64 = 128 * 1024;
 
 pub(crate) enum ResponseBody {
+    /// For responses that cannot have one. Not an empty body: then hyper would drop the
+    /// `content-length` that may describe the body of another response (RFC9110§8.6).
+    None,
     Whole(Bytes),
     Streamed(StreamedBody),
     File(FileBody),
@@ -34,6 +37,7 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let data = match self.get_mut() {
+            Self::None => return Poll::Ready(None),
             Self::Whole(bytes) if bytes.is_empty() => return Poll::Ready(None),
             Self::Whole(bytes) => Some(Ok(std::mem::take(bytes))),
             Self::Streamed(body) => ready!(body.poll_data(cx)),
@@ -45,7 +49,7 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(bytes) => bytes.is_empty(),
-            Self::Streamed(_) => false,
+            Self::None | Self::Streamed(_) => false,
             Self::File(body) => body.remaining == 0,
         }
     }
@@ -53,7 +57,7 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Streamed(_) => SizeHint::default(),
+            Self::None | Self::Streamed(_) => SizeHint::default(),
             Self::File(body) => SizeHint::with_exact(body.remaining),
         }
     }
@@ -67,6 +71,8 @@ pub(crate) struct StreamedBody {
     stream: Arc<Mutex<Stream>>,
     /// Something was handed to hyper and may not have been written yet.
     unflushed: bool,
+    /// Bytes that the head has promised and that did not come yet.
+    missing: u64,
 }
 
 struct Stream {
@@ -84,7 +90,8 @@ enum End {
     Aborted,
 }
 
-pub(crate) fn streamed(high_water_mark: usize) -> (BodySender, StreamedBody) {
+/// `length` is what the head says of it; 0 when it says nothing.
+pub(crate) fn streamed(high_water_mark: usize, length: u64) -> (BodySender, StreamedBody) {
     let stream = Arc::new(Mutex::new(Stream {
         pieces: VecDeque::new(),
         mark: Watermark::new(high_water_mark),
@@ -97,6 +104,7 @@ pub(crate) fn streamed(high_water_mark: usize) -> (BodySender, StreamedBody) {
         StreamedBody {
             stream,
             unflushed: false,
+            missing: length,
         },
     )
 }
@@ -148,20 +156,21 @@ impl StreamedBody {
         let mut stream = lock(&self.stream);
         if let Some(piece) = stream.pieces.pop_front() {
             self.unflushed = true;
+            self.missing = self.missing.saturating_sub(piece.len() as u64);
             let waiters = stream.mark.remove(piece.len());
             drop(stream);
             call(waiters, true);
             return Poll::Ready(Some(Ok(piece)));
         }
         match stream.end {
-            Some(End::Finished) => Poll::Ready(None),
+            Some(End::Finished) if self.missing == 0 => Poll::Ready(None),
             // hyper drops what it has buffered when a body fails: one turn of its loop lets it
             // write that first.
-            Some(End::Aborted) if std::mem::take(&mut self.unflushed) => {
+            Some(_) if std::mem::take(&mut self.unflushed) => {
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
-            Some(End::Aborted) => Poll::Ready(Some(Err(io::ErrorKind::ConnectionAborted.into()))),
+            Some(_) => Poll::Ready(Some(Err(io::ErrorKind::ConnectionAborted.into()))),
             None => {
                 stream.reader = Some(cx.waker().clone());
                 Poll::Pending

@@ -28,6 +28,12 @@ pub struct ListenerConfig {
 pub struct SocketConfig {
     /// Without a byte from the peer; `None` is for ever.
     pub timeout: Option<Duration>,
+    /// Pings of ours for a peer that sends nothing.
+    pub ping: Option<Ping>,
+    /// From the upgrade on; `None` is for ever.
+    pub max_lifetime: Option<Duration>,
+    /// After how long without messages either way the owner is told that it may rest.
+    pub idle_notice: Option<Duration>,
     /// How long a closing handshake may take.
     pub close_timeout: Duration,
     /// Caps one frame and the joined message, in bytes.
@@ -39,4 +45,12 @@ pub struct SocketConfig {
     pub control_events: bool,
     /// Bytes that wait for the peer before the sender is told to wait too.
     pub high_water_mark: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Ping {
+    /// Without a byte from the peer before a ping is sent.
+    pub interval: Duration,
+    /// Without a byte from the peer after it before the peer counts as gone.
+    pub timeout: Duration,
 }

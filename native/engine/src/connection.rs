@@ -221,7 +221,7 @@ async fn finish<O: Owner>(connection: &Connection<O>, shared: &io::Shared, outco
         }
         Outcome::TimedOut => {}
     }
-    io::linger(shared.stream()).await;
+    io::linger_for(shared.stream(), io::LINGER_SENDING).await;
 }
 
 fn builder(config: &ListenerConfig) -> http1::Builder {

@@ -12,7 +12,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, HOST, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS,
+    SEC_WEBSOCKET_KEY, TRANSFER_ENCODING, UPGRADE,
+};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -28,6 +31,7 @@ use crate::io::Shared;
 use crate::owner::{Owner, Request};
 use crate::stats::{self, Counted};
 use crate::upload::{Piece, Upload};
+use crate::ws::extension::{DeflateConfig, negotiate};
 use crate::ws::socket::Socket;
 use crate::{lock, runtime};
 
@@ -36,7 +40,7 @@ pub struct Exchange<O: Owner> {
     /// The response has no body, whatever the handler sends (RFC9110§9.3.2).
     is_head: bool,
     version: Version,
-    websocket_key: Option<HeaderValue>,
+    handshake: Option<Handshake>,
     state: Mutex<State>,
     _count: Counted,
 }
@@ -47,6 +51,32 @@ struct State {
     /// `None` while it is being read.
     upload: Option<Upload>,
     on_upgrade: Option<OnUpgrade>,
+    /// The response is out, or will never be.
+    ended: bool,
+}
+
+/// What the opening handshake of a WebSocket needs of the request.
+struct Handshake {
+    key: HeaderValue,
+    extensions: Vec<HeaderValue>,
+}
+
+impl Handshake {
+    fn new(headers: &HeaderMap) -> Option<Self> {
+        let key = headers.get(SEC_WEBSOCKET_KEY)?.clone();
+        let extensions = headers.get_all(SEC_WEBSOCKET_EXTENSIONS);
+        Some(Self {
+            key,
+            extensions: extensions.iter().cloned().collect(),
+        })
+    }
+
+    /// A header that is not text offers nothing.
+    fn offers(&self) -> impl Iterator<Item = &str> {
+        self.extensions
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+    }
 }
 
 enum Sending {
@@ -76,12 +106,13 @@ pub(crate) async fn serve<O: Owner>(
         connection,
         is_head: head.method == Method::HEAD,
         version: head.version,
-        websocket_key: head.headers.get(SEC_WEBSOCKET_KEY).cloned(),
+        handshake: Handshake::new(&head.headers),
         state: Mutex::new(State {
             reply: Some(reply),
             sending: Sending::No,
             upload: Some(Upload::new(body)),
             on_upgrade,
+            ended: false,
         }),
         _count: stats::EXCHANGES.count(),
     });
@@ -104,9 +135,15 @@ pub(crate) async fn serve<O: Owner>(
         }
     };
     let (mut head, body) = response.into_parts();
+    // Not left to hyper: it may write this response before it hears that the listener closes.
+    let is_last = is_last || *tracked.exchange.connection.listener.closing.borrow();
     if is_last && head.status != StatusCode::SWITCHING_PROTOCOLS {
         head.headers
             .insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    // To a client of HTTP/1.0 that asked for keep-alive, hyper would promise it next to our `close`.
+    if tracked.exchange.version < Version::HTTP_11 && head.headers.contains_key(CONNECTION) {
+        head.version = Version::HTTP_10;
     }
     tracked.body = body;
     Ok(Response::from_parts(head, tracked))
@@ -137,12 +174,11 @@ fn dispatch<O: Owner>(
     if head.method == Method::CONNECT {
         return Err((StatusCode::NOT_IMPLEMENTED, HttpError::UnsupportedMethod));
     }
-    let target = head
-        .uri
-        .path_and_query()
-        .map_or("*", |target| target.as_str());
-    if target.len() > connection.listener.config.max_request_line_length {
+    if request_line_length(head) > connection.listener.config.max_request_line_length {
         return Err((StatusCode::URI_TOO_LONG, HttpError::TargetTooLong));
+    }
+    if !is_target(head) {
+        return Err((StatusCode::BAD_REQUEST, HttpError::Malformed));
     }
     let authority = authority(head).ok_or((StatusCode::BAD_REQUEST, HttpError::InvalidHost))?;
     let request = Request {
@@ -158,6 +194,22 @@ fn dispatch<O: Owner>(
         peer: connection.peer,
     };
     Ok(connection.owner.request(exchange, &request))
+}
+
+/// What of it can be long.
+fn request_line_length(head: &http::request::Parts) -> usize {
+    let authority = head.uri.authority().map_or(0, |text| text.as_str().len());
+    let path = head
+        .uri
+        .path_and_query()
+        .map_or(0, |text| text.as_str().len());
+    head.method.as_str().len() + authority + path
+}
+
+/// `host:port` is for CONNECT alone, and `*` for OPTIONS (RFC9112§3.2).
+fn is_target(head: &http::request::Parts) -> bool {
+    let is_only_authority = head.uri.authority().is_some() && head.uri.scheme().is_none();
+    !is_only_authority && (head.uri.path() != "*" || head.method == Method::OPTIONS)
 }
 
 /// `None`: the request must be refused. `Some(None)`: it names no host, and need not.
@@ -184,7 +236,8 @@ fn plain_authority(text: &str) -> Option<Authority> {
     let authority = Authority::from_str(text).ok()?;
     let after_host = &text[authority.host().len().min(text.len())..];
     let port_is_good = after_host.is_empty() || after_host == ":" || authority.port_u16().is_some();
-    (!text.contains('@') && port_is_good).then_some(authority)
+    let host_is_good = !authority.host().is_empty() && !text.contains('@');
+    (host_is_good && port_is_good).then_some(authority)
 }
 
 impl<O: Owner> Exchange<O> {
@@ -197,29 +250,28 @@ impl<O: Owner> Exchange<O> {
     ) -> Result<(), SendError> {
         let status = final_status(status)?;
         let body = if forbids_body(status) {
-            Bytes::new()
+            ResponseBody::None
         } else {
-            body
+            ResponseBody::Whole(body)
         };
-        self.reply(status, headers, ResponseBody::Whole(body), Sending::No)
+        self.reply(status, headers, body, Sending::No)
     }
 
     /// Sends the head; the body follows by [`Self::chunk`].
-    pub fn start(self: &Arc<Self>, status: u16, headers: HeaderMap) -> Result<(), SendError> {
+    pub fn start(self: &Arc<Self>, status: u16, mut headers: HeaderMap) -> Result<(), SendError> {
         let status = final_status(status)?;
-        let (sender, body) = streamed(self.connection.listener.config.high_water_mark);
-        let sending = if self.is_head || forbids_body(status) {
-            sender.finish();
-            Sending::Discarding
-        } else {
-            Sending::Streaming(sender)
-        };
-        let body = match &sending {
-            // hyper would announce chunks that do not follow.
-            Sending::Discarding if !self.is_head => ResponseBody::Whole(Bytes::new()),
-            _ => ResponseBody::Streamed(body),
-        };
-        self.reply(status, headers, body, sending)
+        if self.is_head || forbids_body(status) {
+            return self.reply(status, headers, ResponseBody::None, Sending::Discarding);
+        }
+        let length = length(&headers)?;
+        // Only the end of the connection can be the end of such a body (RFC9112§6.3).
+        if self.version < Version::HTTP_11 && length.is_none() {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        let high_water_mark = self.connection.listener.config.high_water_mark;
+        let (sender, body) = streamed(high_water_mark, length.unwrap_or(0));
+        let body = ResponseBody::Streamed(body);
+        self.reply(status, headers, body, Sending::Streaming(sender))
     }
 
     /// `true`: taken, and the caller should wait ([`Self::wait`]) before it sends more.
@@ -278,7 +330,12 @@ impl<O: Owner> Exchange<O> {
                 return answer(Err(ReadError::AlreadyReading));
             };
             let result = upload.read(length, timeout).await;
-            lock(&exchange.state).upload = Some(upload);
+            let mut state = lock(&exchange.state);
+            if state.ended {
+                upload.end();
+            }
+            state.upload = Some(upload);
+            drop(state);
             answer(result);
         });
     }
@@ -311,7 +368,7 @@ impl<O: Owner> Exchange<O> {
             return Err(io::Error::from(io::ErrorKind::InvalidInput).into());
         }
         let body = if forbids_body(status) {
-            ResponseBody::Whole(Bytes::new())
+            ResponseBody::None
         } else {
             ResponseBody::File(FileBody::new(file, offset, length))
         };
@@ -345,19 +402,27 @@ impl<O: Owner> Exchange<O> {
         self: &Arc<Self>,
         mut headers: HeaderMap,
         config: SocketConfig,
+        deflate: Option<&DeflateConfig>,
     ) -> Result<Arc<Socket<O>>, SendError> {
-        let key = self.websocket_key.as_ref().ok_or(SendError::NotSupported)?;
+        let handshake = self.handshake.as_ref().ok_or(SendError::NotSupported)?;
         let on_upgrade = lock(&self.state)
             .on_upgrade
             .take()
             .ok_or(SendError::NotSupported)?;
-        let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
+        let accept = tungstenite::handshake::derive_accept_key(handshake.key.as_bytes());
         let accept = HeaderValue::try_from(accept).expect("base64 is a header value");
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
 
-        let socket = Socket::new(self.connection.clone(), config);
+        let agreed = deflate.and_then(|config| negotiate(handshake.offers(), config));
+        headers.remove(SEC_WEBSOCKET_EXTENSIONS);
+        if let Some(agreed) = &agreed {
+            let value = HeaderValue::try_from(agreed.header_value()).expect("tokens and digits");
+            headers.insert(SEC_WEBSOCKET_EXTENSIONS, value);
+        }
+
+        let socket = Socket::new(self.connection.clone(), config, agreed);
         // Before the reply: the end of the HTTP connection must not be told as its end.
         self.connection.becomes(&socket);
         let body = ResponseBody::Whole(Bytes::new());
@@ -369,10 +434,16 @@ impl<O: Owner> Exchange<O> {
     fn reply(
         &self,
         status: StatusCode,
-        headers: HeaderMap,
+        mut headers: HeaderMap,
         body: ResponseBody,
         sending: Sending,
     ) -> Result<(), SendError> {
+        length(&headers)?;
+        // The coding is what the body needs, whatever the handler says of it.
+        headers.remove(TRANSFER_ENCODING);
+        if status == StatusCode::NO_CONTENT {
+            headers.remove(CONTENT_LENGTH);
+        }
         let mut response = Response::new(body);
         *response.status_mut() = status;
         *response.headers_mut() = headers;
@@ -385,10 +456,13 @@ impl<O: Owner> Exchange<O> {
 
     /// The response is out, or will never be.
     fn ended(&self) {
+        let mut state = lock(&self.state);
+        state.ended = true;
         // A body that nobody reads keeps hyper from the next request.
-        if let Some(upload) = lock(&self.state).upload.as_mut() {
+        if let Some(upload) = state.upload.as_mut() {
             upload.end();
         }
+        drop(state);
         if let Some(io) = self.connection.io() {
             io.request_ended();
         }
@@ -413,6 +487,23 @@ fn final_status(status: u16) -> Result<StatusCode, SendError> {
 /// RFC9110§6.4.1
 fn forbids_body(status: StatusCode) -> bool {
     matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+}
+
+/// What the handler says that the body's length is. hyper would find an error only as it writes the
+/// head, and end the connection without a response.
+fn length(headers: &HeaderMap) -> Result<Option<u64>, SendError> {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let (length, None) = (lengths.next(), lengths.next()) else {
+        return Err(SendError::InvalidHeader(CONTENT_LENGTH.to_string()));
+    };
+    length.map(parse_length).transpose()
+}
+
+fn parse_length(value: &HeaderValue) -> Result<u64, SendError> {
+    let digits = value.to_str().ok().filter(|text| !text.starts_with('+'));
+    digits
+        .and_then(|digits| digits.parse().ok())
+        .ok_or_else(|| SendError::InvalidHeader(CONTENT_LENGTH.to_string()))
 }
 
 fn interim_head(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {

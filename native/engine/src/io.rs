@@ -17,11 +17,14 @@ use crate::lock;
 /// How long we go on reading after the last byte was sent, so that the kernel does not answer what
 /// the peer still sends by a reset that overtakes our last words.
 pub(crate) const LINGER: Duration = Duration::from_secs(1);
-const LINGER_BYTES: usize = 1 << 20;
+/// The same for a client that is still sending a request: most read a response only after they have
+/// sent the whole body that it refuses.
+pub(crate) const LINGER_SENDING: Duration = Duration::from_secs(30);
 
 /// The part of a connection that outlives hyper.
 pub(crate) struct Shared {
-    write: OwnedWriteHalf,
+    /// `None` only as it is dropped.
+    write: Option<OwnedWriteHalf>,
     reading: Mutex<Reading>,
     interim: Mutex<Interim>,
 }
@@ -45,7 +48,10 @@ struct Interim {
 
 impl Shared {
     pub(crate) fn stream(&self) -> &TcpStream {
-        self.write.as_ref()
+        self.write
+            .as_ref()
+            .expect("there until it is dropped")
+            .as_ref()
     }
 
     pub(crate) fn request_started(&self) {
@@ -128,6 +134,15 @@ impl Shared {
     }
 }
 
+impl Drop for Shared {
+    /// Dropped as it is, the half would send a FIN, also where the close is to be a reset.
+    fn drop(&mut self) {
+        if let Some(write) = self.write.take() {
+            write.forget();
+        }
+    }
+}
+
 /// What hyper reads and writes.
 pub(crate) struct Io {
     pub(crate) read: OwnedReadHalf,
@@ -144,7 +159,7 @@ impl Io {
             since: Instant::now(),
         };
         let shared = Shared {
-            write,
+            write: Some(write),
             reading: Mutex::new(reading),
             interim: Mutex::new(Interim::default()),
         };
@@ -214,21 +229,25 @@ pub(crate) fn reset(stream: &TcpStream) {
 }
 
 /// Ends the connection in the order that lets the peer read our last bytes: FIN, then read until
-/// the peer's own FIN, for a bounded time and amount.
+/// the peer's own FIN, for a bounded time.
 pub(crate) async fn linger(stream: &TcpStream) {
+    linger_for(stream, LINGER).await;
+}
+
+/// The same, but as long as the peer is sending it may take up to `at_most`.
+pub(crate) async fn linger_for(stream: &TcpStream, at_most: Duration) {
     let _ = shutdown_write(stream);
     let drain = async {
-        let mut left = LINGER_BYTES;
-        while left > 0 && stream.readable().await.is_ok() {
+        while let Ok(Ok(())) = timeout(LINGER, stream.readable()).await {
             match discard(stream) {
                 Ok(0) => break,
-                Ok(n) => left = left.saturating_sub(n),
+                Ok(_) => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => break,
             }
         }
     };
-    let _ = timeout(LINGER, drain).await;
+    let _ = timeout(at_most, drain).await;
 }
 
 /// Its own function so that the buffer is not a part of every connection's task.

@@ -23,10 +23,11 @@ pub struct Request<'a> {
     pub peer: SocketAddr,
 }
 
-/// What a batch of WebSocket events is collected into. The last three end it.
+/// What a batch of WebSocket events is collected into. The last four end it.
 pub trait Events<B: Buffer>: Sink<B> {
     fn error(&mut self, code: u16, reason: &'static str);
     fn timeout(&mut self);
+    fn lifetime(&mut self);
     fn closed(&mut self, reason: &std::io::Error);
     /// Whether there is nothing to send.
     fn is_empty(&self) -> bool;
@@ -46,6 +47,9 @@ pub trait Owner: Send + Sync + Sized + 'static {
 
     /// Sends what `fill` collects as one message; none if that is nothing.
     fn deliver<R>(&self, fill: impl for<'a> FnOnce(&mut Self::Batch<'a>) -> R) -> R;
+
+    /// The WebSocket has been idle for a while. Not an event: nothing has to be answered.
+    fn idle(&self);
 
     /// A peer was answered without the owner.
     fn http_error(&self, peer: SocketAddr, error: HttpError);

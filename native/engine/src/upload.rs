@@ -27,6 +27,8 @@ pub(crate) struct Upload {
     body: Option<Incoming>,
     /// Read, but past the length that was asked for.
     leftover: Bytes,
+    /// Given up before it was read to its end.
+    cut: bool,
 }
 
 impl Upload {
@@ -35,15 +37,13 @@ impl Upload {
         Self {
             body,
             leftover: Bytes::new(),
+            cut: false,
         }
     }
 
     /// hyper may go on to the next request.
     pub(crate) fn end(&mut self) {
-        *self = Self {
-            body: None,
-            leftover: Bytes::new(),
-        };
+        self.cut |= self.body.take().is_some();
     }
 
     pub(crate) async fn read<B: Buffer>(
@@ -56,8 +56,11 @@ impl Upload {
             let room = length - data.len();
             let taken = self.leftover.split_to(room.min(self.leftover.len()));
             append(&mut data, &taken);
+            if self.cut && data.len() < length {
+                return Err(ReadError::Closed);
+            }
             if data.len() == length || self.body.is_none() {
-                let more = self.body.is_some() || !self.leftover.is_empty();
+                let more = self.cut || self.body.is_some() || !self.leftover.is_empty();
                 return Ok(Piece { data, more });
             }
             match wait {

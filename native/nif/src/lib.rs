@@ -19,9 +19,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ferrosock_engine::config::{ListenerConfig, SocketConfig};
+use ferrosock_engine::config::{ListenerConfig, Ping, SocketConfig};
 use ferrosock_engine::exchange::FileError;
 use ferrosock_engine::listener::Listener;
+use ferrosock_engine::ws::extension::DeflateConfig;
 use ferrosock_engine::ws::{self, Sent};
 use ferrosock_engine::{runtime, stats};
 use rustler::{Atom, Binary, Encoder, Env, NifMap, NifResult, ResourceArc, Term};
@@ -230,8 +231,7 @@ fn exchange_read(
         return Err(rustler::Error::BadArg);
     }
     let answer = Answer::to(env, reference)?;
-    let timeout = timeout.0.map(Duration::from_millis);
-    exchange.0.read(length, timeout, move |result| {
+    exchange.0.read(length, timeout.duration(), move |result| {
         answer.send(|env| match result {
             Ok(piece) => {
                 let tag = if piece.more {
@@ -304,18 +304,54 @@ fn exchange_sock(exchange: ResourceArc<ExchangeHandle>) -> NifResult<term::Addre
 #[derive(NifMap)]
 struct SocketOptions {
     timeout: Limit,
+    ping_interval: Limit,
+    ping_timeout: u64,
+    max_lifetime: Limit,
+    idle_notice: Limit,
     close_timeout: u64,
     max_frame_size: Limit,
     max_fragments: u32,
     validate_utf8: bool,
     control_events: bool,
     high_water_mark: usize,
+    deflate: Option<DeflateOptions>,
+}
+
+#[derive(NifMap)]
+struct DeflateOptions {
+    level: Fits<u8>,
+    mem_level: Fits<u8>,
+    window_bits: Fits<u8>,
+    client_window_bits: Fits<u8>,
+    server_context_takeover: bool,
+    client_context_takeover: bool,
+    threshold: usize,
+}
+
+impl From<&DeflateOptions> for DeflateConfig {
+    fn from(options: &DeflateOptions) -> Self {
+        Self {
+            level: options.level.0,
+            mem_level: options.mem_level.0,
+            window_bits: options.window_bits.0,
+            client_window_bits: options.client_window_bits.0,
+            server_context_takeover: options.server_context_takeover,
+            client_context_takeover: options.client_context_takeover,
+            threshold: options.threshold,
+        }
+    }
 }
 
 impl From<SocketOptions> for SocketConfig {
     fn from(options: SocketOptions) -> Self {
         Self {
-            timeout: options.timeout.0.map(Duration::from_millis),
+            timeout: options.timeout.duration(),
+            ping: options.ping_interval.duration().map(|interval| Ping {
+                interval,
+                timeout: Duration::from_millis(options.ping_timeout),
+            }),
+            max_lifetime: options.max_lifetime.duration(),
+            idle_notice: options.idle_notice.duration(),
             close_timeout: Duration::from_millis(options.close_timeout),
             max_frame_size: options.max_frame_size.0.unwrap_or(u64::MAX),
             max_fragments: options.max_fragments,
@@ -332,14 +368,20 @@ fn exchange_upgrade<'a>(
     exchange: ResourceArc<ExchangeHandle>,
     headers: HeaderList,
     options: SocketOptions,
-) -> Term<'a> {
-    match headers
-        .0
-        .and_then(|headers| exchange.0.upgrade(headers, options.into()))
-    {
+) -> NifResult<Term<'a>> {
+    let deflate = options.deflate.as_ref().map(DeflateConfig::from);
+    if deflate.is_some_and(|config| !config.is_valid()) {
+        return Err(rustler::Error::BadArg);
+    }
+    let upgrade = |headers| {
+        exchange
+            .0
+            .upgrade(headers, options.into(), deflate.as_ref())
+    };
+    Ok(match headers.0.and_then(upgrade) {
         Ok(socket) => (atoms::ok(), ResourceArc::new(SocketHandle(socket))).encode(env),
         Err(e) => term::sent(env, Err(e)),
-    }
+    })
 }
 
 // Sockets

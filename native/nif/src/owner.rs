@@ -139,6 +139,12 @@ impl Owner for BeamOwner {
         })
     }
 
+    fn idle(&self) {
+        if let Some(owner) = self.tag.owner() {
+            send(owner, |env| (&self.tag, atoms::idle()).encode(env));
+        }
+    }
+
     fn http_error(&self, peer: SocketAddr, error: HttpError) {
         if self.hall.http_errors.allows() {
             send(&self.hall.owner, |env| {
@@ -192,6 +198,10 @@ impl Events<BinaryBuffer> for Batch<'_> {
 
     fn timeout(&mut self) {
         self.push(atoms::timeout());
+    }
+
+    fn lifetime(&mut self) {
+        self.push(atoms::max_lifetime());
     }
 
     fn closed(&mut self, reason: &io::Error) {

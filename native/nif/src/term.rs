@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use ferrosock_engine::error::{ReadError, SendError};
 use ferrosock_engine::owner::Request;
@@ -17,8 +18,8 @@ use rustler::{
 pub mod atoms {
     rustler::atoms! {
         accept_error, already_reading, already_sent, binary, close, closed, connection, drained,
-        error, full, gone, http_error, http_1_0 = "HTTP/1.0", http_1_1 = "HTTP/1.1", infinity,
-        invalid_header, invalid_status, more, nil, not_supported, ok, ping, pong, request, text,
+        error, full, gone, http_error, http_1_0 = "HTTP/1.0", http_1_1 = "HTTP/1.1", idle, infinity,
+        invalid_header, invalid_status, max_lifetime, more, nil, not_supported, ok, ping, pong, request, text,
         timeout, wait
     }
 }
@@ -44,7 +45,7 @@ impl<'a, T: TryFrom<u32> + 'a> Decoder<'a> for Fits<T> {
     }
 }
 
-impl Encoder for Fits<u16> {
+impl<T: Encoder> Encoder for Fits<T> {
     fn encode<'a>(&self, env: Env<'a>) -> Term<'a> {
         self.0.encode(env)
     }
@@ -68,6 +69,13 @@ fn elements(list: Term<'_>) -> impl Iterator<Item = NifResult<Term<'_>>> {
 
 /// A number, or `:infinity`.
 pub struct Limit(pub Option<u64>);
+
+impl Limit {
+    /// Of milliseconds.
+    pub fn duration(&self) -> Option<Duration> {
+        self.0.map(Duration::from_millis)
+    }
+}
 
 impl<'a> Decoder<'a> for Limit {
     fn decode(term: Term<'a>) -> NifResult<Self> {

@@ -8,6 +8,9 @@ defmodule Chat.Application do
 
   use Application
 
+  # For /echo alone, which passes on what its client asks for, up to here; /chat asks for less.
+  @max_frame_size 64 * 1024 * 1024
+
   @impl true
   def start(_type, _args) do
     port = String.to_integer(System.get_env("PORT", "4000"))
@@ -15,7 +18,8 @@ defmodule Chat.Application do
 
     children = [
       Chat.Room,
-      {Ferrosock, plug: Chat.Router, ip: ip, port: port}
+      {Ferrosock,
+       plug: Chat.Router, ip: ip, port: port, websocket_options: [max_frame_size: @max_frame_size]}
     ]
 
     Supervisor.start_link(children, strategy: :one_for_one, name: Chat.Supervisor)

@@ -35,6 +35,11 @@ pub struct VecBuffer {
 }
 
 impl VecBuffer {
+    /// Forgets what is filled and keeps the capacity.
+    pub fn clear(&mut self) {
+        self.len = 0;
+    }
+
     pub fn into_vec(mut self) -> Vec<u8> {
         self.bytes.truncate(self.len);
         self.bytes

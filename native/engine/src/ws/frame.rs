@@ -10,9 +10,10 @@ pub const MAX_HEADER_LEN: usize = 14;
 pub const MAX_CONTROL_LEN: usize = 125;
 
 const FIN: u8 = 0x80;
-/// The RSV bits that no extension has claimed. permessage-deflate takes RSV1 (0x40) out of this on
-/// the first frame of a data message, and only there (RFC7692§6).
 const RESERVED: u8 = 0x70;
+/// The reserved bit that permessage-deflate gives a meaning (RFC7692§6).
+const RSV1: u8 = 0x40;
+const OPCODE: u8 = 0x0f;
 const MASKED: u8 = 0x80;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +28,7 @@ pub enum Opcode {
 
 impl Opcode {
     fn from_bits(bits: u8) -> Result<Opcode, Error> {
-        match OpCode::from(bits & 0x0f) {
+        match OpCode::from(bits & OPCODE) {
             OpCode::Data(Data::Continue) => Ok(Opcode::Continuation),
             OpCode::Data(Data::Text) => Ok(Opcode::Text),
             OpCode::Data(Data::Binary) => Ok(Opcode::Binary),
@@ -62,6 +63,8 @@ impl From<Opcode> for OpCode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
     pub fin: bool,
+    /// RSV1: the first frame of a message that is compressed.
+    pub compressed: bool,
     pub opcode: Opcode,
     pub mask: [u8; 4],
     pub payload_len: u64,
@@ -98,13 +101,15 @@ pub enum Error {
     InvalidCloseFrame,
     #[error("close code that must not be sent (RFC6455§7.4)")]
     InvalidCloseCode,
+    #[error("compressed message that is not DEFLATE data (RFC7692§7.2.2)")]
+    InvalidDeflate,
 }
 
 impl Error {
     /// The code of the close frame that answers it (RFC6455§7.4.1).
     pub fn close_code(&self) -> u16 {
         match self {
-            Error::InvalidUtf8 => 1007,
+            Error::InvalidUtf8 | Error::InvalidDeflate => 1007,
             Error::TooBig | Error::TooManyFragments => 1009,
             _ => 1002,
         }
@@ -126,24 +131,27 @@ impl Error {
             Error::TooManyFragments => "too_many_fragments",
             Error::InvalidCloseFrame => "invalid_close_frame",
             Error::InvalidCloseCode => "invalid_close_code",
+            Error::InvalidDeflate => "invalid_deflate",
         }
     }
 }
 
-/// Reads the header that `buf` begins with; `None` when more bytes are needed.
+/// Reads the header that `buf` begins with; `None` when more bytes are needed. `deflate` says that
+/// permessage-deflate was agreed, so that a message may be compressed.
 ///
 /// Fails on the first byte that is wrong, also when the header is not complete, and so never waits
 /// for bytes of a frame that is refused anyway. That is why this is not tungstenite's
 /// `FrameHeader::parse`, which looks at nothing before the last byte. A length in a longer form than
 /// it needs is accepted, as tungstenite does: it is unambiguous.
 #[inline]
-pub fn parse_header(buf: &[u8]) -> Result<Option<Header>, Error> {
+pub fn parse_header(buf: &[u8], deflate: bool) -> Result<Option<Header>, Error> {
     let Some(&first) = buf.first() else {
         return Ok(None);
     };
-    if first & RESERVED != 0 {
+    if first & RESERVED & !meaningful_bits(first, deflate) != 0 {
         return Err(Error::ReservedBits);
     }
+    let compressed = first & RSV1 != 0;
     let fin = first & FIN != 0;
     let opcode = Opcode::from_bits(first)?;
     if opcode.is_control() && !fin {
@@ -170,11 +178,25 @@ pub fn parse_header(buf: &[u8]) -> Result<Option<Header>, Error> {
     let header_len = buf.len() - rest.len() + mask.len();
     Ok(Some(Header {
         fin,
+        compressed,
         opcode,
         mask,
         payload_len,
         header_len,
     }))
+}
+
+/// The reserved bits that may be set in a header's first byte: RSV1 on the first frame of a data
+/// message, never on a continuation or a control frame (RFC7692§6.1).
+#[inline]
+fn meaningful_bits(first: u8, deflate: bool) -> u8 {
+    const TEXT: u8 = 0x1;
+    const BINARY: u8 = 0x2;
+    if deflate && matches!(first & OPCODE, TEXT | BINARY) {
+        RSV1
+    } else {
+        0
+    }
 }
 
 #[inline]
@@ -192,9 +214,11 @@ fn parse_length(short: u8, buf: &[u8]) -> Result<Option<(u64, &[u8])>, Error> {
 }
 
 /// Appends a server's header: a whole message, unmasked, the length in its shortest form.
+/// `compressed` is for text and binary payloads that a [`Deflater`](super::deflate::Deflater) made.
 #[inline]
-pub fn encode_header(out: &mut Vec<u8>, opcode: Opcode, payload_len: usize) {
+pub fn encode_header(out: &mut Vec<u8>, opcode: Opcode, compressed: bool, payload_len: usize) {
     let header = FrameHeader {
+        rsv1: compressed,
         opcode: opcode.into(),
         ..FrameHeader::default()
     };
@@ -232,7 +256,7 @@ mod tests {
     }
 
     fn read(buf: &[u8]) -> (bool, Opcode, u64, usize) {
-        let header = parse_header(buf).unwrap().unwrap();
+        let header = parse_header(buf, false).unwrap().unwrap();
         assert_eq!(header.mask, MASK);
         (
             header.fin,
@@ -263,7 +287,11 @@ mod tests {
             let buf = header(0x82, bytes);
             assert_eq!(read(&buf), (true, Opcode::Binary, payload_len, header_len));
             for cut in 0..buf.len() {
-                assert_eq!(parse_header(&buf[..cut]), Ok(None), "{cut} of {buf:x?}");
+                assert_eq!(
+                    parse_header(&buf[..cut], false),
+                    Ok(None),
+                    "{cut} of {buf:x?}"
+                );
             }
         }
     }
@@ -285,7 +313,10 @@ mod tests {
             }
         }
         for bits in (0x3..=0x7).chain(0xb..=0xf) {
-            assert_eq!(parse_header(&[0x80 | bits]), Err(Error::ReservedOpcode));
+            assert_eq!(
+                parse_header(&[0x80 | bits], false),
+                Err(Error::ReservedOpcode)
+            );
         }
     }
 
@@ -306,11 +337,11 @@ mod tests {
             (&[0x82, 0xff, 0x80], Error::InvalidLength),
         ];
         for &(bytes, error) in table {
-            assert_eq!(parse_header(bytes), Err(error), "{bytes:x?}");
+            assert_eq!(parse_header(bytes, false), Err(error), "{bytes:x?}");
             let before = &bytes[..bytes.len() - 1];
-            assert_eq!(parse_header(before), Ok(None), "{before:x?}");
+            assert_eq!(parse_header(before, false), Ok(None), "{before:x?}");
             assert_eq!(
-                parse_header(&[bytes, &[0; 16]].concat()),
+                parse_header(&[bytes, &[0; 16]].concat(), false),
                 Err(error),
                 "{bytes:x?}"
             );
@@ -328,9 +359,29 @@ mod tests {
         ];
         for &(len, bytes) in table {
             let mut out = b"before".to_vec();
-            encode_header(&mut out, Opcode::Binary, len);
+            encode_header(&mut out, Opcode::Binary, false, len);
             assert_eq!(out, [b"before", bytes].concat());
         }
+    }
+
+    #[test]
+    fn rsv1_marks_the_first_frame_of_a_compressed_message_and_nothing_else() {
+        for first in 0..=u8::MAX {
+            let compressed = |deflate| {
+                let header = parse_header(&header(first, &[0x80]), deflate);
+                header.map(|header| header.unwrap().compressed)
+            };
+            let plain = compressed(false);
+            let expected = match first & 0x7f {
+                0x41 | 0x42 => Ok(true),
+                _ => plain,
+            };
+            assert_eq!(compressed(true), expected, "{first:x}");
+            assert_ne!(plain, Ok(true), "{first:x}");
+        }
+        let mut out = vec![];
+        encode_header(&mut out, Opcode::Text, true, 5);
+        assert_eq!(out, [0xc1, 5]);
     }
 
     #[test]

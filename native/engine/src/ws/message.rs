@@ -6,6 +6,8 @@ use std::mem;
 use tungstenite::protocol::frame::coding::CloseCode;
 
 use super::buffer::Buffer;
+use super::deflate::{Inflater, borrow_scratch, return_scratch};
+use super::extension::Agreed;
 use super::frame::{
     Error, Header, MAX_CONTROL_LEN, MAX_HEADER_LEN, Opcode, apply_mask, parse_header,
 };
@@ -19,9 +21,12 @@ const TRUSTED_LEN: u64 = 1 << 20;
 /// that also brings the next frames saves more than the copy costs.
 const MIN_TAIL: u64 = 4096;
 
+/// Of a message with RSV1 set.
+const AGREED: &str = "a header is compressed only if that was agreed";
+
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Bytes in one frame of any kind, and in the joined message. `u64::MAX` is no limit.
+    /// Bytes in one frame of any kind, and in the joined and inflated message. `u64::MAX` is no limit.
     pub max_frame_size: u64,
     /// Frames in one message: empty ones count too, and would otherwise be free without end.
     pub max_fragments: u32,
@@ -29,8 +34,8 @@ pub struct Limits {
     pub validate_utf8: bool,
 }
 
-/// A message's bytes: lent when its frame was in the input as a whole, given away otherwise. A given
-/// buffer may have spare capacity.
+/// A message's bytes, inflated: lent when its frame was in the input as a whole, given away otherwise.
+/// A given buffer may have spare capacity.
 #[derive(Debug)]
 pub enum Payload<'a, B> {
     Slice(&'a [u8]),
@@ -47,7 +52,8 @@ pub trait Sink<B: Buffer> {
     fn close(&mut self, code: Option<u16>, reason: &[u8]);
 }
 
-/// The receiving half of a server's WebSocket. It owns no memory between messages.
+/// The receiving half of a server's WebSocket. Between messages it owns no memory but what
+/// permessage-deflate has to remember of earlier ones.
 #[derive(Debug)]
 pub struct Reader<B: Buffer> {
     limits: Limits,
@@ -55,6 +61,8 @@ pub struct Reader<B: Buffer> {
     /// The message under way, unless it fits into one piece of input: from its first frame to the
     /// last, with control frames in between.
     message: Option<Message<B>>,
+    /// If permessage-deflate was agreed. Boxed: an idle reader should be small.
+    inflater: Option<Box<Inflater>>,
 }
 
 impl<B: Buffer> Reader<B> {
@@ -63,6 +71,15 @@ impl<B: Buffer> Reader<B> {
             limits,
             state: State::Header(PartialHeader::default()),
             message: None,
+            inflater: None,
+        }
+    }
+
+    /// Lets messages be compressed as it was agreed in the handshake.
+    pub fn with_deflate(self, agreed: &Agreed) -> Reader<B> {
+        Reader {
+            inflater: Some(Box::new(Inflater::new(agreed))),
+            ..self
         }
     }
 
@@ -73,12 +90,13 @@ impl<B: Buffer> Reader<B> {
     }
 
     /// Where the socket may read the next bytes to, instead of to [`Reader::feed`]'s input: the
-    /// missing part of a large data frame, in its final place, and never more than that frame.
+    /// missing part of a large data frame, in its final place, and never more than that frame. There
+    /// is none in a compressed message.
     pub fn tail(&mut self) -> Option<&mut [u8]> {
         let (State::Data(frame), Some(message)) = (&self.state, &mut self.message) else {
             return None;
         };
-        if frame.missing() < MIN_TAIL {
+        if message.is_compressed || frame.missing() < MIN_TAIL {
             return None;
         }
         message.make_room(MIN_TAIL as usize, frame);
@@ -93,10 +111,11 @@ impl<B: Buffer> Reader<B> {
     }
 
     fn read(&mut self, mut input: &mut [u8], sink: &mut impl Sink<B>) -> Result<(), Error> {
+        let deflate = self.inflater.is_some();
         loop {
             match &mut self.state {
                 State::Header(partial) => {
-                    let Some(header) = partial.complete(&mut input)? else {
+                    let Some(header) = partial.complete(&mut input, deflate)? else {
                         return Ok(());
                     };
                     self.check(&header)?;
@@ -119,11 +138,15 @@ impl<B: Buffer> Reader<B> {
                 State::Data(frame) => {
                     let len = frame.missing_in(input.len());
                     let part = take(&mut input, len);
-                    if let Some(message) = &mut self.message {
-                        message.make_room(part.len(), frame);
-                        message.buffer.spare()[..part.len()].copy_from_slice(part);
+                    match &mut self.message {
+                        Some(message) if message.is_compressed => self.compressed(part, sink)?,
+                        Some(message) => {
+                            message.make_room(part.len(), frame);
+                            message.buffer.spare()[..part.len()].copy_from_slice(part);
+                            self.filled(part.len(), sink)?;
+                        }
+                        None => unreachable!("a data frame has a message"),
                     }
-                    self.filled(part.len(), sink)?;
                     if matches!(self.state, State::Data(_)) {
                         return Ok(());
                     }
@@ -141,7 +164,11 @@ impl<B: Buffer> Reader<B> {
                 if message.fragments >= self.limits.max_fragments {
                     return Err(Error::TooManyFragments);
                 }
-                message.buffer.len() as u64
+                if message.is_compressed {
+                    0
+                } else {
+                    message.buffer.len() as u64
+                }
             }
             (None, Opcode::Continuation) => return Err(Error::UnexpectedContinuation),
             (Some(_), Opcode::Text | Opcode::Binary) => return Err(Error::ExpectedContinuation),
@@ -195,6 +222,7 @@ impl<B: Buffer> Reader<B> {
             None => {
                 self.message = Some(Message {
                     is_text: header.opcode == Opcode::Text,
+                    is_compressed: header.compressed,
                     fragments: 1,
                     utf8: Utf8::default(),
                     buffer: B::with_capacity(trusted),
@@ -206,17 +234,41 @@ impl<B: Buffer> Reader<B> {
 
     #[inline]
     fn unfragmented(
-        &self,
+        &mut self,
         header: &Header,
         payload: &mut [u8],
         sink: &mut impl Sink<B>,
     ) -> Result<(), Error> {
         apply_mask(payload, header.mask, 0);
         let is_text = header.opcode == Opcode::Text;
+        if header.compressed {
+            return self.unfragmented_compressed(is_text, payload, sink);
+        }
         if is_text {
             self.check_utf8(payload)?;
         }
         deliver(sink, is_text, Payload::Slice(payload));
+        Ok(())
+    }
+
+    fn unfragmented_compressed(
+        &mut self,
+        is_text: bool,
+        payload: &[u8],
+        sink: &mut impl Sink<B>,
+    ) -> Result<(), Error> {
+        let mut message = Message {
+            is_text,
+            is_compressed: true,
+            fragments: 1,
+            utf8: Utf8::default(),
+            buffer: borrow_scratch(),
+        };
+        let inflater = self.inflater.as_mut().expect(AGREED);
+        message.inflate(payload, inflater, &self.limits)?;
+        message.finish(Some(inflater))?;
+        deliver(sink, is_text, Payload::Slice(message.buffer.filled()));
+        return_scratch(message.buffer);
         Ok(())
     }
 
@@ -250,21 +302,38 @@ impl<B: Buffer> Reader<B> {
         Ok(())
     }
 
+    /// Takes in the next part of a frame of a compressed message.
+    fn compressed(&mut self, part: &mut [u8], sink: &mut impl Sink<B>) -> Result<(), Error> {
+        let (State::Data(frame), Some(message)) = (&mut self.state, &mut self.message) else {
+            return Ok(());
+        };
+        apply_mask(part, frame.header.mask, frame.read as usize);
+        let inflater = self.inflater.as_mut().expect(AGREED);
+        message.inflate(part, inflater, &self.limits)?;
+        self.advance(part.len(), sink)
+    }
+
     /// Counts in `n` bytes that were put, still masked, behind what the message has.
     fn filled(&mut self, n: usize, sink: &mut impl Sink<B>) -> Result<(), Error> {
         let (State::Data(frame), Some(message)) = (&mut self.state, &mut self.message) else {
             return Ok(());
         };
-        assert!(n as u64 <= frame.missing(), "filled past the frame's end");
+        let is_room = n as u64 <= frame.missing() && (n == 0 || !message.is_compressed);
+        assert!(is_room, "filled past the frame's end");
         let part = &mut message.buffer.spare()[..n];
         apply_mask(part, frame.header.mask, frame.read as usize);
         if message.is_text && self.limits.validate_utf8 {
-            message
-                .utf8
-                .feed(part)
-                .map_err(|Invalid| Error::InvalidUtf8)?;
+            message.utf8.feed(part)?;
         }
         message.buffer.advance(n);
+        self.advance(n, sink)
+    }
+
+    /// Ends the frame, and the message, when these were its last `n` bytes.
+    fn advance(&mut self, n: usize, sink: &mut impl Sink<B>) -> Result<(), Error> {
+        let State::Data(frame) = &mut self.state else {
+            return Ok(());
+        };
         frame.read += n as u64;
         if frame.missing() > 0 {
             return Ok(());
@@ -272,10 +341,8 @@ impl<B: Buffer> Reader<B> {
 
         let is_last = frame.header.fin;
         self.state = State::default();
-        if let Some(message) = self.message.take_if(|_| is_last) {
-            if !message.utf8.is_complete() {
-                return Err(Error::InvalidUtf8);
-            }
+        if let Some(mut message) = self.message.take_if(|_| is_last) {
+            message.finish(self.inflater.as_deref_mut())?;
             deliver(sink, message.is_text, Payload::Buffer(message.buffer));
         }
         Ok(())
@@ -292,6 +359,7 @@ impl<B: Buffer> Reader<B> {
     fn end(&mut self) {
         self.state = State::Ended;
         self.message = None;
+        self.inflater = None;
     }
 }
 
@@ -323,11 +391,11 @@ struct PartialHeader {
 impl PartialHeader {
     /// Takes the header's bytes off `input`. When the header does not end there, all of it was kept.
     #[inline]
-    fn complete(&mut self, input: &mut &mut [u8]) -> Result<Option<Header>, Error> {
+    fn complete(&mut self, input: &mut &mut [u8], deflate: bool) -> Result<Option<Header>, Error> {
         if self.len > 0 {
-            return self.resume(input);
+            return self.resume(input, deflate);
         }
-        let header = parse_header(input)?;
+        let header = parse_header(input, deflate)?;
         match header {
             Some(header) => {
                 take(input, header.header_len);
@@ -337,11 +405,11 @@ impl PartialHeader {
         Ok(header)
     }
 
-    fn resume(&mut self, input: &mut &mut [u8]) -> Result<Option<Header>, Error> {
+    fn resume(&mut self, input: &mut &mut [u8], deflate: bool) -> Result<Option<Header>, Error> {
         let kept = usize::from(self.len);
         let more = input.len().min(MAX_HEADER_LEN - kept);
         self.keep(&input[..more]);
-        let header = parse_header(&self.bytes[..kept + more])?;
+        let header = parse_header(&self.bytes[..kept + more], deflate)?;
         if let Some(header) = header {
             self.len = 0;
             take(input, header.header_len - kept);
@@ -382,12 +450,40 @@ impl Frame {
 #[derive(Debug)]
 struct Message<B> {
     is_text: bool,
+    /// Its buffer has what came out of the inflater so far.
+    is_compressed: bool,
     fragments: u32,
     utf8: Utf8,
     buffer: B,
 }
 
 impl<B: Buffer> Message<B> {
+    /// Takes in a part of the compressed payload, unmasked.
+    fn inflate(
+        &mut self,
+        part: &[u8],
+        inflater: &mut Inflater,
+        limits: &Limits,
+    ) -> Result<(), Error> {
+        let limit = usize::try_from(limits.max_frame_size).unwrap_or(usize::MAX);
+        let is_checked = self.is_text && limits.validate_utf8;
+        let check = |inflated: &[u8]| match is_checked {
+            true => Ok(self.utf8.feed(inflated)?),
+            false => Ok(()),
+        };
+        inflater.push(part, &mut self.buffer, limit, check)
+    }
+
+    fn finish(&mut self, inflater: Option<&mut Inflater>) -> Result<(), Error> {
+        if self.is_compressed {
+            inflater.expect(AGREED).finish(self.buffer.filled())?;
+        }
+        if !self.utf8.is_complete() {
+            return Err(Error::InvalidUtf8);
+        }
+        Ok(())
+    }
+
     /// Makes room for `n` more bytes of `frame`, at the least. The capacity doubles, for linear time
     /// over any number of fragments, but stops at the message's length where that is known.
     fn make_room(&mut self, n: usize, frame: &Frame) {
@@ -417,6 +513,12 @@ fn deliver<B: Buffer>(sink: &mut impl Sink<B>, is_text: bool, payload: Payload<'
 /// tungstenite does not know.
 fn may_be_sent(code: u16) -> bool {
     code == 1014 || CloseCode::from(code).is_allowed()
+}
+
+impl From<Invalid> for Error {
+    fn from(Invalid: Invalid) -> Error {
+        Error::InvalidUtf8
+    }
 }
 
 fn take<'a>(input: &mut &'a mut [u8], n: usize) -> &'a mut [u8] {

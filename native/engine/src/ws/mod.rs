@@ -1,18 +1,24 @@
 //! WebSockets (RFC 6455).
 //!
 //! - [`frame`], [`message`]: the protocol, without I/O: bytes in, events out
+//! - [`extension`], [`deflate`]: permessage-deflate (RFC 7692): the negotiation and the coding
 //! - [`buffer`]: the final home of a large message's bytes
+//! - [`encoder`]: messages into frames, compressed where that takes no time
 //! - [`outbound`]: what goes to the peer: written where the sender stands, queued when it must be
 //! - [`socket`]: the task that reads, keeps the times, and ends the connection
 
 pub mod buffer;
+pub mod deflate;
+mod encoder;
+pub mod extension;
 pub mod frame;
 pub mod message;
 mod outbound;
 pub mod socket;
 mod utf8;
 
-pub use outbound::{Message, Sent};
+pub use encoder::Message;
+pub use outbound::Sent;
 
 /// Bytes: a control frame's 125 less the code (RFC6455§5.5).
 pub const MAX_CLOSE_REASON: usize = 123;

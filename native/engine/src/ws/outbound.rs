@@ -4,7 +4,6 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::ops::Range;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -13,20 +12,12 @@ use tokio::net::TcpStream;
 
 use crate::backpressure::{Waiter, Watermark};
 use crate::io::Shared;
-use crate::ws::frame::{Opcode, encode_header};
-
-/// A payload up to this size is copied behind its header, so that many go in one plain write. A
-/// larger one is written from where it lies.
-const COPY_UP_TO: usize = 16 * 1024;
+use crate::ws::encoder::{Compression, Encoder, Message, Segment};
+use crate::ws::extension::Agreed;
+use crate::ws::frame::Opcode;
 
 /// The kernel takes no more than 1024 at once; few are needed.
 const MAX_SLICES: usize = 64;
-
-/// A message to send.
-pub struct Message<'a> {
-    pub opcode: Opcode,
-    pub payload: &'a [u8],
-}
 
 /// What became of what was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,19 +32,26 @@ pub enum Sent {
 pub(super) struct Outbound {
     /// `None` before the 101 is out and after the end.
     io: Option<Arc<Shared>>,
-    queue: VecDeque<Bytes>,
+    queue: VecDeque<Queued>,
+    encoder: Encoder,
     mark: Watermark,
     /// A write failed: the connection is gone, whatever its read half still says.
     broken: Option<io::ErrorKind>,
 }
 
+enum Queued {
+    Bytes(Bytes),
+    /// A message that the task is to compress.
+    Plain(Opcode, Bytes),
+}
+
 impl Outbound {
-    pub(super) fn new(high_water_mark: usize) -> Self {
-        let mark = Watermark::new(high_water_mark);
+    pub(super) fn new(high_water_mark: usize, agreed: Option<&Agreed>) -> Self {
         Self {
             io: None,
             queue: VecDeque::new(),
-            mark,
+            encoder: Encoder::new(agreed),
+            mark: Watermark::new(high_water_mark),
             broken: None,
         }
     }
@@ -66,11 +64,13 @@ impl Outbound {
     pub(super) fn disconnect(&mut self) -> Vec<Waiter> {
         self.io = None;
         self.queue = VecDeque::new();
+        self.encoder = Encoder::default();
         self.mark.close()
     }
 
+    /// Whether nothing waits for the peer.
     pub(super) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.queue.is_empty() && !self.encoder.is_lent()
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -85,35 +85,36 @@ impl Outbound {
     /// the message with that index into bytes that outlive the call.
     ///
     /// Returns whether the task must see to the queue.
-    pub(super) fn send<'a>(
-        &mut self,
-        messages: &[Message<'a>],
-        hold: impl Fn(usize) -> Bytes,
-    ) -> bool {
+    pub(super) fn send(&mut self, messages: &[Message], hold: impl Fn(usize) -> Bytes) -> bool {
         SCRATCH.with_borrow_mut(|scratch| {
             scratch.clear();
-            let segments = encode(messages, scratch);
+            let segments = self.encoder.encode(messages, self.has_plain(), scratch);
             let written = self.write_now(&segments, messages, scratch);
             self.queue_rest(&segments, messages, scratch, written, hold);
             scratch.shrink_to(SCRATCH_KEPT);
         });
-        !self.queue.is_empty() || self.broken.is_some()
+        !self.is_empty() || self.broken.is_some()
+    }
+
+    fn has_plain(&self) -> bool {
+        let is_plain = |queued: &Queued| matches!(queued, Queued::Plain(..));
+        self.encoder.is_lent() || self.queue.iter().any(is_plain)
     }
 
     fn write_now(&mut self, segments: &[Segment], messages: &[Message], scratch: &[u8]) -> usize {
-        let Some(io) = self.io.as_ref().filter(|_| self.queue.is_empty()) else {
+        let Some(io) = self.io.as_ref().filter(|_| self.is_empty()) else {
             return 0;
         };
-        let slice = |segment: &Segment| segment.bytes(messages, scratch);
+        let mut slices = segments
+            .iter()
+            .map_while(|segment| slice(segment, messages, scratch));
         let result = match segments {
             [] => Ok(0),
-            [segment] => io.stream().try_write(slice(segment)),
-            segments => {
-                let slices: Vec<_> = segments
-                    .iter()
-                    .take(MAX_SLICES)
-                    .map(|s| IoSlice::new(slice(s)))
-                    .collect();
+            [_] => slices
+                .next()
+                .map_or(Ok(0), |only| io.stream().try_write(only)),
+            _ => {
+                let slices: Vec<_> = slices.take(MAX_SLICES).map(IoSlice::new).collect();
                 io.stream().try_write_vectored(&slices)
             }
         };
@@ -139,14 +140,17 @@ impl Outbound {
             return;
         }
         for segment in segments {
-            let bytes = segment.bytes(messages, scratch);
-            if written >= bytes.len() {
-                written -= bytes.len();
+            let length = slice(segment, messages, scratch).map_or(usize::MAX, <[u8]>::len);
+            if written >= length {
+                written -= length;
                 continue;
             }
             let rest = match segment {
-                Segment::Scratch(_) => Bytes::copy_from_slice(&bytes[written..]),
-                Segment::Payload(index) => hold(*index).slice(written..),
+                Segment::Scratch(range) => {
+                    Queued::Bytes(Bytes::copy_from_slice(&scratch[range.clone()][written..]))
+                }
+                Segment::Payload(index) => Queued::Bytes(hold(*index).slice(written..)),
+                Segment::Later(index) => Queued::Plain(messages[*index].opcode, hold(*index)),
             };
             written = 0;
             self.mark.add(rest.len());
@@ -154,19 +158,17 @@ impl Outbound {
         }
     }
 
-    /// Writes what is queued. Returns those to tell that there is room again.
+    /// Writes what is queued, up to a message that has to be compressed first. Returns those to tell
+    /// that there is room again.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> io::Result<Vec<Waiter>> {
         let mut waiters = Vec::new();
         if let Some(kind) = self.broken {
             return Err(kind.into());
         }
-        if self.queue.is_empty() {
-            return Ok(waiters);
-        }
-        let Some(io) = self.io.clone() else {
+        let Some(io) = self.io.clone().filter(|_| !self.encoder.is_lent()) else {
             return Ok(waiters);
         };
-        while !self.queue.is_empty() {
+        while let Some(Queued::Bytes(_)) = self.queue.front() {
             match self.poll_write(cx, io.stream()) {
                 Poll::Ready(n) => waiters.append(&mut self.advance(n?)),
                 Poll::Pending => break,
@@ -175,14 +177,36 @@ impl Outbound {
         Ok(waiters)
     }
 
+    /// The message that keeps the queue from being written, for the task to compress.
+    pub(super) fn next_compression(&mut self) -> Option<Compression> {
+        let Some(Queued::Plain(opcode, payload)) = self.queue.front() else {
+            return None;
+        };
+        let compression = self.encoder.lend(*opcode, payload.clone())?;
+        self.queue.pop_front();
+        Some(compression)
+    }
+
+    /// It is ready to be written. Returns those to tell.
+    pub(super) fn compressed(&mut self, compression: Compression) -> Vec<Waiter> {
+        let plain = compression.payload_len();
+        let frame = self.encoder.take_back(compression);
+        self.mark.add(frame.len());
+        self.queue.push_front(Queued::Bytes(frame));
+        self.mark.remove(plain)
+    }
+
     fn poll_write(&self, cx: &mut Context<'_>, stream: &TcpStream) -> Poll<io::Result<usize>> {
         loop {
             ready!(stream.poll_write_ready(cx))?;
             let slices: Vec<_> = self
                 .queue
                 .iter()
+                .map_while(|queued| match queued {
+                    Queued::Bytes(bytes) => Some(IoSlice::new(bytes)),
+                    Queued::Plain(..) => None,
+                })
                 .take(MAX_SLICES)
-                .map(|bytes| IoSlice::new(bytes))
                 .collect();
             match stream.try_write_vectored(&slices) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
@@ -193,7 +217,7 @@ impl Outbound {
 
     fn advance(&mut self, mut written: usize) -> Vec<Waiter> {
         let waiters = self.mark.remove(written);
-        while let Some(first) = self.queue.front_mut() {
+        while let Some(Queued::Bytes(first)) = self.queue.front_mut() {
             if written < first.len() {
                 first.advance(written);
                 break;
@@ -208,43 +232,25 @@ impl Outbound {
     }
 }
 
+impl Queued {
+    fn len(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) | Self::Plain(_, bytes) => bytes.len(),
+        }
+    }
+}
+
 thread_local! {
     /// Encoded frames. It belongs to the thread, so that a socket has none of its own.
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 const SCRATCH_KEPT: usize = 256 * 1024;
 
-enum Segment {
-    /// Headers and copied payloads.
-    Scratch(Range<usize>),
-    /// The payload of the message with this index.
-    Payload(usize),
-}
-
-impl Segment {
-    fn bytes<'a>(&self, messages: &[Message<'a>], scratch: &'a [u8]) -> &'a [u8] {
-        match self {
-            Self::Scratch(range) => &scratch[range.clone()],
-            Self::Payload(index) => messages[*index].payload,
-        }
+/// The bytes of a segment that can be written as it is.
+fn slice<'a>(segment: &Segment, messages: &[Message<'a>], scratch: &'a [u8]) -> Option<&'a [u8]> {
+    match segment {
+        Segment::Scratch(range) => Some(&scratch[range.clone()]),
+        Segment::Payload(index) => Some(messages[*index].payload),
+        Segment::Later(_) => None,
     }
-}
-
-fn encode(messages: &[Message], scratch: &mut Vec<u8>) -> Vec<Segment> {
-    let mut segments = Vec::with_capacity(1);
-    let mut start = 0;
-    for (index, message) in messages.iter().enumerate() {
-        encode_header(scratch, message.opcode, message.payload.len());
-        if message.payload.len() <= COPY_UP_TO {
-            scratch.extend_from_slice(message.payload);
-        } else {
-            segments.push(Segment::Scratch(start..scratch.len()));
-            segments.push(Segment::Payload(index));
-            start = scratch.len();
-        }
-    }
-    if start < scratch.len() {
-        segments.push(Segment::Scratch(start..scratch.len()));
-    }
-    segments
 }

@@ -31,9 +31,11 @@ use crate::owner::{Events, Owner};
 use crate::stats::{self, Counted};
 use crate::timer::Timer;
 use crate::ws::buffer::Buffer;
+use crate::ws::encoder::{Compression, Message};
+use crate::ws::extension::Agreed;
 use crate::ws::frame::{self, Opcode};
 use crate::ws::message::{Limits, Payload, Reader, Sink};
-use crate::ws::outbound::{Message, Outbound, Sent};
+use crate::ws::outbound::{Outbound, Sent};
 
 /// How many batches, and bytes in them, the owner may have unanswered before reading pauses.
 const MAX_UNANSWERED: usize = 8;
@@ -49,8 +51,9 @@ thread_local! {
 pub struct Socket<O: Owner> {
     connection: Arc<Connection<O>>,
     config: SocketConfig,
+    agreed: Option<Agreed>,
     state: Mutex<State>,
-    /// Batches that the owner has answered, counted from the start.
+    /// Batches that the owner has answered, counted from the start; its becoming ready is the first.
     answered: AtomicU32,
     _count: Counted,
 }
@@ -61,6 +64,10 @@ struct State {
     task: Option<Waker>,
     /// Reading has paused until the owner answers.
     starved: bool,
+    /// Something was sent since the task last looked.
+    sent: bool,
+    /// The owner knows that nothing happens; it is told anew after the next thing that does.
+    told_idle: bool,
     reset: bool,
 }
 
@@ -75,17 +82,24 @@ enum Phase {
 }
 
 impl<O: Owner> Socket<O> {
-    pub(crate) fn new(connection: Arc<Connection<O>>, config: SocketConfig) -> Arc<Self> {
+    pub(crate) fn new(
+        connection: Arc<Connection<O>>,
+        config: SocketConfig,
+        agreed: Option<Agreed>,
+    ) -> Arc<Self> {
         let state = State {
-            outbound: Outbound::new(config.high_water_mark),
+            outbound: Outbound::new(config.high_water_mark, agreed.as_ref()),
             phase: Phase::Open,
             task: None,
             starved: false,
+            sent: false,
+            told_idle: false,
             reset: false,
         };
         Arc::new(Self {
             connection,
             config,
+            agreed,
             state: Mutex::new(state),
             answered: AtomicU32::new(0),
             _count: stats::SOCKETS.count(),
@@ -98,11 +112,12 @@ impl<O: Owner> Socket<O> {
         self.state().send(messages, hold)
     }
 
-    /// [`Self::send`], and the answer to one batch of events.
+    /// [`Self::send`], and the answer to one batch of events. The first one answers none: it says
+    /// that the owner is ready, and starts the time that the peer may be silent.
     pub fn ack(&self, messages: &[Message<'_>], hold: impl Fn(usize) -> Bytes) -> Sent {
-        self.answered.fetch_add(1, Ordering::AcqRel);
+        let is_first = self.answered.fetch_add(1, Ordering::AcqRel) == 0;
         let mut state = self.state();
-        if state.starved {
+        if state.starved || is_first {
             state.starved = false;
             state.wake();
         }
@@ -164,7 +179,7 @@ impl State {
         if self.phase != Phase::Open {
             return Sent::Closed;
         }
-        if !messages.is_empty() && self.outbound.send(messages, hold) {
+        if !messages.is_empty() && self.outbound.send(messages, hold) | self.active() {
             self.wake();
         }
         if self.outbound.is_full() {
@@ -172,6 +187,12 @@ impl State {
         } else {
             Sent::Ok
         }
+    }
+
+    /// Whether the task has to hear of it.
+    fn active(&mut self) -> bool {
+        self.sent = true;
+        std::mem::take(&mut self.told_idle)
     }
 
     /// Answers a ping, unless so much waits for the peer that the answer would be one more burden:
@@ -183,6 +204,17 @@ impl State {
                 payload,
             };
             self.send(&[message], |_| Bytes::copy_from_slice(payload));
+        }
+    }
+
+    /// Asks for a sign of life, unless enough waits for the peer to get one by itself.
+    fn ping(&mut self) {
+        if self.outbound.is_empty() {
+            let message = Message {
+                opcode: Opcode::Ping,
+                payload: b"",
+            };
+            self.send(&[message], |_| Bytes::new());
         }
     }
 
@@ -229,9 +261,19 @@ enum End {
 struct Task<'a, O: Owner> {
     socket: &'a Socket<O>,
     reader: Reader<O::Buffer>,
+    /// A large message that is being compressed, one piece at each turn.
+    compression: Option<Compression>,
     timer: Timer,
+    start: Instant,
     last_read: Instant,
+    /// When the peer or the owner last sent something.
+    last_active: Instant,
+    told_idle: bool,
+    /// When we sent a ping that nothing has followed yet.
+    pinged: Option<Instant>,
     unanswered: Unanswered,
+    /// The owner has said that it is ready; before, the peer's silence means nothing.
+    ready: bool,
     /// Reading waits for the owner, so the peer's silence means nothing.
     paused: bool,
     /// When our close frame was queued.
@@ -241,6 +283,17 @@ struct Task<'a, O: Owner> {
     /// The peer's close frame, a broken frame or the end was read: nothing is awaited from it.
     done_reading: bool,
     at_eof: bool,
+}
+
+enum Due {
+    /// The closing handshake takes too long.
+    End,
+    /// The owner does not answer its last event; it is answered for, with this code.
+    Answer(u16),
+    Timeout,
+    Ping,
+    Lifetime,
+    Idle,
 }
 
 struct Told {
@@ -256,12 +309,24 @@ impl<'a, O: Owner> Task<'a, O> {
             max_fragments: socket.config.max_fragments,
             validate_utf8: socket.config.validate_utf8,
         };
+        let mut unanswered = Unanswered::default();
+        unanswered.push(0);
+        let now = Instant::now();
         Self {
             socket,
-            reader: Reader::new(limits),
+            reader: match &socket.agreed {
+                Some(agreed) => Reader::new(limits).with_deflate(agreed),
+                None => Reader::new(limits),
+            },
+            compression: None,
             timer: Timer::default(),
-            last_read: Instant::now(),
-            unanswered: Unanswered::default(),
+            start: now,
+            last_read: now,
+            last_active: now,
+            told_idle: false,
+            pinged: None,
+            unanswered,
+            ready: false,
             paused: false,
             closing: None,
             told: None,
@@ -275,6 +340,7 @@ impl<'a, O: Owner> Task<'a, O> {
             if let Some(end) = self.poll_outbound(cx) {
                 return Poll::Ready(end);
             }
+            self.compress(cx);
             match self.poll_read(cx, read) {
                 Poll::Ready(Ok(())) => continue,
                 Poll::Ready(Err(e)) => {
@@ -293,12 +359,19 @@ impl<'a, O: Owner> Task<'a, O> {
         let reset = state.reset;
         let flushed = state.outbound.poll_flush(cx);
         let all_sent = state.outbound.is_empty();
+        if self.compression.is_none() {
+            self.compression = state.outbound.next_compression();
+        }
+        let told_idle = state.told_idle;
         self.closing = match state.phase {
             Phase::Closing { since } => Some(since),
             Phase::Open | Phase::Gone => None,
         };
         drop(state);
 
+        if self.told_idle && !told_idle {
+            self.active();
+        }
         if reset {
             self.lost(&io::ErrorKind::ConnectionAborted.into());
             return Some(End::Reset);
@@ -317,6 +390,20 @@ impl<'a, O: Owner> Task<'a, O> {
             (false, _) if late => Some(End::Reset),
             _ => None,
         }
+    }
+
+    /// Compresses the next piece, without the lock, and lets other tasks run before the one after.
+    fn compress(&mut self, cx: &mut Context<'_>) {
+        let Some(compression) = self.compression.as_mut() else {
+            return;
+        };
+        if !compression.step()
+            && let Some(compression) = self.compression.take()
+        {
+            let waiters = self.socket.state().outbound.compressed(compression);
+            call(waiters, true);
+        }
+        cx.waker().wake_by_ref();
     }
 
     /// Ready when something was read, or the end.
@@ -343,7 +430,17 @@ impl<'a, O: Owner> Task<'a, O> {
             return Poll::Ready(self.eof());
         }
         self.last_read = Instant::now();
+        self.pinged = None;
+        self.active();
         Poll::Ready(Ok(()))
+    }
+
+    /// The owner is told anew when nothing happens for a while from now on.
+    fn active(&mut self) {
+        self.last_active = Instant::now();
+        if std::mem::take(&mut self.told_idle) {
+            self.socket.state().told_idle = false;
+        }
     }
 
     /// The peer may have closed only its half, and the owner may still be about to answer.
@@ -359,27 +456,77 @@ impl<'a, O: Owner> Task<'a, O> {
 
     /// Ready when a due time has passed and was acted on.
     fn poll_time(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let config = &self.socket.config;
-        let due = match (self.closing, &self.told) {
-            (Some(since), _) => Some(since + config.close_timeout),
-            (None, Some(told)) => Some(told.at + config.close_timeout),
-            (None, None) if self.paused => None,
-            (None, None) => config.timeout.map(|timeout| self.last_read + timeout),
+        if !self.ready && self.socket.answered.load(Ordering::Acquire) > 0 {
+            self.ready = true;
+            self.last_read = Instant::now();
+        }
+        let Some((at, due)) = self.next_due() else {
+            return Poll::Pending;
         };
-        let Some(due) = due else { return Poll::Pending };
-        ready!(self.timer.poll(cx, due));
-        match (self.closing, &self.told) {
-            (Some(_), _) => {}
-            (None, Some(told)) => self.socket.close(Some(told.code), b""),
-            (None, None) => {
-                self.tell(1001);
-                self.socket
-                    .connection
-                    .owner
-                    .deliver(|batch| batch.timeout());
+        ready!(self.timer.poll(cx, at));
+        match due {
+            Due::End => {}
+            Due::Answer(code) => self.socket.close(Some(code), b""),
+            Due::Timeout => self.end(1001, |batch| batch.timeout()),
+            Due::Lifetime => self.end(1012, |batch| batch.lifetime()),
+            Due::Ping => {
+                self.pinged = Some(Instant::now());
+                self.socket.state().ping();
             }
+            Due::Idle => self.idle(),
         }
         Poll::Ready(())
+    }
+
+    fn next_due(&self) -> Option<(Instant, Due)> {
+        let config = &self.socket.config;
+        if let Some(since) = self.closing {
+            return Some((since + config.close_timeout, Due::End));
+        }
+        if let Some(told) = &self.told {
+            return Some((told.at + config.close_timeout, Due::Answer(told.code)));
+        }
+        let listening = self.ready && !self.paused;
+        let silence = config
+            .timeout
+            .map(|timeout| (self.last_read + timeout, Due::Timeout));
+        let ping = config.ping.map(|ping| match self.pinged {
+            Some(at) => (at + ping.timeout, Due::Timeout),
+            None => (self.last_read + ping.interval, Due::Ping),
+        });
+        let lifetime = config
+            .max_lifetime
+            .map(|lifetime| (self.start + lifetime, Due::Lifetime));
+        let idle = config
+            .idle_notice
+            .map(|idle| (self.last_active + idle, Due::Idle));
+        [
+            silence.filter(|_| listening),
+            ping.filter(|_| listening),
+            lifetime,
+            idle.filter(|_| !self.told_idle),
+        ]
+        .into_iter()
+        .flatten()
+        .min_by_key(|(at, _)| *at)
+    }
+
+    /// Tells the owner an end of our own making.
+    fn end(&mut self, code: u16, event: impl for<'b> FnOnce(&mut O::Batch<'b>)) {
+        self.tell(code);
+        self.socket.connection.owner.deliver(event);
+    }
+
+    fn idle(&mut self) {
+        let mut state = self.socket.state();
+        if std::mem::take(&mut state.sent) {
+            self.last_active = Instant::now();
+            return;
+        }
+        state.told_idle = true;
+        drop(state);
+        self.told_idle = true;
+        self.socket.connection.owner.idle();
     }
 
     fn may_read(&mut self) -> bool {

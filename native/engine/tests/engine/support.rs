@@ -14,6 +14,7 @@ use ferrosock_engine::owner::{Events, Owner, Request};
 use ferrosock_engine::runtime;
 use ferrosock_engine::ws::Message;
 use ferrosock_engine::ws::buffer::{Buffer, VecBuffer};
+use ferrosock_engine::ws::extension::DeflateConfig;
 use ferrosock_engine::ws::frame::Opcode;
 use ferrosock_engine::ws::message::{Payload, Sink};
 use ferrosock_engine::ws::socket::Socket;
@@ -29,6 +30,8 @@ pub enum Event {
     Close(Option<u16>),
     Error(u16, &'static str),
     Timeout,
+    Lifetime,
+    Idle,
     Closed,
     HttpClosed,
     HttpError(HttpError),
@@ -64,6 +67,7 @@ pub type Serve = dyn Fn(&Arc<Exchange<TestOwner>>, &Request<'_>) -> bool + Send 
 pub struct TestHost {
     log: Arc<Log>,
     serve: Arc<Serve>,
+    socket: SocketConfig,
 }
 
 impl Host for TestHost {
@@ -71,9 +75,11 @@ impl Host for TestHost {
 
     fn owner(&self, _connection: Weak<Connection<TestOwner>>) -> TestOwner {
         let (log, serve) = (self.log.clone(), self.serve.clone());
+        let config = self.socket.clone();
         TestOwner {
             log,
             serve,
+            config,
             socket: OnceLock::new(),
         }
     }
@@ -84,6 +90,7 @@ impl Host for TestHost {
 pub struct TestOwner {
     log: Arc<Log>,
     serve: Arc<Serve>,
+    config: SocketConfig,
     socket: OnceLock<Weak<Socket<TestOwner>>>,
 }
 
@@ -94,9 +101,14 @@ impl Owner for TestOwner {
     fn request(&self, exchange: &Arc<Exchange<Self>>, request: &Request<'_>) -> bool {
         if request.path == "/ws" {
             let socket = exchange
-                .upgrade(Default::default(), socket_config())
+                .upgrade(
+                    Default::default(),
+                    self.config.clone(),
+                    Some(&DeflateConfig::default()),
+                )
                 .expect("a handshake");
             let _ = self.socket.set(Arc::downgrade(&socket));
+            socket.ack(&[], |_| unreachable!("nothing is sent"));
             return true;
         }
         (self.serve)(exchange, request)
@@ -118,6 +130,10 @@ impl Owner for TestOwner {
             batch.0.into_iter().for_each(|event| self.log.push(event));
         }
         result
+    }
+
+    fn idle(&self) {
+        self.log.push(Event::Idle);
     }
 
     fn http_error(&self, _peer: SocketAddr, error: HttpError) {
@@ -145,6 +161,7 @@ fn answer(socket: &Socket<TestOwner>, events: &[Event]) {
         Some(Event::Close(code)) => socket.close(Some(code.unwrap_or(1000)), b""),
         Some(Event::Error(code, _)) => socket.close(Some(*code), b""),
         Some(Event::Timeout) => socket.close(Some(1001), b""),
+        Some(Event::Lifetime) => socket.close(Some(1012), b""),
         _ => {}
     }
 }
@@ -185,6 +202,10 @@ impl Events<VecBuffer> for Batch {
         self.0.push(Event::Timeout);
     }
 
+    fn lifetime(&mut self) {
+        self.0.push(Event::Lifetime);
+    }
+
     fn closed(&mut self, _reason: &std::io::Error) {
         self.0.push(Event::Closed);
     }
@@ -204,6 +225,9 @@ fn into_vec(payload: Payload<'_, VecBuffer>) -> Vec<u8> {
 pub fn socket_config() -> SocketConfig {
     SocketConfig {
         timeout: Some(Duration::from_millis(300)),
+        ping: None,
+        max_lifetime: None,
+        idle_notice: None,
         close_timeout: Duration::from_millis(300),
         max_frame_size: 1 << 24,
         max_fragments: 1000,
@@ -219,7 +243,15 @@ pub struct Server {
 }
 
 impl Server {
+    /// Serves requests by the closure, and WebSockets by an echo.
     pub fn start(
+        serve: impl Fn(&Arc<Exchange<TestOwner>>, &Request<'_>) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        Self::start_with(socket_config(), serve)
+    }
+
+    pub fn start_with(
+        socket: SocketConfig,
         serve: impl Fn(&Arc<Exchange<TestOwner>>, &Request<'_>) -> bool + Send + Sync + 'static,
     ) -> Self {
         runtime::start(0).expect("threads");
@@ -238,6 +270,7 @@ impl Server {
         let host = TestHost {
             log: log.clone(),
             serve: Arc::new(serve),
+            socket,
         };
         Self {
             listener: Listener::open(config, host).expect("a free port"),

@@ -1,7 +1,9 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use crate::support::{Event, Server, eventually, frame, read_exact, read_to_end};
+use ferrosock_engine::config::{Ping, SocketConfig};
+
+use crate::support::{Event, Server, eventually, frame, read_exact, read_to_end, socket_config};
 
 fn server() -> Server {
     Server::start(|_, _| false)
@@ -122,4 +124,81 @@ fn a_task_that_panics_tells_its_owner_and_frees_the_connection() {
     let mut other = server.websocket();
     other.write_all(&frame(0x81, b"fine")).unwrap();
     assert_eq!(read_exact(&mut other, 6), b"\x81\x04fine");
+}
+
+const MS: Duration = Duration::from_millis(1);
+
+fn with(config: SocketConfig) -> Server {
+    Server::start_with(config, |_, _| false)
+}
+
+fn pinging_config() -> SocketConfig {
+    let ping = Some(Ping {
+        interval: 100 * MS,
+        timeout: 150 * MS,
+    });
+    SocketConfig {
+        ping,
+        timeout: None,
+        ..socket_config()
+    }
+}
+
+#[test]
+fn a_peer_that_answers_our_pings_lives_and_its_owner_is_not_woken() {
+    let server = with(SocketConfig {
+        control_events: false,
+        ..pinging_config()
+    });
+    let mut stream = server.websocket();
+    let start = Instant::now();
+    for _ in 0..4 {
+        assert_eq!(read_exact(&mut stream, 2), b"\x89\x00");
+        stream.write_all(&frame(0x8a, b"")).unwrap();
+    }
+    assert!(start.elapsed() >= 400 * MS, "{:?}", start.elapsed());
+    stream.write_all(&frame(0x81, b"hello")).unwrap();
+    assert_eq!(server.log.wait(1), [Event::Text(b"hello".to_vec())]);
+}
+
+#[test]
+fn a_peer_that_does_not_answer_our_ping_times_out() {
+    let server = with(pinging_config());
+    let mut stream = server.websocket();
+    assert_eq!(read_to_end(&mut stream), b"\x89\x00\x88\x02\x03\xe9");
+    assert_eq!(server.log.wait(1), [Event::Timeout]);
+}
+
+#[test]
+fn a_lifetime_ends_with_1012_whatever_the_peer_sends() {
+    let max_lifetime = Some(200 * MS);
+    let server = with(SocketConfig {
+        max_lifetime,
+        ..socket_config()
+    });
+    let mut stream = server.websocket();
+    stream.write_all(&frame(0x81, b"hi")).unwrap();
+    let start = Instant::now();
+    assert_eq!(read_to_end(&mut stream), b"\x81\x02hi\x88\x02\x03\xf4");
+    assert!(start.elapsed() >= 190 * MS, "{:?}", start.elapsed());
+    assert_eq!(server.log.wait(2)[1], Event::Lifetime);
+}
+
+#[test]
+fn an_owner_is_told_once_that_nothing_happens() {
+    let idle_notice = Some(50 * MS);
+    let server = with(SocketConfig {
+        idle_notice,
+        timeout: None,
+        ..socket_config()
+    });
+    let mut stream = server.websocket();
+    std::thread::sleep(150 * MS);
+    assert_eq!(server.log.wait(1), [Event::Idle]);
+    stream.write_all(&frame(0x81, b"hi")).unwrap();
+    let events = server.log.wait(3);
+    assert_eq!(
+        events,
+        [Event::Idle, Event::Text(b"hi".to_vec()), Event::Idle]
+    );
 }

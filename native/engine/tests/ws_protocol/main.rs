@@ -1,6 +1,9 @@
 //! The WebSocket protocol core as bytes in, events out.
 
+mod deflate;
+mod inflate;
 mod peer;
+mod puff;
 mod reader;
 mod split;
 mod support;

@@ -111,7 +111,7 @@ fn encode(out: &mut Vec<u8>, event: &Event) {
             (Opcode::Close, [&code.to_be_bytes(), &reason[..]].concat())
         }
     };
-    encode_header(out, opcode, payload.len());
+    encode_header(out, opcode, false, payload.len());
     out.extend(payload);
 }
 

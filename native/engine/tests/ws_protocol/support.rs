@@ -1,6 +1,8 @@
 use std::cell::Cell;
 
 use ferrosock_engine::ws::buffer::{Buffer, VecBuffer};
+use ferrosock_engine::ws::deflate::Deflater;
+use ferrosock_engine::ws::extension::{Agreed, DeflateConfig, negotiate};
 use ferrosock_engine::ws::frame::{Error, apply_mask};
 use ferrosock_engine::ws::message::{Limits, Payload, Reader, Sink};
 
@@ -73,6 +75,7 @@ pub const CLOSE: u8 = 0x8;
 pub const PING: u8 = 0x9;
 pub const PONG: u8 = 0xa;
 pub const FIN: u8 = 0x80;
+pub const RSV1: u8 = 0x40;
 
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
@@ -110,17 +113,36 @@ pub fn close(code: u16, reason: &[u8]) -> Vec<u8> {
 
 pub type Outcome = (Vec<Event>, Option<Error>);
 
+pub fn reader<B: Buffer>(limits: Limits, deflate: Option<Agreed>) -> Reader<B> {
+    let reader = Reader::new(limits);
+    match deflate {
+        Some(agreed) => reader.with_deflate(&agreed),
+        None => reader,
+    }
+}
+
 pub fn read_whole(limits: Limits, bytes: &[u8]) -> Outcome {
-    let mut reader = Reader::<VecBuffer>::new(limits);
+    feed_whole(reader(limits, None), bytes)
+}
+
+pub fn feed_whole(mut reader: Reader<VecBuffer>, bytes: &[u8]) -> Outcome {
     let mut events = Events::default();
     let error = reader.feed(&mut bytes.to_vec(), &mut events).err();
     (events.all, error)
 }
 
-/// Reads as a socket would that has `sizes` bytes ready, in turn: into the reader's tail where it
-/// has one, else into a buffer of its own.
-pub fn read_cut(limits: Limits, mut bytes: &[u8], sizes: &[usize], use_tail: bool) -> Outcome {
-    let mut reader = Reader::<VecBuffer>::new(limits);
+pub fn read_cut(limits: Limits, bytes: &[u8], sizes: &[usize], use_tail: bool) -> Outcome {
+    feed_cut::<VecBuffer>(reader(limits, None), bytes, sizes, use_tail)
+}
+
+/// Feeds as a socket would that has `sizes` bytes ready, in turn: into the reader's tail where it
+/// has one, else from a buffer of its own.
+pub fn feed_cut<B: Buffer>(
+    mut reader: Reader<B>,
+    mut bytes: &[u8],
+    sizes: &[usize],
+    use_tail: bool,
+) -> Outcome {
     let mut events = Events::default();
     let mut sizes = sizes.iter().cycle();
     while let (false, Some(&size)) = (bytes.is_empty(), sizes.next()) {
@@ -142,6 +164,40 @@ pub fn read_cut(limits: Limits, mut bytes: &[u8], sizes: &[usize], use_tail: boo
         bytes = &bytes[used..];
     }
     (events.all, None)
+}
+
+/// What is agreed on a parameter list, such as `"; server_max_window_bits=10"`.
+pub fn agree(parameters: &str, config: DeflateConfig) -> Agreed {
+    let offer = format!("permessage-deflate{parameters}");
+    negotiate([offer.as_str()].into_iter(), &config).unwrap()
+}
+
+/// A client's compressor: ours, at the other end.
+pub struct Client(pub Deflater);
+
+impl Client {
+    pub fn new(window_bits: u8, context_takeover: bool) -> Client {
+        let config = DeflateConfig {
+            window_bits,
+            server_context_takeover: context_takeover,
+            level: 6,
+            ..DeflateConfig::default()
+        };
+        Client(Deflater::new(&agree("", config)))
+    }
+
+    pub fn payload(&mut self, message: &[u8]) -> Vec<u8> {
+        let mut out = vec![];
+        let mut stream = self.0.start();
+        stream.push(message, &mut out);
+        self.0.finish(stream, &mut out);
+        out
+    }
+
+    /// An unfragmented message.
+    pub fn frame(&mut self, opcode: u8, message: &[u8]) -> Vec<u8> {
+        frame(FIN | RSV1 | opcode, &self.payload(message))
+    }
 }
 
 /// What the buffers of a thread, which is a test's own, have allocated.

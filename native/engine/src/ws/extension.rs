@@ -1,0 +1,582 @@
+//! What client and server agree on about compression in the handshake (RFC7692§7.1). The compressing
+//! itself is the concern of [`deflate`](super::deflate).
+
+use std::fmt::Write;
+use std::ops::RangeInclusive;
+
+const NAME: &str = "permessage-deflate";
+const SERVER_NO_CONTEXT_TAKEOVER: &str = "server_no_context_takeover";
+const CLIENT_NO_CONTEXT_TAKEOVER: &str = "client_no_context_takeover";
+const SERVER_MAX_WINDOW_BITS: &str = "server_max_window_bits";
+const CLIENT_MAX_WINDOW_BITS: &str = "client_max_window_bits";
+
+/// A peer that was told nothing may use all of DEFLATE's window.
+const MAX_WINDOW_BITS: u8 = 15;
+/// What the RFC allows, as text: a number with a leading zero is not one of these.
+const WINDOW_BITS: [&str; 8] = ["8", "9", "10", "11", "12", "13", "14", "15"];
+/// DEFLATE as zlib does it has no raw window of 256 bytes.
+const OUR_WINDOW_BITS: RangeInclusive<u8> = 9..=MAX_WINDOW_BITS;
+
+/// How this server compresses, and what it asks of its clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeflateConfig {
+    /// 1 (fast) to 9 (small).
+    pub level: u8,
+    /// 1 to 9: the memory of one compressor besides its window.
+    pub mem_level: u8,
+    /// 9 to 15: the window that we compress with is 2^this bytes.
+    pub window_bits: u8,
+    /// 9 to 15: the window that a client is held to when it lets us choose. A socket keeps as much of
+    /// what its client sent.
+    pub client_window_bits: u8,
+    /// Whether a socket keeps a compressor from message to message, for a better ratio, at some
+    /// 300 kB. Otherwise compressors belong to threads.
+    pub server_context_takeover: bool,
+    /// Whether a client may refer to its earlier messages. If not, an offer that does not itself
+    /// renounce that is declined, as a parameter that was not offered is never answered.
+    pub client_context_takeover: bool,
+    /// Messages of fewer bytes are sent as they are.
+    pub threshold: usize,
+}
+
+impl Default for DeflateConfig {
+    /// Level 1, as on JSON level 6 takes three to five times as long for output that is smaller by a
+    /// tenth (300 bytes) to a third (16 KiB and more).
+    fn default() -> DeflateConfig {
+        DeflateConfig {
+            level: 1,
+            mem_level: 8,
+            window_bits: MAX_WINDOW_BITS,
+            client_window_bits: 12,
+            server_context_takeover: false,
+            client_context_takeover: true,
+            threshold: 128,
+        }
+    }
+}
+
+impl DeflateConfig {
+    /// Whether every number is in its range. Anything else makes no compressor.
+    pub fn is_valid(&self) -> bool {
+        (1..=9).contains(&self.level)
+            && (1..=9).contains(&self.mem_level)
+            && OUR_WINDOW_BITS.contains(&self.window_bits)
+            && OUR_WINDOW_BITS.contains(&self.client_window_bits)
+    }
+}
+
+/// permessage-deflate as it is used on one connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Agreed {
+    /// Our messages refer to earlier ones of ours.
+    pub server_context_takeover: bool,
+    /// 9 to 15.
+    pub server_window_bits: u8,
+    /// The client's messages may refer to earlier ones of its own.
+    pub client_context_takeover: bool,
+    /// 8 to 15.
+    pub client_window_bits: u8,
+    pub threshold: usize,
+    pub level: u8,
+    pub mem_level: u8,
+    answer: Answer,
+}
+
+/// The parameters that the client hears back of: some of those that it offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Answer {
+    server_no_context_takeover: bool,
+    client_no_context_takeover: bool,
+    server_max_window_bits: bool,
+    client_max_window_bits: bool,
+}
+
+impl Agreed {
+    /// The value of the response's `Sec-WebSocket-Extensions`.
+    pub fn header_value(&self) -> String {
+        let mut value = NAME.to_owned();
+        if self.answer.server_no_context_takeover {
+            let _ = write!(value, "; {SERVER_NO_CONTEXT_TAKEOVER}");
+        }
+        if self.answer.client_no_context_takeover {
+            let _ = write!(value, "; {CLIENT_NO_CONTEXT_TAKEOVER}");
+        }
+        if self.answer.server_max_window_bits {
+            let bits = self.server_window_bits;
+            let _ = write!(value, "; {SERVER_MAX_WINDOW_BITS}={bits}");
+        }
+        if self.answer.client_max_window_bits {
+            let bits = self.client_window_bits;
+            let _ = write!(value, "; {CLIENT_MAX_WINDOW_BITS}={bits}");
+        }
+        value
+    }
+}
+
+/// Takes the first acceptable offer of permessage-deflate. `offers` are the values of the request's
+/// `Sec-WebSocket-Extensions` headers in their order, each with any number of offers. What is
+/// malformed, unknown or out of range declines one offer and no more.
+pub fn negotiate<'a>(
+    offers: impl Iterator<Item = &'a str>,
+    config: &DeflateConfig,
+) -> Option<Agreed> {
+    offers
+        .flat_map(|header| split_unquoted(header, ','))
+        .filter_map(Offer::parse)
+        .find_map(|offer| offer.accept(config))
+}
+
+/// One offer whose parameters are all known and valid.
+#[derive(Debug, Default)]
+struct Offer {
+    server_no_context_takeover: bool,
+    client_no_context_takeover: bool,
+    server_max_window_bits: Option<u8>,
+    client_max_window_bits: Option<ClientBits>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum ClientBits {
+    Any,
+    AtMost(u8),
+}
+
+impl Offer {
+    fn parse(text: &str) -> Option<Offer> {
+        let mut parts = split_unquoted(text, ';');
+        if trim(parts.next()?) != NAME {
+            return None;
+        }
+        let mut offer = Offer::default();
+        for part in parts {
+            offer.take(parse_parameter(part)?)?;
+        }
+        Some(offer)
+    }
+
+    /// `None` for an unknown, repeated or invalid parameter (RFC7692§7.1).
+    fn take(&mut self, (name, value): (&str, Option<String>)) -> Option<()> {
+        let value = value.as_deref();
+        match name {
+            SERVER_NO_CONTEXT_TAKEOVER => set(&mut self.server_no_context_takeover, value),
+            CLIENT_NO_CONTEXT_TAKEOVER => set(&mut self.client_no_context_takeover, value),
+            SERVER_MAX_WINDOW_BITS => {
+                let bits = window_bits(value?)?;
+                self.server_max_window_bits.replace(bits).is_none()
+            }
+            CLIENT_MAX_WINDOW_BITS => {
+                let bits = match value {
+                    Some(value) => ClientBits::AtMost(window_bits(value)?),
+                    None => ClientBits::Any,
+                };
+                self.client_max_window_bits.replace(bits).is_none()
+            }
+            _ => false,
+        }
+        .then_some(())
+    }
+
+    fn accept(self, config: &DeflateConfig) -> Option<Agreed> {
+        let client_context_takeover = !self.client_no_context_takeover;
+        if client_context_takeover && !config.client_context_takeover {
+            return None;
+        }
+        let server_max = self.server_max_window_bits.unwrap_or(MAX_WINDOW_BITS);
+        if !OUR_WINDOW_BITS.contains(&server_max) {
+            return None;
+        }
+        let client_window_bits = match self.client_max_window_bits {
+            None => MAX_WINDOW_BITS,
+            Some(ClientBits::Any) => config.client_window_bits,
+            Some(ClientBits::AtMost(bits)) => bits.min(config.client_window_bits),
+        };
+        Some(Agreed {
+            server_context_takeover: config.server_context_takeover
+                && !self.server_no_context_takeover,
+            server_window_bits: server_max.min(config.window_bits),
+            client_context_takeover,
+            client_window_bits,
+            threshold: config.threshold,
+            level: config.level,
+            mem_level: config.mem_level,
+            answer: Answer {
+                server_no_context_takeover: self.server_no_context_takeover,
+                client_no_context_takeover: self.client_no_context_takeover,
+                server_max_window_bits: self.server_max_window_bits.is_some(),
+                client_max_window_bits: self.client_max_window_bits.is_some(),
+            },
+        })
+    }
+}
+
+/// Sets a flag that takes no value. Says whether that was right.
+fn set(flag: &mut bool, value: Option<&str>) -> bool {
+    let is_first = !*flag;
+    *flag = true;
+    is_first && value.is_none()
+}
+
+fn window_bits(value: &str) -> Option<u8> {
+    let (_, bits) = WINDOW_BITS
+        .iter()
+        .zip(8..)
+        .find(|(text, _)| **text == value)?;
+    Some(bits)
+}
+
+/// `extension-param` of RFC6455§9.1: a name, and maybe a value that is a token, quoted or not.
+fn parse_parameter(text: &str) -> Option<(&str, Option<String>)> {
+    let (name, value) = match text.split_once('=') {
+        Some((name, value)) => (name, Some(parse_value(trim(value))?)),
+        None => (text, None),
+    };
+    let name = trim(name);
+    is_token(name).then_some((name, value))
+}
+
+fn parse_value(text: &str) -> Option<String> {
+    let value = match text.strip_prefix('"') {
+        Some(quoted) => unquote(quoted)?,
+        None => text.to_owned(),
+    };
+    is_token(&value).then_some(value)
+}
+
+/// The rest of a quoted string after its first quote, which has to end with the second one.
+fn unquote(text: &str) -> Option<String> {
+    let mut value = String::new();
+    let mut chars = text.chars();
+    loop {
+        match chars.next()? {
+            '\\' => value.push(chars.next()?),
+            '"' => return chars.next().is_none().then_some(value),
+            c => value.push(c),
+        }
+    }
+}
+
+/// Splits where the separator stands outside of quotes.
+fn split_unquoted(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let mut is_quoted = false;
+    let mut is_escaped = false;
+    text.split(move |c| {
+        if is_escaped {
+            is_escaped = false;
+            return false;
+        }
+        match c {
+            '"' => is_quoted = !is_quoted,
+            '\\' => is_escaped = is_quoted,
+            _ => return c == separator && !is_quoted,
+        }
+        false
+    })
+}
+
+fn trim(text: &str) -> &str {
+    text.trim_matches([' ', '\t'])
+}
+
+fn is_token(text: &str) -> bool {
+    let is_tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(is_tchar)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEFAULT: &str = "permessage-deflate";
+
+    fn config() -> DeflateConfig {
+        let config = DeflateConfig::default();
+        assert!(config.is_valid());
+        config
+    }
+
+    fn agree(headers: &[&str], config: &DeflateConfig) -> Option<Agreed> {
+        negotiate(headers.iter().copied(), config)
+    }
+
+    fn answer(headers: &[&str]) -> Option<String> {
+        agree(headers, &config()).map(|agreed| agreed.header_value())
+    }
+
+    /// What stands behind `permessage-deflate; `, and the answer but for the same.
+    #[test]
+    fn parameters_are_answered_when_offered() {
+        let table = [
+            ("server_no_context_takeover", "server_no_context_takeover"),
+            ("client_no_context_takeover", "client_no_context_takeover"),
+            (
+                "client_no_context_takeover; server_no_context_takeover",
+                "server_no_context_takeover; client_no_context_takeover",
+            ),
+            ("server_max_window_bits=9", "server_max_window_bits=9"),
+            ("server_max_window_bits=10", "server_max_window_bits=10"),
+            ("server_max_window_bits=15", "server_max_window_bits=15"),
+            ("client_max_window_bits", "client_max_window_bits=12"),
+            ("client_max_window_bits=8", "client_max_window_bits=8"),
+            ("client_max_window_bits=9", "client_max_window_bits=9"),
+            ("client_max_window_bits=12", "client_max_window_bits=12"),
+            ("client_max_window_bits=13", "client_max_window_bits=12"),
+            ("client_max_window_bits=15", "client_max_window_bits=12"),
+            (
+                "client_max_window_bits; server_max_window_bits=11; client_no_context_takeover",
+                "client_no_context_takeover; server_max_window_bits=11; client_max_window_bits=12",
+            ),
+            // Form: spaces, tabs, quotes and escapes.
+            ("server_max_window_bits=\"10\"", "server_max_window_bits=10"),
+            (
+                "server_max_window_bits=\"1\\0\"",
+                "server_max_window_bits=10",
+            ),
+            ("server_max_window_bits = 10", "server_max_window_bits=10"),
+            (
+                "\tserver_max_window_bits\t=\t\"10\"\t",
+                "server_max_window_bits=10",
+            ),
+        ];
+        for (offer, expected) in table {
+            assert_eq!(
+                answer(&[&format!("permessage-deflate; {offer}")]),
+                Some(format!("permessage-deflate; {expected}")),
+                "{offer}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_offer_with_anything_wrong_is_declined() {
+        let table = [
+            // Values.
+            "server_max_window_bits",
+            "server_max_window_bits=",
+            "server_max_window_bits=\"\"",
+            "server_max_window_bits=7",
+            "server_max_window_bits=16",
+            "server_max_window_bits=0",
+            "server_max_window_bits=08",
+            "server_max_window_bits=010",
+            "server_max_window_bits=15x",
+            "server_max_window_bits=+15",
+            "server_max_window_bits=-9",
+            "server_max_window_bits=1 5",
+            "server_max_window_bits=15 x",
+            "server_max_window_bits=true",
+            "server_max_window_bits=99999999999999999999",
+            "server_max_window_bits=\u{661}\u{665}",
+            "client_max_window_bits=",
+            "client_max_window_bits=7",
+            "client_max_window_bits=16",
+            "client_max_window_bits=015",
+            "client_max_window_bits=15x",
+            "server_no_context_takeover=true",
+            "server_no_context_takeover=",
+            "server_no_context_takeover=\"\"",
+            "client_no_context_takeover=1",
+            // A window that our compressor does not have.
+            "server_max_window_bits=8",
+            // Repeated.
+            "server_no_context_takeover; server_no_context_takeover",
+            "client_no_context_takeover; client_no_context_takeover",
+            "server_max_window_bits=10; server_max_window_bits=10",
+            "client_max_window_bits; client_max_window_bits=10",
+            "client_max_window_bits=10; client_max_window_bits",
+            // Unknown.
+            "max_inflate_ratio=10",
+            "x",
+            "Server_no_context_takeover",
+            "server_no_context_takeover x",
+            "server max window bits=10",
+            // Form.
+            "",
+            " ",
+            ";",
+            "server_no_context_takeover;",
+            "; server_no_context_takeover",
+            "=10",
+            "=",
+            "server_max_window_bits==10",
+            "\"server_no_context_takeover\"",
+            "server_max_window_bits=\"10",
+            "server_max_window_bits=10\"",
+            "server_max_window_bits=\"10\"0",
+            "server_max_window_bits=\"10\\",
+            "server_max_window_bits=\" 10\"",
+            "server_max_window_bits='10'",
+            "server_max_window_bits=(10)",
+            "server_max_window_bits:10",
+        ];
+        for offer in table {
+            let offer = format!("permessage-deflate; {offer}");
+            assert_eq!(answer(&[&offer]), None, "{offer}");
+        }
+    }
+
+    #[test]
+    fn the_first_acceptable_offer_wins() {
+        let bits = |bits| Some(format!("permessage-deflate; server_max_window_bits={bits}"));
+        let table: &[(&[&str], Option<String>)] = &[
+            (&[], None),
+            (&[""], None),
+            (&[" , ,"], None),
+            (&["permessage-bzip2"], None),
+            (&["Permessage-Deflate"], None),
+            (&["permessage-deflate=1"], None),
+            (&["permessage-deflate x"], None),
+            (&["x-webkit-deflate-frame, permessage-deflate2"], None),
+            (&[DEFAULT], Some(DEFAULT.into())),
+            (&[" permessage-deflate\t"], Some(DEFAULT.into())),
+            (&[", ,permessage-deflate,"], Some(DEFAULT.into())),
+            (&["foo; bar=\"a, permessage-deflate\""], None),
+            (&["foo; bar=\"\\\", permessage-deflate\""], None),
+            (
+                &["foo; bar=\"a\", permessage-deflate"],
+                Some(DEFAULT.into()),
+            ),
+            (&["foo; \\\", permessage-deflate"], None),
+            (&["foo\\, permessage-deflate"], Some(DEFAULT.into())),
+            (
+                &["permessage-deflate; server_max_window_bits=10, permessage-deflate"],
+                bits(10),
+            ),
+            (
+                &["permessage-deflate, permessage-deflate; server_max_window_bits=10"],
+                Some(DEFAULT.into()),
+            ),
+            (
+                &["permessage-deflate; server_max_window_bits=8, \
+                   permessage-deflate; server_max_window_bits=9"],
+                bits(9),
+            ),
+            (
+                &["permessage-deflate; a=\";\"; b, permessage-deflate; server_max_window_bits=11"],
+                bits(11),
+            ),
+            (
+                &[
+                    "permessage-deflate; server_max_window_bits=15x",
+                    "foo",
+                    DEFAULT,
+                ],
+                Some(DEFAULT.into()),
+            ),
+            // What an open quote swallows ends with its header.
+            (
+                &[
+                    "foo; bar=\"a, permessage-deflate",
+                    "permessage-deflate; server_max_window_bits=9",
+                ],
+                bits(9),
+            ),
+        ];
+        for (headers, expected) in table {
+            assert_eq!(answer(headers), *expected, "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_said_is_as_the_rfc_has_it() {
+        let agreed = agree(&[DEFAULT], &config()).unwrap();
+        assert!(!agreed.server_context_takeover);
+        assert!(agreed.client_context_takeover);
+        assert_eq!(agreed.server_window_bits, 15);
+        assert_eq!(agreed.client_window_bits, 15);
+    }
+
+    #[test]
+    fn our_window_is_the_smaller_of_what_we_want_and_they_allow() {
+        let config = DeflateConfig {
+            window_bits: 11,
+            ..config()
+        };
+        for (offer, bits, answer) in [
+            (DEFAULT, 11, DEFAULT),
+            (
+                "permessage-deflate; server_max_window_bits=15",
+                11,
+                "permessage-deflate; server_max_window_bits=11",
+            ),
+            (
+                "permessage-deflate; server_max_window_bits=10",
+                10,
+                "permessage-deflate; server_max_window_bits=10",
+            ),
+        ] {
+            let agreed = agree(&[offer], &config).unwrap();
+            assert_eq!(agreed.server_window_bits, bits);
+            assert_eq!(agreed.header_value(), answer);
+        }
+    }
+
+    #[test]
+    fn our_context_is_kept_when_we_want_it_and_they_do_not_mind() {
+        for (wanted, offer, kept) in [
+            (false, DEFAULT, false),
+            (true, DEFAULT, true),
+            (
+                true,
+                "permessage-deflate; server_no_context_takeover",
+                false,
+            ),
+        ] {
+            let config = DeflateConfig {
+                server_context_takeover: wanted,
+                ..config()
+            };
+            let agreed = agree(&[offer], &config).unwrap();
+            assert_eq!(agreed.server_context_takeover, kept, "{offer}");
+            assert_eq!(agreed.header_value(), offer);
+        }
+    }
+
+    #[test]
+    fn a_client_that_would_keep_its_context_against_our_will_is_declined() {
+        let config = DeflateConfig {
+            client_context_takeover: false,
+            ..config()
+        };
+        assert_eq!(agree(&[DEFAULT], &config), None);
+        let agreed = agree(
+            &["permessage-deflate, permessage-deflate; client_no_context_takeover"],
+            &config,
+        );
+        assert!(!agreed.unwrap().client_context_takeover);
+    }
+
+    #[test]
+    fn a_configuration_out_of_range_is_not_valid() {
+        let valid = config();
+        for config in [
+            DeflateConfig { level: 0, ..valid },
+            DeflateConfig { level: 10, ..valid },
+            DeflateConfig {
+                mem_level: 0,
+                ..valid
+            },
+            DeflateConfig {
+                mem_level: 10,
+                ..valid
+            },
+            DeflateConfig {
+                window_bits: 8,
+                ..valid
+            },
+            DeflateConfig {
+                window_bits: 16,
+                ..valid
+            },
+            DeflateConfig {
+                client_window_bits: 8,
+                ..valid
+            },
+            DeflateConfig {
+                client_window_bits: 16,
+                ..valid
+            },
+        ] {
+            assert!(!config.is_valid(), "{config:?}");
+        }
+    }
+}

@@ -1,0 +1,486 @@
+defmodule Ferrosock.HTTP.BodyTest do
+  use ExUnit.Case, async: true
+
+  import Ferrosock.Test.Raw
+  import Plug.Conn
+
+  alias Ferrosock.Native
+  alias Ferrosock.Test.Logs
+
+  # A server that sends back the body that it reads with the options.
+  defp echo(options \\ []) do
+    connect(
+      serve(fn conn ->
+        {body, conn} = read_all_of(conn, options, [])
+        send_resp(conn, 200, body)
+      end)
+    )
+  end
+
+  defp read_all_of(conn, options, read) do
+    case read_body(conn, options) do
+      {:more, data, conn} -> read_all_of(conn, options, [read | data])
+      {:ok, data, conn} -> {[read | data], conn}
+    end
+  end
+
+  defp post(socket, body, headers \\ []),
+    do: request(socket, "POST", "/", [{"content-length", byte_size(body)} | headers], body)
+
+  defp chunked(socket, chunks, headers \\ []),
+    do: request(socket, "POST", "/", [{"transfer-encoding", "chunked"} | headers], coded(chunks))
+
+  defp coded(chunks),
+    do:
+      Enum.map_join(chunks, &"#{Integer.to_string(byte_size(&1), 16)}\r\n#{&1}\r\n") <>
+        "0\r\n\r\n"
+
+  # What the calls of `fun` return, which gets the conn; they are sent to the test.
+  defp serve_reading(fun, options \\ []) do
+    test = self()
+
+    serve(
+      fn conn ->
+        send(test, {:plug, self()})
+        send(test, {:read, fun.(conn)})
+      end,
+      options
+    )
+  end
+
+  defp result({result, data, %Plug.Conn{}}), do: {result, data}
+  defp result(error), do: error
+
+  describe "a body with a length" do
+    test "is read whole" do
+      socket = echo()
+
+      for body <- ["", "a", "body", :binary.copy("x", 100_000)],
+          do: assert(post(socket, body).body == body)
+    end
+
+    test "is read by `length` bytes at a time" do
+      socket =
+        connect(
+          serve_reading(fn conn ->
+            {:more, one, conn} = read_body(conn, length: 4)
+            {:more, two, conn} = read_body(conn, length: 4)
+            {:ok, three, conn} = read_body(conn, length: 4)
+            {:ok, four, _conn} = read_body(conn, length: 4)
+            [one, two, three, four]
+          end)
+        )
+
+      post(socket, "0123456789")
+      assert_receive {:read, ["0123", "4567", "89", ""]}
+    end
+
+    test "that fits `length` exactly is told whole at once or with a last empty read" do
+      socket = echo(length: 5)
+      assert post(socket, "01234").body == "01234"
+      assert post(socket, "0123456789").body == "0123456789"
+    end
+
+    test "of several megabytes is the same for any `length` and `read_length`" do
+      body = :crypto.strong_rand_bytes(3_000_000)
+
+      for options <- [
+            [],
+            [length: 1_000_000],
+            [length: 65_537, read_length: 1_000],
+            [length: 5_000_000]
+          ] do
+        assert post(echo(options), body).body == body
+      end
+    end
+
+    test "that arrives byte by byte is the same as at once" do
+      socket = echo()
+      write(socket, head("POST", "/", [{"content-length", "10"}]))
+      for <<byte <- "0123456789">>, do: write(socket, <<byte>>)
+      assert response(socket).body == "0123456789"
+    end
+
+    test "may be read by another process" do
+      socket =
+        connect(
+          serve(fn conn ->
+            {:ok, body, conn} = Task.await(Task.async(fn -> read_body(conn) end))
+            send_resp(conn, 200, body)
+          end)
+        )
+
+      assert post(socket, "from a task").body == "from a task"
+    end
+
+    test "belongs to the methods that seldom have one, too" do
+      socket = echo()
+
+      for method <- ["GET", "DELETE", "OPTIONS"] do
+        assert request(socket, method, "/", [{"content-length", "4"}], "body").body == "body"
+      end
+    end
+
+    test "that is read after the response was sent is whole or an error" do
+      test = self()
+
+      socket =
+        connect(
+          serve(fn conn ->
+            conn = send_resp(conn, 200, "sent")
+            send(test, {:read, conn |> read_body() |> result()})
+            conn
+          end)
+        )
+
+      for _ <- 1..20 do
+        assert post(socket, "body").body == "sent"
+        assert_receive {:read, read}
+        assert read in [{:ok, "body"}, {:error, :closed}]
+      end
+    end
+  end
+
+  describe "a chunked body (RFC9112§7.1)" do
+    test "is read without its coding" do
+      socket = echo()
+      assert chunked(socket, []).body == ""
+
+      assert chunked(socket, ["one", "two", String.duplicate("x", 70_000)]).body ==
+               "onetwo" <> String.duplicate("x", 70_000)
+    end
+
+    test "is read by `length` bytes at a time, across chunks" do
+      socket =
+        connect(
+          serve_reading(fn conn ->
+            {:more, one, conn} = read_body(conn, length: 4)
+            {:ok, two, _conn} = read_body(conn, length: 100)
+            [one, two]
+          end)
+        )
+
+      chunked(socket, ["012", "345", "678"])
+      assert_receive {:read, ["0123", "45678"]}
+    end
+
+    test "may have extensions and trailers, which are dropped" do
+      socket = echo()
+      write(socket, head("POST", "/", [{"transfer-encoding", "chunked"}]))
+
+      write(
+        socket,
+        "3;name=value;other=\"q\"\r\none\r\n0003\r\ntwo\r\n0;last\r\nx-trailer: value\r\n\r\n"
+      )
+
+      assert response(socket).body == "onetwo"
+      assert post(socket, "next").body == "next"
+    end
+
+    test "of a thousand chunks in single bytes is the same as at once" do
+      socket = echo()
+      write(socket, head("POST", "/", [{"transfer-encoding", "chunked"}]))
+      for <<byte <- coded(List.duplicate("x", 1_000))>>, do: write(socket, <<byte>>)
+      assert response(socket).body == String.duplicate("x", 1_000)
+    end
+  end
+
+  describe "a body that does not come" do
+    test "is a timeout after `read_timeout`" do
+      socket =
+        connect(serve_reading(fn conn -> conn |> read_body(read_timeout: 50) |> result() end))
+
+      write(socket, head("POST", "/", [{"content-length", "4"}]) <> "bo")
+      assert_receive {:read, {:error, :timeout}}
+      assert %{status: 200} = response(socket)
+    end
+
+    test "in time may be read after the timeout, from where it was" do
+      test = self()
+
+      server =
+        serve_reading(fn conn ->
+          send(test, {:first, read_body(conn, read_timeout: 50)})
+          assert_receive :continue, 5_000
+          conn |> read_body() |> result()
+        end)
+
+      socket = connect(server)
+      write(socket, head("POST", "/", [{"content-length", "4"}]) <> "bo")
+      assert_receive {:plug, pid}
+      assert_receive {:first, {:error, :timeout}}
+      write(socket, "dy")
+      send(pid, :continue)
+      assert_receive {:read, {:ok, "body"}}
+    end
+
+    test "is 408 by way of Plug.Parsers (RFC9110§15.5.9)" do
+      Logs.attach()
+      test = self()
+
+      server =
+        serve(fn conn ->
+          send(test, {:plug, self()})
+          parse(conn, read_timeout: 50)
+        end)
+
+      socket = connect(server)
+      headers = [{"content-type", "application/x-www-form-urlencoded"}, {"content-length", "10"}]
+      write(socket, head("POST", "/", headers) <> "a=")
+      assert %{status: 408} = response(socket)
+      assert closed?(socket)
+      assert_receive {:plug, pid}
+      assert Logs.taken(pid) == []
+    end
+
+    test "because the client left is an error" do
+      for length <- [{"content-length", "4"}, {"transfer-encoding", "chunked"}] do
+        socket = connect(serve_reading(fn conn -> conn |> read_body() |> result() end))
+        write(socket, head("POST", "/", [length]) <> "2")
+        assert_receive {:plug, _pid}
+        :gen_tcp.close(socket)
+        assert_receive {:read, {:error, :closed}}
+      end
+    end
+
+    test "because its coding is broken is an error, and the connection ends" do
+      for coded <- [
+            "x\r\n",
+            "-1\r\n",
+            "3\r\nabcd\r\n",
+            "3\nabc\n",
+            "FFFFFFFFFFFFFFFFF\r\n",
+            "\r\n",
+            " 3\r\nabc\r\n",
+            "0x3\r\nabc\r\n",
+            "3 3\r\nabc\r\n",
+            "0\r\nbad trailer\r\n\r\n",
+            "0\r\nname : value\r\n\r\n",
+            "0\r\n" <> String.duplicate("x-trailer: value\r\n", 10_000) <> "\r\n",
+            "3;" <> String.duplicate("x", 100_000) <> "\r\nabc\r\n0\r\n\r\n"
+          ] do
+        socket = connect(serve_reading(fn conn -> conn |> read_body() |> result() end))
+        # The server may have closed before it has read all of this.
+        _ = :gen_tcp.send(socket, head("POST", "/", [{"transfer-encoding", "chunked"}]) <> coded)
+        assert_receive {:read, {:error, :closed}}, 1_000, "#{inspect(coded, limit: 20)} was read"
+        assert closed?(socket)
+      end
+    end
+  end
+
+  describe "Plug.Parsers" do
+    test "reads a form" do
+      socket =
+        connect(
+          serve(fn conn ->
+            conn = parse(conn)
+            send_resp(conn, 200, inspect(conn.body_params))
+          end)
+        )
+
+      response =
+        post(socket, "a=1&b=%20x", [{"content-type", "application/x-www-form-urlencoded"}])
+
+      assert response.body == inspect(%{"a" => "1", "b" => " x"})
+    end
+
+    test "stores an upload of 20 MB" do
+      test = self()
+      data = :crypto.strong_rand_bytes(20_000_000)
+
+      socket =
+        connect(
+          serve(fn conn ->
+            %{"file" => file, "name" => "value"} = parse(conn, length: 30_000_000).body_params
+            send(test, {:upload, file.filename, file.content_type, File.read!(file.path) == data})
+          end)
+        )
+
+      assert %{status: 200} =
+               post(socket, multipart(data), [
+                 {"content-type", "multipart/form-data; boundary=xx"}
+               ])
+
+      assert_receive {:upload, "data.bin", "application/octet-stream", true}
+    end
+
+    test "stores a chunked upload" do
+      test = self()
+      data = :crypto.strong_rand_bytes(1_000_000)
+
+      socket =
+        connect(
+          serve(fn conn ->
+            %{"file" => file} = parse(conn).body_params
+            send(test, {:upload, File.read!(file.path) == data})
+          end)
+        )
+
+      pieces = for <<piece::binary-size(8_191) <- multipart(data)>>, do: piece
+
+      rest =
+        binary_part(
+          multipart(data),
+          8_191 * length(pieces),
+          rem(byte_size(multipart(data)), 8_191)
+        )
+
+      chunked(socket, pieces ++ [rest], [{"content-type", "multipart/form-data; boundary=xx"}])
+      assert_receive {:upload, true}, 1_000
+    end
+
+    test "refuses what is too large with 413, which a client can read that sends it all first" do
+      Logs.attach()
+      test = self()
+
+      server =
+        serve(fn conn ->
+          send(test, {:plug, self()})
+          parse(conn, length: 100_000)
+        end)
+
+      for megabytes <- [1, 10, 50] do
+        socket = connect(server)
+        body = multipart(:binary.copy("x", megabytes * 1_000_000))
+        headers = [{"content-type", "multipart/form-data; boundary=xx"}]
+        assert %{status: 413} = post(socket, body, headers)
+        assert closed?(socket)
+        assert_receive {:plug, pid}
+        assert Logs.taken(pid) == []
+      end
+    end
+
+    defp multipart(data) do
+      """
+      --xx\r
+      content-disposition: form-data; name="name"\r
+      \r
+      value\r
+      --xx\r
+      content-disposition: form-data; name="file"; filename="data.bin"\r
+      content-type: application/octet-stream\r
+      \r
+      """ <> data <> "\r\n--xx--\r\n"
+    end
+  end
+
+  defp parse(conn, options \\ []) do
+    Plug.Parsers.call(conn, Plug.Parsers.init([parsers: [:urlencoded, :multipart]] ++ options))
+  end
+
+  describe "a body that is not read" do
+    setup do
+      [socket: connect(serve(fn conn -> send_resp(conn, 200, conn.request_path) end))]
+    end
+
+    test "is not taken for the next request (RFC9112§9.3)", %{socket: socket} do
+      smuggled = head("GET", "/smuggled")
+      headers = [{"content-length", byte_size(smuggled)}]
+      write(socket, head("POST", "/first", headers) <> smuggled <> head("GET", "/next"))
+      assert response(socket).body == "/first"
+      assert response(socket).body == "/next"
+    end
+
+    test "is not taken for the next request when it is chunked", %{socket: socket} do
+      bytes = head("POST", "/first", [{"transfer-encoding", "chunked"}])
+      write(socket, bytes <> coded([head("GET", "/smuggled")]) <> head("GET", "/next"))
+      assert response(socket).body == "/first"
+      assert response(socket).body == "/next"
+    end
+
+    test "and has not all come ends the connection", %{socket: socket} do
+      write(socket, head("POST", "/first", [{"content-length", "1000"}]) <> "part")
+      assert response(socket).body == "/first"
+      _ = :gen_tcp.send(socket, head("GET", "/smuggled"))
+      refute read_all(socket) =~ "smuggled"
+    end
+
+    test "in part only is no part of the next request" do
+      socket =
+        connect(
+          serve(fn conn ->
+            {_, read, conn} = read_body(conn, length: 3)
+            send_resp(conn, 200, conn.request_path <> " " <> read)
+          end)
+        )
+
+      write(
+        socket,
+        head("POST", "/first", [{"content-length", "8"}]) <> "abcGET /" <> head("GET", "/next")
+      )
+
+      assert response(socket).body == "/first abc"
+      assert response(socket).body == "/next "
+    end
+  end
+
+  describe "the expectation of 100-continue (RFC9110§10.1.1)" do
+    @expecting [{"expect", "100-continue"}, {"content-length", "4"}]
+
+    test "is met when the body is read, and not before" do
+      server =
+        serve_reading(fn conn ->
+          assert_receive :continue, 5_000
+          conn |> read_body() |> result()
+        end)
+
+      socket = connect(server)
+      write(socket, head("POST", "/", @expecting))
+      assert_receive {:plug, pid}
+      assert {:error, :timeout} = :gen_tcp.recv(socket, 0, 100)
+      send(pid, :continue)
+      assert %{status: 100} = response(socket)
+      write(socket, "body")
+      assert_receive {:read, {:ok, "body"}}
+      assert %{status: 200} = response(socket)
+    end
+
+    test "is not met when the body is not read, and the connection ends" do
+      socket = connect(serve(fn conn -> send_resp(conn, 403, "no") end))
+      write(socket, head("POST", "/", @expecting))
+      assert %{status: 403, body: "no"} = response(socket)
+      assert closed?(socket)
+    end
+
+    test "is met once, however often is read" do
+      socket = echo(length: 2)
+      write(socket, head("POST", "/", @expecting))
+      assert %{status: 100} = response(socket)
+      write(socket, "body")
+      assert %{status: 200, body: "body"} = response(socket)
+    end
+
+    test "is not met where there is no body to wait for" do
+      socket = echo()
+      write(socket, head("POST", "/", [{"expect", "100-continue"}, {"content-length", "0"}]))
+      assert %{status: 200} = response(socket)
+    end
+
+    test "is nothing to HTTP/1.0" do
+      socket = echo()
+      write(socket, "POST / HTTP/1.0\r\nexpect: 100-continue\r\ncontent-length: 4\r\n\r\n")
+      assert {:error, :timeout} = :gen_tcp.recv(socket, 0, 50)
+      write(socket, "body")
+      assert %{status: 200, body: "body"} = response(socket)
+    end
+  end
+
+  test "two reads at once are one too many, whoever makes them" do
+    socket =
+      connect(
+        serve_reading(fn %{adapter: {_adapter, %{exchange: exchange}}} ->
+          [first, second] = [make_ref(), make_ref()]
+          :ok = Native.exchange_read(exchange, 10, 5_000, first)
+          :ok = Native.exchange_read(exchange, 10, 5_000, second)
+          assert_receive {^second, {:error, :already_reading}}
+          assert_receive {^first, read}
+          read
+        end)
+      )
+
+    write(socket, head("POST", "/", [{"content-length", "4"}]))
+    assert_receive {:plug, _pid}
+    write(socket, "body")
+    assert_receive {:read, {:ok, "body"}}
+  end
+end

@@ -1,0 +1,288 @@
+defmodule Ferrosock.HTTP.MalformedTest do
+  use ExUnit.Case, async: true
+
+  import Ferrosock.Test.Raw
+
+  alias Ferrosock.Test.Logs
+
+  setup do
+    Logs.attach()
+    test = self()
+
+    server =
+      serve(
+        fn conn ->
+          send(test, {:plug, conn.request_path})
+          {_, _, conn} = Plug.Conn.read_body(conn)
+          Plug.Conn.send_resp(conn, 200, conn.request_path)
+        end,
+        http_1_options: [
+          max_request_line_length: 1_000,
+          max_header_length: 10_000,
+          max_header_count: 20,
+          header_timeout: 1_000
+        ]
+      )
+
+    [server: server]
+  end
+
+  @line "GET / HTTP/1.1\r\n"
+  @host "host: localhost\r\n"
+  @get @line <> @host
+  @post "POST / HTTP/1.1\r\n" <> @host
+
+  # Names, the status that answers, and the bytes.
+  @refused [
+    {"a request line of one word", 400, "GET\r\n\r\n"},
+    {"a request line of two words (HTTP/0.9)", 400, "GET /\r\n\r\n"},
+    {"a request line of four words", 400, "GET / / HTTP/1.1\r\n" <> @host <> "\r\n"},
+    {"a method that is no token", 400, "G@T / HTTP/1.1\r\n" <> @host <> "\r\n"},
+    {"a method with a byte past ASCII", 400,
+     "G" <> <<0xC9>> <> "T / HTTP/1.1\r\n" <> @host <> "\r\n"},
+    {"a space before the method", 400, " " <> @get <> "\r\n"},
+    {"a target that is no URI", 400, "GET nowhere HTTP/1.1\r\n" <> @host <> "\r\n"},
+    {"an asterisk for another method than OPTIONS", 400, "GET * HTTP/1.1\r\n" <> @host <> "\r\n"},
+    {"a target that is an authority", 400, "GET localhost:80 HTTP/1.1\r\n" <> @host <> "\r\n"},
+    {"a target with a space", 400, "GET /a b HTTP/1.1\r\n" <> @host <> "\r\n"},
+    {"a target with NUL", 400, "GET /\0 HTTP/1.1\r\n" <> @host <> "\r\n"},
+    {"a target with a lone CR", 400, "GET /\rx HTTP/1.1\r\n" <> @host <> "\r\n"},
+    {"a target with a tab", 400, "GET /\tx HTTP/1.1\r\n" <> @host <> "\r\n"},
+    {"no version", 400, "GET / \r\n" <> @host <> "\r\n"},
+    {"version 1.2", 400, "GET / HTTP/1.2\r\n" <> @host <> "\r\n"},
+    {"version 2.0", 400, "GET / HTTP/2.0\r\n" <> @host <> "\r\n"},
+    {"a version in lower case", 400, "GET / http/1.1\r\n" <> @host <> "\r\n"},
+    {"a version with more digits", 400, "GET / HTTP/1.10\r\n" <> @host <> "\r\n"},
+    {"CONNECT", 501, "CONNECT example.org:443 HTTP/1.1\r\nhost: example.org:443\r\n\r\n"},
+    {"a header without a colon", 400, @get <> "x-none\r\n\r\n"},
+    {"a header without a name", 400, @get <> ": value\r\n\r\n"},
+    {"a space before the colon (RFC9112§5.1)", 400, @get <> "x-space : value\r\n\r\n"},
+    {"a tab before the colon", 400, @get <> "x-tab\t: value\r\n\r\n"},
+    {"a space in a name", 400, @get <> "x space: value\r\n\r\n"},
+    {"NUL in a name", 400, @get <> "x\0nul: value\r\n\r\n"},
+    {"a byte past ASCII in a name", 400, @get <> "x-" <> <<0xE9>> <> ": value\r\n\r\n"},
+    {"parentheses in a name", 400, @get <> "x(y): value\r\n\r\n"},
+    {"NUL in a value (RFC9110§5.5)", 400, @get <> "x-nul: a\0b\r\n\r\n"},
+    {"a lone CR in a value", 400, @get <> "x-cr: a\rb\r\n\r\n"},
+    {"a control character in a value", 400, @get <> "x-bell: a\x07b\r\n\r\n"},
+    {"DEL in a value", 400, @get <> "x-del: a\x7fb\r\n\r\n"},
+    {"a folded line (RFC9112§5.2)", 400, @get <> "x-fold: a\r\n b\r\n\r\n"},
+    {"a folded first line", 400, @line <> " x: y\r\n" <> @host <> "\r\n"},
+    {"no host (RFC9112§3.2)", 400, @line <> "\r\n"},
+    {"two hosts", 400, @get <> "host: other\r\n\r\n"},
+    {"twice the same host", 400, @get <> @host <> "\r\n"},
+    {"no host next to an absolute form", 400, "GET http://localhost/ HTTP/1.1\r\n\r\n"},
+    {"a host with a space", 400, @line <> "host: local host\r\n\r\n"},
+    {"a host with a path", 400, @line <> "host: localhost/path\r\n\r\n"},
+    {"a host with a user", 400, @line <> "host: user@localhost\r\n\r\n"},
+    {"a host with a list", 400, @line <> "host: localhost, other\r\n\r\n"},
+    {"a port that is no number", 400, @line <> "host: localhost:port\r\n\r\n"},
+    {"a port past 65535", 400, @line <> "host: localhost:65536\r\n\r\n"},
+    {"a negative port", 400, @line <> "host: localhost:-1\r\n\r\n"},
+    {"a port without a host", 400, @line <> "host: :80\r\n\r\n"},
+    {"a user in the target", 400, "GET http://user@localhost/ HTTP/1.1\r\n" <> @host <> "\r\n"},
+    {"differing lengths (RFC9112§6.3)", 400,
+     @post <> "content-length: 1\r\ncontent-length: 2\r\n\r\nab"},
+    {"a list of differing lengths", 400, @post <> "content-length: 1, 2\r\n\r\nab"},
+    {"a list of equal lengths", 400, @post <> "content-length: 1, 1\r\n\r\na"},
+    {"a negative length", 400, @post <> "content-length: -1\r\n\r\n"},
+    {"a length with a sign", 400, @post <> "content-length: +1\r\n\r\na"},
+    {"a length in hexadecimal", 400, @post <> "content-length: 0x1\r\n\r\na"},
+    {"a length with a fraction", 400, @post <> "content-length: 1.0\r\n\r\na"},
+    {"an empty length", 400, @post <> "content-length:\r\n\r\n"},
+    {"a length past 64 bits", 400, @post <> "content-length: 99999999999999999999\r\n\r\n"},
+    {"a length past what can be", 431, @post <> "content-length: 18446744073709551615\r\n\r\n"},
+    {"a coding on HTTP/1.0 (RFC9112§6.1)", 400,
+     "POST / HTTP/1.0\r\n" <> @host <> "transfer-encoding: chunked\r\n\r\n0\r\n\r\n"},
+    {"a coding that does not end in chunked", 400, @post <> "transfer-encoding: gzip\r\n\r\n"},
+    {"chunked before another coding", 400, @post <> "transfer-encoding: chunked, gzip\r\n\r\n"},
+    {"a coding that is only like chunked", 400, @post <> "transfer-encoding: xchunked\r\n\r\n"},
+    {"a coding with a control character", 400, @post <> "transfer-encoding: \x0bchunked\r\n\r\n"},
+    {"an empty coding", 400, @post <> "transfer-encoding:\r\n\r\n"},
+    {"a target past the limit", 414,
+     "GET /#{String.duplicate("a", 1_000)} HTTP/1.1\r\n" <> @host <> "\r\n"},
+    {"a query past the limit", 414,
+     "GET /?#{String.duplicate("a", 1_000)} HTTP/1.1\r\n" <> @host <> "\r\n"},
+    {"a method past the limit", 414,
+     "#{String.duplicate("A", 1_000)} / HTTP/1.1\r\n" <> @host <> "\r\n"},
+    {"an authority past the limit", 414,
+     "GET http://#{String.duplicate("a", 1_000)}/ HTTP/1.1\r\n" <> @host <> "\r\n"},
+    {"too many headers", 431, @get <> String.duplicate("a: b\r\n", 20) <> "\r\n"},
+    {"a header past the limit", 431, @get <> "x: #{String.duplicate("a", 10_000)}\r\n\r\n"},
+    {"headers past the limit", 431,
+     @get <> String.duplicate("x: #{String.duplicate("a", 1_000)}\r\n", 10) <> "\r\n"},
+    {"a name past the limit", 431, @get <> String.duplicate("a", 10_000) <> ": b\r\n\r\n"},
+    {"headers without an end", 431,
+     @get <> String.duplicate("x: #{String.duplicate("a", 1_000)}\r\n", 12)},
+    {"a TLS hello", 400, <<22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3, 0::256, 32, 0::256>>},
+    {"a WebSocket frame", 400, <<0x81, 0x85, 1, 2, 3, 4, 105, 103, 111, 104, 110>>},
+    {"a preface of HTTP/2", :none, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"}
+  ]
+
+  for {name, status, bytes} <- @refused do
+    @tag status: status, bytes: bytes
+    test "#{name} is refused with #{status}", %{server: server, status: status, bytes: bytes} do
+      other = connect(server)
+      assert %{status: 200} = request(other, "GET", "/other")
+      assert_received {:plug, "/other"}
+
+      {peer, received} = exchange(server, bytes)
+      assert statuses(received) == if(status == :none, do: [], else: [status])
+      if status != :none, do: assert(received =~ ~r/^(connection: close|content-length: 0)\r$/im)
+      refute_received {:plug, _path}
+      assert length(Logs.taken(peer)) <= 1
+
+      assert %{status: 200} = request(other, "GET", "/other")
+    end
+  end
+
+  # All that comes until the server closes, and the address that it knows the client by.
+  defp exchange(server, bytes) do
+    socket = connect(server)
+    {:ok, {_address, port}} = :inet.sockname(socket)
+    _ = :gen_tcp.send(socket, bytes)
+    {"127.0.0.1:#{port}", received(socket, "")}
+  end
+
+  defp received(socket, received) do
+    case :gen_tcp.recv(socket, 0, 3_000) do
+      {:ok, data} -> received(socket, received <> data)
+      {:error, :timeout} -> flunk("the connection stays open after #{inspect(received)}")
+      {:error, _closed} -> received
+    end
+  end
+
+  defp statuses(received) do
+    for [_, status] <- Regex.scan(~r/HTTP\/1\.[01] (\d{3}) /, received),
+        do: String.to_integer(status)
+  end
+
+  describe "a request that is good" do
+    test "is answered before a bad one that follows it", %{server: server} do
+      {_peer, received} = exchange(server, [head("GET", "/good"), "bad\r\n\r\n"])
+      assert statuses(received) == [200, 400]
+      assert_received {:plug, "/good"}
+      refute_received {:plug, _path}
+    end
+
+    test "may end its lines with a bare LF (RFC9112§2.2)", %{server: server} do
+      socket = connect(server)
+      write(socket, "GET /lf HTTP/1.1\nhost: localhost\n\n")
+      assert response(socket).body == "/lf"
+    end
+
+    test "may say chunked in any case", %{server: server} do
+      for value <- ["Chunked", "CHUNKED", "chunKed"] do
+        socket = connect(server)
+
+        write(
+          socket,
+          @post <>
+            "Transfer-Encoding: #{value}\r\n\r\n3\r\nabc\r\n0\r\n\r\n" <> head("GET", "/next")
+        )
+
+        assert response(socket).body == "/"
+        assert response(socket).body == "/next"
+      end
+    end
+
+    test "may repeat an equal length", %{server: server} do
+      socket = connect(server)
+
+      write(
+        socket,
+        @post <> "content-length: 3\r\ncontent-length: 3\r\n\r\nabc" <> head("GET", "/next")
+      )
+
+      assert response(socket).body == "/"
+      assert response(socket).body == "/next"
+    end
+  end
+
+  # Where two servers could disagree about the end of the body, the bytes after it must not be served.
+  describe "a request that says its length in two ways (RFC9112§6.1)" do
+    test "is refused or ends the connection", %{server: server} do
+      smuggled = head("GET", "/smuggled")
+
+      for lines <- [
+            "content-length: 5\r\ntransfer-encoding: chunked\r\n",
+            "transfer-encoding: chunked\r\ncontent-length: 5\r\n",
+            "content-length: 5\r\nTransfer-Encoding: Chunked\r\ncontent-length: 5\r\n",
+            "content-length: 9999\r\ntransfer-encoding: chunked\r\n",
+            "transfer-encoding: chunked\r\ncontent-length: nonsense\r\n",
+            "transfer-encoding: chunked\r\ncontent-length: 5\r\nconnection: keep-alive\r\n"
+          ] do
+        {_peer, received} = exchange(server, [@post, lines, "\r\n", "0\r\n\r\n", smuggled])
+        assert statuses(received) in [[200], [400]], lines
+        refute received =~ "smuggled"
+        assert_receive_only("/")
+      end
+    end
+
+    test "with a repeated coding is refused or chunked", %{server: server} do
+      for lines <- [
+            "transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n",
+            "transfer-encoding: chunked, chunked\r\n",
+            "transfer-encoding: identity\r\ntransfer-encoding: chunked\r\n"
+          ] do
+        bytes = [@post, lines, "connection: close\r\n\r\n", "3\r\nabc\r\n0\r\n\r\n"]
+        {_peer, received} = exchange(server, bytes)
+        assert statuses(received) in [[200], [400]], lines
+      end
+    end
+
+    defp assert_receive_only(path) do
+      receive do
+        {:plug, ^path} -> assert_receive_only(path)
+        {:plug, other} -> flunk("#{other} was served")
+      after
+        0 -> :ok
+      end
+    end
+  end
+
+  test "random bytes never reach the Plug, and leave the server well", %{server: server} do
+    :rand.seed(:exsss, {1, 2, 3})
+
+    for _ <- 1..200 do
+      socket = connect(server)
+      _ = :gen_tcp.send(socket, :rand.bytes(:rand.uniform(600)) <> "\r\n\r\n")
+      _ = :gen_tcp.shutdown(socket, :write)
+      assert Enum.all?(statuses(received(socket, "")), &(&1 in [400, 408, 431]))
+    end
+
+    refute_received {:plug, _path}
+    assert connect(server) |> request("GET", "/") |> Map.get(:status) == 200
+    eventually(fn -> Ferrosock.info(server).connections <= 1 end)
+  end
+
+  test "requests with one byte changed are refused or served, and nothing else", %{server: server} do
+    :rand.seed(:exsss, {4, 5, 6})
+
+    bytes =
+      "POST /path?query HTTP/1.1\r\nhost: localhost:4000\r\ncontent-length: 4\r\nconnection: close\r\n\r\nbody"
+
+    for _ <- 1..300 do
+      at = :rand.uniform(byte_size(bytes)) - 1
+      before = binary_part(bytes, 0, at)
+      rest = binary_part(bytes, at + 1, byte_size(bytes) - at - 1)
+      socket = connect(server)
+      _ = :gen_tcp.send(socket, [before, :rand.uniform(256) - 1, rest])
+      _ = :gen_tcp.shutdown(socket, :write)
+      statuses = statuses(received(socket, ""))
+      assert Enum.all?(statuses, &(&1 in [200, 400, 501])), inspect({at, statuses})
+    end
+
+    assert connect(server) |> request("GET", "/") |> Map.get(:status) == 200
+  end
+
+  test "a peer that sends much that is bad is logged at most ten times a second", %{
+    server: server
+  } do
+    for _ <- 1..50, do: exchange(server, "bad\r\n\r\n")
+    lines = Logs.taken("Ferrosock refused what 127.0.0.1:")
+    assert length(lines) >= 1
+    assert {:log, :warning, text, _meta} = hd(lines)
+    assert text =~ "malformed request"
+  end
+end

@@ -1,0 +1,107 @@
+defmodule Ferrosock.Test.Probe do
+  @moduledoc """
+  WebSocket handlers whose callbacks are functions of a test.
+
+      defmodule Socket, do: use Ferrosock.Test.Probe
+
+      server = Socket.serve!(handle_in: fn {data, _}, state -> {:push, {:text, data}, state} end)
+      {socket, pid} = Socket.open(server)
+
+  The state is a map with the test process as `:test`. Without a function, `handle_in/2` echoes and
+  the other callbacks return the state. The test process is told `{:opened, pid}` by `init/1` and
+  `{:terminated, pid, reason, state}` by `terminate/2`; `open/2` monitors the process for it.
+
+  A module for each test file, because tests that run at the same time share one log.
+  """
+
+  import ExUnit.Assertions
+
+  alias Ferrosock.Test.Raw
+
+  @sync "sync with the test"
+
+  defmacro __using__([]) do
+    quote do
+      @behaviour WebSock
+
+      def serve!(callbacks \\ [], upgrade_options \\ [], server_options \\ []),
+        do: unquote(__MODULE__).serve!(__MODULE__, callbacks, upgrade_options, server_options)
+
+      defdelegate open(server, options \\ []), to: unquote(__MODULE__)
+
+      @impl true
+      def init(state), do: unquote(__MODULE__).init(state)
+
+      @impl true
+      def handle_in({_data, opcode: _} = message, state),
+        do: unquote(__MODULE__).call(:handle_in, [message, state])
+
+      @impl true
+      def handle_control({_data, opcode: _} = message, state),
+        do: unquote(__MODULE__).call(:handle_control, [message, state])
+
+      @impl true
+      def handle_info(message, state),
+        do: unquote(__MODULE__).call(:handle_info, [message, state])
+
+      @impl true
+      def terminate(reason, state), do: unquote(__MODULE__).terminate(reason, state)
+    end
+  end
+
+  @doc "Starts a server that upgrades every request."
+  def serve!(websock, callbacks, upgrade_options, server_options) do
+    state = state(callbacks)
+    plug = fn conn, _ -> Ferrosock.upgrade(conn, websock, state, upgrade_options) end
+    Raw.start_server!([plug: plug] ++ server_options)
+  end
+
+  @doc "The argument of `init/1`, for a Plug of the test's own."
+  def state(callbacks), do: %{test: self(), callbacks: Map.new(callbacks)}
+
+  @doc "A WebSocket and its process. Options are those of `:gen_tcp`."
+  def open(server, options) do
+    socket = Raw.websocket(server, "/", [], options)
+    assert_receive {:opened, pid}, 5_000
+    Process.monitor(pid)
+    # The VM may hold a monitor back, to send it together with a message.
+    :erlang.yield()
+    {socket, pid}
+  end
+
+  @doc "Waits until all that the server was sent before is handled, and nothing else was pushed."
+  def sync(socket) do
+    Raw.send_frame(socket, :text, @sync)
+    assert Raw.recv_frame(socket) == {:text, @sync}
+  end
+
+  @doc "Waits for the end of a process, and returns its exit reason."
+  def down(pid, timeout \\ 5_000) do
+    assert_receive {:DOWN, _monitor, :process, ^pid, reason}, timeout
+    reason
+  end
+
+  def init(state) do
+    send(state.test, {:opened, self()})
+    call(:init, [state])
+  end
+
+  def terminate(reason, state) do
+    send(state.test, {:terminated, self(), reason, state})
+    call(:terminate, [reason, state])
+  end
+
+  def call(:handle_in, [{@sync, _}, state]), do: {:push, {:text, @sync}, state}
+
+  def call(callback, arguments) do
+    state = List.last(arguments)
+
+    case state.callbacks do
+      %{^callback => fun} -> apply(fun, arguments)
+      %{} -> default(callback, arguments)
+    end
+  end
+
+  defp default(:handle_in, [{data, opcode: opcode}, state]), do: {:push, {opcode, data}, state}
+  defp default(_callback, arguments), do: {:ok, List.last(arguments)}
+end
