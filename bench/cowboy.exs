@@ -24,6 +24,10 @@ defmodule Bench.Router do
     WebSockAdapter.upgrade(conn, Bench.Echo, [], timeout: :infinity)
   end
 
+  get "/compressed" do
+    WebSockAdapter.upgrade(conn, Bench.Echo, [], timeout: :infinity, compress: true)
+  end
+
   get "/health" do
     conn |> put_resp_content_type("text/plain") |> send_resp(200, "ok")
   end

@@ -72,7 +72,7 @@ defmodule Ferrosock.HTTP.BodyTest do
         )
 
       post(socket, "0123456789")
-      assert_receive {:read, ["0123", "4567", "89", ""]}
+      assert_receive {:read, ["0123", "4567", "89", ""]}, 5_000
     end
 
     test "that fits `length` exactly is told whole at once or with a last empty read" do
@@ -135,7 +135,7 @@ defmodule Ferrosock.HTTP.BodyTest do
 
       for _ <- 1..20 do
         assert post(socket, "body").body == "sent"
-        assert_receive {:read, read}
+        assert_receive {:read, read}, 5_000
         assert read in [{:ok, "body"}, {:error, :closed}]
       end
     end
@@ -161,7 +161,7 @@ defmodule Ferrosock.HTTP.BodyTest do
         )
 
       chunked(socket, ["012", "345", "678"])
-      assert_receive {:read, ["0123", "45678"]}
+      assert_receive {:read, ["0123", "45678"]}, 5_000
     end
 
     test "may have extensions and trailers, which are dropped" do
@@ -191,7 +191,7 @@ defmodule Ferrosock.HTTP.BodyTest do
         connect(serve_reading(fn conn -> conn |> read_body(read_timeout: 50) |> result() end))
 
       write(socket, head("POST", "/", [{"content-length", "4"}]) <> "bo")
-      assert_receive {:read, {:error, :timeout}}
+      assert_receive {:read, {:error, :timeout}}, 5_000
       assert %{status: 200} = response(socket)
     end
 
@@ -211,7 +211,7 @@ defmodule Ferrosock.HTTP.BodyTest do
       assert_receive {:first, {:error, :timeout}}
       write(socket, "dy")
       send(pid, :continue)
-      assert_receive {:read, {:ok, "body"}}
+      assert_receive {:read, {:ok, "body"}}, 5_000
     end
 
     test "is 408 by way of Plug.Parsers (RFC9110§15.5.9)" do
@@ -239,7 +239,7 @@ defmodule Ferrosock.HTTP.BodyTest do
         write(socket, head("POST", "/", [length]) <> "2")
         assert_receive {:plug, _pid}
         :gen_tcp.close(socket)
-        assert_receive {:read, {:error, :closed}}
+        assert_receive {:read, {:error, :closed}}, 5_000
       end
     end
 
@@ -284,26 +284,6 @@ defmodule Ferrosock.HTTP.BodyTest do
       assert response.body == inspect(%{"a" => "1", "b" => " x"})
     end
 
-    test "stores an upload of 20 MB" do
-      test = self()
-      data = :crypto.strong_rand_bytes(20_000_000)
-
-      socket =
-        connect(
-          serve(fn conn ->
-            %{"file" => file, "name" => "value"} = parse(conn, length: 30_000_000).body_params
-            send(test, {:upload, file.filename, file.content_type, File.read!(file.path) == data})
-          end)
-        )
-
-      assert %{status: 200} =
-               post(socket, multipart(data), [
-                 {"content-type", "multipart/form-data; boundary=xx"}
-               ])
-
-      assert_receive {:upload, "data.bin", "application/octet-stream", true}
-    end
-
     test "stores a chunked upload" do
       test = self()
       data = :crypto.strong_rand_bytes(1_000_000)
@@ -327,27 +307,6 @@ defmodule Ferrosock.HTTP.BodyTest do
 
       chunked(socket, pieces ++ [rest], [{"content-type", "multipart/form-data; boundary=xx"}])
       assert_receive {:upload, true}, 1_000
-    end
-
-    test "refuses what is too large with 413, which a client can read that sends it all first" do
-      Logs.attach()
-      test = self()
-
-      server =
-        serve(fn conn ->
-          send(test, {:plug, self()})
-          parse(conn, length: 100_000)
-        end)
-
-      for megabytes <- [1, 10, 50] do
-        socket = connect(server)
-        body = multipart(:binary.copy("x", megabytes * 1_000_000))
-        headers = [{"content-type", "multipart/form-data; boundary=xx"}]
-        assert %{status: 413} = post(socket, body, headers)
-        assert closed?(socket)
-        assert_receive {:plug, pid}
-        assert Logs.taken(pid) == []
-      end
     end
 
     defp multipart(data) do
@@ -431,7 +390,7 @@ defmodule Ferrosock.HTTP.BodyTest do
       send(pid, :continue)
       assert %{status: 100} = response(socket)
       write(socket, "body")
-      assert_receive {:read, {:ok, "body"}}
+      assert_receive {:read, {:ok, "body"}}, 5_000
       assert %{status: 200} = response(socket)
     end
 
@@ -481,6 +440,6 @@ defmodule Ferrosock.HTTP.BodyTest do
     write(socket, head("POST", "/", [{"content-length", "4"}]))
     assert_receive {:plug, _pid}
     write(socket, "body")
-    assert_receive {:read, {:ok, "body"}}
+    assert_receive {:read, {:ok, "body"}}, 5_000
   end
 end

@@ -118,7 +118,7 @@ defmodule Ferrosock.HTTP.CurlTest do
   end
 
   test "an upload that is refused while it is sent", %{url: url, folder: folder} do
-    File.write!(Path.join(folder, "upload"), :binary.copy("x", 50_000_000))
+    File.write!(Path.join(folder, "upload"), :binary.copy("x", 20_000_000))
     upload = ["-T", Path.join(folder, "upload"), "-H", "Expect:", url <> "/refuse"]
     {log, body} = curl(upload, folder)
     assert log =~ "< HTTP/1.1 413"

@@ -335,7 +335,7 @@ defmodule Ferrosock.HTTP.FailureTest do
 
     test "in the middle of a large response" do
       goes_away(
-        fn conn -> send_resp(conn, 200, :binary.copy("x", 50_000_000)) end,
+        fn conn -> send_resp(conn, 200, :binary.copy("x", 20_000_000)) end,
         head("GET", "/")
       )
 

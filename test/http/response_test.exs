@@ -587,54 +587,6 @@ defmodule Ferrosock.HTTP.ResponseTest do
       assert byte_size(read_all(socket)) < 20_000_000
     end
 
-    # Eight clients that do not read, of a file of 50 MB.
-    test "is not read into memory ahead of the client", %{folder: folder} do
-      path = Path.join(folder, "large")
-      File.write!(path, :binary.copy("0123456789", 5_000_000))
-      server = serve(fn conn -> send_file(conn, 200, path) end)
-      before = memory()
-
-      sockets =
-        for _ <- 1..8 do
-          socket = connect(server, recbuf: 16_384)
-          write(socket, head("GET", "/"))
-          assert read(socket, 4) == "HTTP"
-          socket
-        end
-
-      assert memory() - before < 100_000_000
-      [socket | _] = sockets
-      body = read_all_after_head(socket, 50_000_000)
-      assert body == 50_000_000
-      assert memory() - before < 100_000_000
-    end
-
-    defp read_all_after_head(socket, length) do
-      :inet.setopts(socket, packet: :line)
-      skip_head(socket)
-      :inet.setopts(socket, packet: :raw)
-
-      Enum.reduce_while(Stream.cycle([1]), 0, fn _, read ->
-        if read == length do
-          {:halt, read}
-        else
-          {:ok, data} = :gen_tcp.recv(socket, 0, 5_000)
-          {:cont, read + byte_size(data)}
-        end
-      end)
-    end
-
-    defp skip_head(socket) do
-      with {:ok, line} when line != "\r\n" <- :gen_tcp.recv(socket, 0, 5_000),
-           do: skip_head(socket)
-    end
-
-    # The resident memory of this very process of the operating system.
-    defp memory do
-      [_, kilobytes] = Regex.run(~r/VmRSS:\s+(\d+) kB/, File.read!("/proc/self/status"))
-      String.to_integer(kilobytes) * 1000
-    end
-
     defp failed(fun) do
       test = self()
 

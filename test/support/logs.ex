@@ -11,14 +11,13 @@ defmodule Ferrosock.Test.Logs do
   def attach do
     :pg.start(__MODULE__)
     :ok = :pg.join(__MODULE__, :tests, self())
-    add_handler()
+    :global.trans({__MODULE__, self()}, &add_handler/0, [node()])
   end
 
   defp add_handler do
     unless __MODULE__ in :logger.get_handler_ids() do
       :logger.remove_handler(__MODULE__)
-      :logger.add_handler(__MODULE__, __MODULE__, %{})
-      add_handler()
+      :ok = :logger.add_handler(__MODULE__, __MODULE__, %{})
     end
 
     :ok

@@ -1,10 +1,14 @@
 //! The one tokio runtime of the process. It is never dropped: a NIF library has no moment at which
 //! that would be safe, and a drop inside async code panics.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use once_cell::sync::OnceCell;
+use pin_project_lite::pin_project;
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use crate::stats;
+use crate::stats::{self, Counted};
 
 static RUNTIME: OnceCell<(Runtime, usize)> = OnceCell::new();
 
@@ -46,9 +50,26 @@ pub(crate) fn handle() -> &'static Handle {
 
 /// Spawns a task that is counted in [`stats`] for as long as it lives.
 pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
-    let count = stats::TASKS.count();
-    handle().spawn(async move {
-        let _count = count;
-        task.await;
+    handle().spawn(CountedTask {
+        task,
+        _count: stats::TASKS.count(),
     });
+}
+
+pin_project! {
+    /// A struct and not an async block, which would hold the task twice: as what it captured and as
+    /// what it awaits.
+    struct CountedTask<F> {
+        #[pin]
+        task: F,
+        _count: Counted,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for CountedTask<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.project().task.poll(cx)
+    }
 }

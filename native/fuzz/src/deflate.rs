@@ -1,7 +1,9 @@
-//! Messages that the engine compresses, inflated by a reader of DEFLATE that is not zlib and that
-//! holds them to the window and the context that were agreed on.
+//! Messages that the engine compresses, inflated by itself as another server would get them, and by a
+//! reader of DEFLATE that is not zlib and that holds them to the window and the context that were
+//! agreed on.
 
-use ferrosock_engine::ws::deflate::Deflater;
+use ferrosock_engine::ws::buffer::{Buffer, VecBuffer};
+use ferrosock_engine::ws::deflate::{Deflater, Inflater};
 
 use crate::agreement::Deflate;
 use crate::puff;
@@ -13,6 +15,7 @@ pub fn check(data: &[u8]) {
         return;
     };
     let mut deflater = Deflater::new(&deflate.agreed());
+    let mut inflater = Inflater::new(&deflate.agreed());
     let mut history = vec![];
     while !source.is_empty() && history.len() < 64 * 1024 {
         let piece = source.u8();
@@ -23,6 +26,12 @@ pub fn check(data: &[u8]) {
         };
         let (inflated, _) = puff::inflate(&payload, &history, deflate.window_bits);
         assert!(inflated == message, "{deflate:?} changed a message");
+        let mut inflated = VecBuffer::with_capacity(0);
+        inflater
+            .push(&payload, &mut inflated, message.len(), |_| Ok(()))
+            .and_then(|()| inflater.finish(inflated.filled()))
+            .expect("our own payload");
+        assert!(inflated.filled() == message, "{deflate:?}: misread");
         if deflate.context_takeover {
             history.extend(message);
         }

@@ -10,13 +10,13 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use hyper::upgrade::OnUpgrade;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::tcp::OwnedReadHalf;
@@ -152,14 +152,11 @@ impl<O: Owner> Socket<O> {
         let Ok(upgraded) = on_upgrade.await else {
             return;
         };
-        let parts = upgraded
-            .downcast::<TokioIo<Io>>()
-            .expect("connections are served on this type");
-        let Io { mut read, shared } = parts.io.into_inner();
+        let (Io { mut read, shared }, mut early) = take_back(upgraded);
         self.state().outbound.connect(shared.clone());
 
-        // The peer may have sent frames together with its request.
-        task.feed(&mut parts.read_buf.to_vec());
+        task.feed(&mut early);
+        drop(early);
         let end = poll_fn(|cx| task.poll(cx, &mut read)).await;
         drop(task);
         match end {
@@ -172,6 +169,15 @@ impl<O: Owner> Socket<O> {
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
+}
+
+/// The connection as hyper had it, and the frames that the peer sent together with its request:
+/// copied, because they lie in a buffer of hyper's that would live as long as they do.
+fn take_back(upgraded: Upgraded) -> (Io, Vec<u8>) {
+    let parts = upgraded
+        .downcast::<TokioIo<Io>>()
+        .expect("connections are served on this type");
+    (parts.io.into_inner(), parts.read_buf.to_vec())
 }
 
 impl State {
@@ -403,7 +409,7 @@ impl<'a, O: Owner> Task<'a, O> {
             let waiters = self.socket.state().outbound.compressed(compression);
             call(waiters, true);
         }
-        cx.waker().wake_by_ref();
+        yield_now(cx);
     }
 
     /// Ready when something was read, or the end.
@@ -638,6 +644,12 @@ fn poll_into(
     let mut buf = ReadBuf::new(buf);
     ready!(Pin::new(read).poll_read(cx, &mut buf))?;
     Poll::Ready(Ok(buf.filled().len()))
+}
+
+/// Wakes the task after all others and after a look at what their sockets have. A task that just woke
+/// itself would come back some sixty times before that look.
+fn yield_now(cx: &mut Context<'_>) {
+    let _ = pin!(tokio::task::yield_now()).poll(cx);
 }
 
 /// Between the reader and the owner's batch: answers pings, counts, and notes the close frame.

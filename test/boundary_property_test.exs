@@ -1,0 +1,762 @@
+defmodule Ferrosock.BoundaryPropertyTest do
+  # Random calls over the boundary: whatever processes and clients do, in whatever order, each call
+  # returns what `Ferrosock.Native` documents or raises `ArgumentError`, only documented messages
+  # come, each last one is the last, and nothing is left in the end.
+  #
+  # Not async: it counts what is alive in the whole engine.
+  use ExUnit.Case, async: false
+
+  import Ferrosock.Test.Raw
+
+  alias Ferrosock.Native
+
+  @sequences 200
+  @steps 30
+
+  defmodule Actor do
+    @moduledoc """
+    A process that calls the engine with what it has, and judges what it is answered and sent.
+
+    What it has: handles, each with the tag of its connection, as other actors may have them too.
+    """
+
+    alias Ferrosock.Native
+
+    defstruct listener: nil,
+              listener_tag: nil,
+              tags: [],
+              exchanges: [],
+              sockets: [],
+              # What was asked and is not answered, and which answers are documented.
+              asked: %{},
+              # Tags of connections that this process has, and of those what has ended.
+              attached: MapSet.new(),
+              ended: MapSet.new()
+
+    def start, do: spawn(fn -> loop(%__MODULE__{}) end)
+
+    @doc "Has the actor run a function of its state, within a second."
+    def run(actor, fun) do
+      ref = make_ref()
+      send(actor, {__MODULE__, self(), ref, fun})
+
+      receive do
+        {^ref, {:ok, result}} -> {:ok, result}
+        {^ref, {:fault, fault}} -> raise fault
+      after
+        # The call itself may take a second; the process may have to wait for the machine.
+        10_000 -> if Process.alive?(actor), do: raise("a call hangs"), else: :dead
+      end
+    end
+
+    defp loop(state) do
+      receive do
+        {__MODULE__, from, ref, fun} -> from |> answer(ref, state, fun) |> loop()
+      end
+    end
+
+    # What has come before is taken first.
+    defp answer(from, ref, state, fun) do
+      state = take_all(state)
+      {result, state} = fun.(state)
+      send(from, {ref, {:ok, result}})
+      state
+    rescue
+      fault ->
+        send(from, {ref, {:fault, fault}})
+        state
+    end
+
+    defp take_all(state) do
+      receive do
+        message when elem(message, 0) != __MODULE__ -> state |> take(message) |> take_all()
+      after
+        0 -> state
+      end
+    end
+
+    # The listener's messages: one to its owner, one to an acceptor.
+    defp take(%{listener_tag: tag} = state, {tag, message}) do
+      case message do
+        {:connection, connection, exchange, request} when is_reference(connection) ->
+          request!(request)
+          got_exchange(%{state | tags: [connection | state.tags]}, exchange, connection)
+
+        {:http_error, {_ip, _port}, reason} when is_atom(reason) ->
+          state
+
+        {:accept_error, reason} when is_atom(reason) ->
+          state
+      end
+    end
+
+    defp take(state, {ref, message}) when is_map_key(state.asked, ref) do
+      {valid?, asked} = Map.pop!(state.asked, ref)
+      valid?.(message) || raise("undocumented answer #{inspect(message)}")
+      %{state | asked: asked}
+    end
+
+    defp take(state, {tag, message} = received) when is_reference(tag) do
+      tag in state.attached || raise("a message of no connection: #{inspect(received)}")
+      tag not in state.ended || raise("a message after the last one: #{inspect(received)}")
+      event(state, tag, message)
+    end
+
+    defp event(state, tag, {:request, exchange, request}) do
+      request!(request)
+      got_exchange(state, exchange, tag)
+    end
+
+    defp event(state, tag, :closed), do: ended(state, tag)
+    defp event(state, _tag, :idle), do: state
+
+    defp event(state, tag, [_ | _] = events) do
+      {last, others} = List.pop_at(events, -1)
+      Enum.all?(others, &message?/1) || raise("undocumented events #{inspect(events)}")
+
+      cond do
+        message?(last) -> state
+        last?(last) -> ended(state, tag)
+        true -> raise("undocumented event #{inspect(last)}")
+      end
+    end
+
+    defp ended(state, tag), do: %{state | ended: MapSet.put(state.ended, tag)}
+
+    defp got_exchange(state, exchange, tag) when is_reference(exchange),
+      do: %{state | exchanges: [{exchange, tag} | state.exchanges]}
+
+    defp message?({opcode, data}),
+      do: opcode in [:text, :binary, :ping, :pong] and is_binary(data)
+
+    defp message?(_event), do: false
+
+    defp last?({:close, code, reason}),
+      do: (code == nil or code in 1000..4999) and is_binary(reason)
+
+    defp last?({:error, code, reason}), do: code in [1002, 1007, 1009] and is_atom(reason)
+    defp last?({:closed, reason}), do: is_atom(reason)
+    defp last?(event), do: event in [:timeout, :max_lifetime]
+
+    defp request!({method, host, port, path, query, version, headers, {_ip, _port}})
+         when is_binary(method) and is_binary(host) and (is_integer(port) or port == nil) and
+                is_binary(path) and is_binary(query) and version in [:"HTTP/1.0", :"HTTP/1.1"] and
+                is_list(headers),
+         do: :ok
+
+    @doc "Calls, and checks what comes back and how fast. Gives the result, or `:raised`."
+    def call(state, function, arguments, valid?) do
+      {time, result} =
+        :timer.tc(fn ->
+          try do
+            apply(Native, function, arguments)
+          rescue
+            ArgumentError -> :raised
+          end
+        end)
+
+      called = "#{function}(#{Enum.map_join(arguments, ", ", &inspect(&1, limit: 5))})"
+      time < 1_000_000 || raise("#{called} took #{time} µs")
+      (result == :raised or valid?.(result)) || raise("#{called} returned #{inspect(result)}")
+      {result, state}
+    end
+
+    @doc "The same for a call that is answered by a message, unless it returns otherwise."
+    def ask(state, function, arguments, {valid?, answered, valid_answer?}) do
+      ref = make_ref()
+      {result, state} = call(state, function, arguments ++ [ref], valid?)
+
+      if result == answered,
+        do: {result, %{state | asked: Map.put(state.asked, ref, valid_answer?)}},
+        else: {result, state}
+    end
+  end
+
+  @nothing %{listeners: 0, connections: 0, exchanges: 0, sockets: 0, tasks: 0}
+
+  setup do
+    Native.runtime_start(0)
+    settles(fn -> Native.stats() == @nothing end, "before the test")
+  end
+
+  @tag timeout: 300_000
+  test "#{@sequences} random sequences of calls keep to what is documented and leave nothing" do
+    seed = seed()
+    fds = descriptors()
+
+    for sequence <- 1..@sequences do
+      :rand.seed(:exsss, {seed, sequence, 0})
+
+      try do
+        run_sequence()
+        settles(fn -> Native.stats() == @nothing end, "left behind")
+        settles(fn -> descriptors() <= fds end, "descriptors left behind")
+      rescue
+        fault ->
+          message = """
+          sequence #{sequence} of FERROSOCK_SEED=#{seed}: #{Exception.message(fault)}
+
+          #{Enum.map_join(Enum.reverse(Process.get(:steps)), "\n", &inspect/1)}
+          """
+
+          reraise ExUnit.AssertionError, [message: message], __STACKTRACE__
+      end
+    end
+  end
+
+  defp seed do
+    case System.get_env("FERROSOCK_SEED") do
+      nil -> :rand.uniform(1_000_000_000)
+      seed -> String.to_integer(seed)
+    end
+  end
+
+  # A listener, its owner and three more processes, up to some clients, and random steps.
+  defp run_sequence do
+    Process.put(:steps, [])
+    actors = [owner | _] = for _ <- 1..4, do: Actor.start()
+    monitors = for actor <- actors, do: Process.monitor(actor)
+    {:ok, {listener, tag, port}} = Actor.run(owner, &open/1)
+
+    for actor <- actors do
+      Actor.run(actor, fn state -> {:ok, %{state | listener: listener, listener_tag: tag}} end)
+    end
+
+    {:ok, :ok} = Actor.run(Enum.at(actors, 1), &call(&1, :listener_accept))
+    none = MapSet.new()
+
+    world = %{
+      actors: actors,
+      clients: [],
+      port: port,
+      # Tags of connections: that a process has, that became WebSockets, that did so after a process
+      # had them, and whose WebSocket a process closed or dropped.
+      attached: none,
+      upgraded: none,
+      attached_first: none,
+      let_go: none
+    }
+
+    world = world |> step(:connect) |> step(:request)
+    world = Enum.reduce(1..@steps, world, fn _, world -> step(world, pick_step()) end)
+
+    Enum.each(world.clients, &:gen_tcp.close/1)
+    settle(Enum.filter(actors, &Process.alive?/1), world)
+    Enum.each(actors, &Process.exit(&1, :kill))
+    for monitor <- monitors, do: assert_receive({:DOWN, ^monitor, _, _, :killed}, 5_000)
+    # The listener's handle is one of this process's too.
+    :erlang.garbage_collect()
+  end
+
+  # The clients are gone: what was asked is answered, and each connection has its last message, but
+  # for the sockets that processes ended themselves.
+  defp settle(actors, world) do
+    for actor <- actors do
+      settles(
+        fn -> match?({:ok, none} when none == %{}, Actor.run(actor, &{&1.asked, &1})) end,
+        "a call is not answered"
+      )
+    end
+
+    expected = MapSet.difference(world.attached_first, world.let_go)
+
+    for actor <- actors,
+        do: settles(fn -> told?(actor, expected) end, "a socket has no last event")
+
+    for actor <- actors do
+      Actor.run(actor, &{:ok, %{&1 | exchanges: [], sockets: []}})
+      :erlang.garbage_collect(actor)
+    end
+
+    for actor <- actors do
+      {:ok, attached} = Actor.run(actor, &{&1.attached, &1})
+      expected = MapSet.difference(attached, world.upgraded)
+      settles(fn -> told?(actor, expected) end, "a connection has no last message")
+    end
+  end
+
+  # A process that answers no batch hears no more, so that this answers one.
+  defp told?(actor, expected) do
+    {:ok, told?} =
+      Actor.run(actor, fn state ->
+        for {socket, _tag} <- state.sockets, do: Native.socket_ack(socket, [])
+        mine = MapSet.intersection(state.attached, expected)
+        {MapSet.subset?(mine, state.ended), state}
+      end)
+
+    told?
+  end
+
+  defp open(state) do
+    options = %{
+      ip: {127, 0, 0, 1},
+      port: 0,
+      backlog: 16,
+      header_timeout: 300,
+      idle_timeout: 300,
+      max_request_line_length: 1_000,
+      max_header_length: 10_000,
+      max_header_count: 20,
+      max_requests: Enum.random([0, 0, 2]),
+      high_water_mark: Enum.random([1, 1_000, 1_000_000])
+    }
+
+    {:ok, listener, tag} = Native.listener_open(options)
+    {_ip, port} = Native.listener_info(listener).address
+    {{listener, tag, port}, %{state | listener: listener, listener_tag: tag}}
+  end
+
+  # Steps, and how often they are to come.
+  @weights [
+    connect: 4,
+    request: 12,
+    frames: 10,
+    bytes: 2,
+    read: 6,
+    leave: 3,
+    accept: 3,
+    attach: 14,
+    respond: 8,
+    start: 4,
+    chunk: 6,
+    finish: 3,
+    abort: 1,
+    await: 3,
+    read_body: 6,
+    inform: 3,
+    send_file: 3,
+    sock: 2,
+    upgrade: 16,
+    send: 10,
+    ack: 10,
+    await_socket: 3,
+    close: 3,
+    abort_socket: 1,
+    wrong: 4,
+    share: 6,
+    forget: 3,
+    kill: 1,
+    info: 1,
+    close_listener: 1,
+    pause: 3
+  ]
+  @steps_by_weight Enum.flat_map(@weights, fn {step, weight} -> List.duplicate(step, weight) end)
+
+  defp pick_step, do: Enum.random(@steps_by_weight)
+
+  defp step(world, step) do
+    Process.put(:steps, [step | Process.get(:steps)])
+    do_step(step, world)
+  end
+
+  # What clients do. A server that has closed is no fault of theirs.
+
+  defp do_step(:connect, world) do
+    case :gen_tcp.connect({127, 0, 0, 1}, world.port, [:binary, active: false], 1_000) do
+      {:ok, client} -> %{world | clients: [client | world.clients]}
+      {:error, _closed} -> world
+    end
+  end
+
+  defp do_step(:request, world), do: client_sends(world, random_request())
+  defp do_step(:frames, world), do: client_sends(world, random_frames())
+  defp do_step(:bytes, world), do: client_sends(world, :rand.bytes(:rand.uniform(100)))
+
+  defp do_step(:read, world),
+    do: with_client(world, fn client -> :gen_tcp.recv(client, 0, 1) end)
+
+  defp do_step(:leave, world) do
+    with_client(world, fn client ->
+      # To close is a reset with the second.
+      :inet.setopts(client, linger: Enum.random([{false, 0}, {true, 0}]))
+      Enum.random([&:gen_tcp.close/1, &:gen_tcp.close/1, &:gen_tcp.shutdown(&1, :write)]).(client)
+    end)
+  end
+
+  defp do_step(:pause, world) do
+    Process.sleep(Enum.random([1, 5, 20]))
+    world
+  end
+
+  # What processes do.
+
+  defp do_step(:kill, world) do
+    actor = Enum.random(world.actors)
+
+    with true <- :rand.uniform(3) == 1 and Process.alive?(actor),
+         {:ok, tags} <- Actor.run(actor, &{socket_tags(&1), &1}) do
+      Process.exit(actor, :kill)
+      let_go(world, tags)
+    else
+      _dead -> world
+    end
+  end
+
+  defp do_step(:share, world) do
+    kind = Enum.random([:tags, :exchanges, :sockets])
+
+    with {:ok, [_ | _] = handles} <- run(world, &{Map.fetch!(&1, kind), &1}) do
+      handle = Enum.random(handles)
+      run(world, &{:ok, Map.update!(&1, kind, fn handles -> [handle | handles] end)})
+    end
+
+    world
+  end
+
+  defp do_step(:forget, world) do
+    actor = Enum.random(world.actors)
+    kind = Enum.random([:exchanges, :sockets])
+
+    with true <- Process.alive?(actor),
+         {:ok, tags} <- Actor.run(actor, &{socket_tags(&1), Map.put(&1, kind, [])}) do
+      :erlang.garbage_collect(actor)
+      if kind == :sockets, do: let_go(world, tags), else: world
+    else
+      _dead -> world
+    end
+  end
+
+  defp do_step(step, world) do
+    seed = random_seed()
+
+    case run(world, &call(&1, step, seed)) do
+      {:ok, {:attached, tag}} -> update_in(world.attached, &MapSet.put(&1, tag))
+      {:ok, {:upgraded, tag}} -> upgraded(world, tag)
+      {:ok, {:let_go, tag}} -> let_go(world, [tag])
+      _other -> world
+    end
+  end
+
+  defp upgraded(world, tag) do
+    world = update_in(world.upgraded, &MapSet.put(&1, tag))
+
+    if tag in world.attached,
+      do: update_in(world.attached_first, &MapSet.put(&1, tag)),
+      else: world
+  end
+
+  defp let_go(world, tags), do: update_in(world.let_go, &MapSet.union(&1, MapSet.new(tags)))
+  defp socket_tags(state), do: for({_socket, tag} <- state.sockets, do: tag)
+
+  defp random_seed, do: :rand.uniform(1_000_000_000)
+
+  defp run(world, fun) do
+    actor = Enum.random(world.actors)
+    if Process.alive?(actor), do: Actor.run(actor, fun), else: :dead
+  end
+
+  # The choices of a call come from this process, so that they repeat.
+  defp call(state, step, seed) do
+    :rand.seed(:exsss, seed)
+    call(state, step)
+  end
+
+  defp call(state, step) when step in [:accept, :listener_accept],
+    do: Actor.call(state, :listener_accept, [state.listener], &(&1 in [:ok, {:error, :closed}]))
+
+  defp call(state, :info) do
+    Actor.call(state, :listener_info, [state.listener], fn info ->
+      info |> Map.keys() |> Enum.sort() == [:accepted, :address, :connections, :requests]
+    end)
+  end
+
+  defp call(state, :close_listener) do
+    if :rand.uniform(4) == 1,
+      do: Actor.call(state, :listener_close, [state.listener], &(&1 == :ok)),
+      else: {:ok, state}
+  end
+
+  defp call(state, :attach) do
+    with_handle(state, state.tags, fn tag ->
+      case Actor.call(state, :attach, [tag], &(&1 in [:ok, :gone])) do
+        {:ok, state} -> {{:attached, tag}, %{state | attached: MapSet.put(state.attached, tag)}}
+        result -> result
+      end
+    end)
+  end
+
+  defp call(state, :respond) do
+    with_handle(state, state.exchanges, fn {exchange, _tag} ->
+      arguments = [exchange, random_status(), random_headers(), random_data()]
+      Actor.call(state, :exchange_respond, arguments, &sent?/1)
+    end)
+  end
+
+  defp call(state, :start) do
+    with_handle(state, state.exchanges, fn {exchange, _tag} ->
+      Actor.call(state, :exchange_start, [exchange, random_status(), random_headers()], &sent?/1)
+    end)
+  end
+
+  defp call(state, :chunk) do
+    with_handle(state, state.exchanges, fn {exchange, _tag} ->
+      valid? = &(&1 in [:ok, :full, {:error, :closed}])
+      Actor.call(state, :exchange_chunk, [exchange, random_data()], valid?)
+    end)
+  end
+
+  defp call(state, step) when step in [:finish, :abort] do
+    with_handle(state, state.exchanges, fn {exchange, _tag} ->
+      Actor.call(state, :"exchange_#{step}", [exchange], &(&1 == :ok))
+    end)
+  end
+
+  defp call(state, :await) do
+    with_handle(state, state.exchanges, fn {exchange, _tag} ->
+      Actor.ask(state, :exchange_await, [exchange], awaited())
+    end)
+  end
+
+  defp call(state, :read_body) do
+    with_handle(state, state.exchanges, fn {exchange, _tag} ->
+      length = Enum.random([1, 10, 100_000])
+      timeout = Enum.random([1, 50, :infinity])
+      Actor.ask(state, :exchange_read, [exchange, length, timeout], {&(&1 == :ok), :ok, &read?/1})
+    end)
+  end
+
+  defp call(state, :inform) do
+    with_handle(state, state.exchanges, fn {exchange, _tag} ->
+      status = Enum.random([100, 102, 103, 199, 101, 200, 0])
+      valid? = &(sent?(&1) or &1 == {:error, :not_supported})
+      Actor.call(state, :exchange_inform, [exchange, status, random_headers()], valid?)
+    end)
+  end
+
+  defp call(state, :send_file) do
+    with_handle(state, state.exchanges, fn {exchange, _tag} ->
+      path = Enum.random([__ENV__.file, __ENV__.file, "/nowhere", "/", "/dev/null", ""])
+      range = Enum.random([[0, 10], [100, 1_000], [5, 0], [1_000_000_000, 1], [0, 1_000_000_000]])
+      arguments = [exchange, random_status(), random_headers(), path | range]
+      returned? = &(&1 == :ok or match?({:error, {:invalid_header, _}}, &1))
+      answer? = &(sent?(&1) or match?({:error, posix} when is_atom(posix), &1))
+      Actor.ask(state, :exchange_send_file, arguments, {returned?, :ok, answer?})
+    end)
+  end
+
+  defp call(state, :sock) do
+    with_handle(state, state.exchanges, fn {exchange, _tag} ->
+      Actor.call(state, :exchange_sock, [exchange], &match?({{127, 0, 0, 1}, _port}, &1))
+    end)
+  end
+
+  defp call(state, :upgrade) do
+    with_handle(state, state.exchanges, fn {exchange, tag} ->
+      valid? =
+        &(match?({:ok, socket} when is_reference(socket), &1) or
+            (&1 != :ok and sent?(&1)) or &1 == {:error, :not_supported})
+
+      arguments = [exchange, random_headers(), random_socket_options()]
+
+      case Actor.call(state, :exchange_upgrade, arguments, valid?) do
+        {{:ok, socket}, state} ->
+          {{:upgraded, tag}, %{state | sockets: [{socket, tag} | state.sockets]}}
+
+        result ->
+          result
+      end
+    end)
+  end
+
+  defp call(state, step) when step in [:send, :ack] do
+    with_handle(state, state.sockets, fn {socket, _tag} ->
+      valid? = &(&1 in [:ok, :full, :closed])
+      Actor.call(state, :"socket_#{step}", [socket, random_messages()], valid?)
+    end)
+  end
+
+  defp call(state, :await_socket) do
+    with_handle(state, state.sockets, fn {socket, _tag} ->
+      Actor.ask(state, :socket_await, [socket], awaited())
+    end)
+  end
+
+  defp call(state, :close) do
+    with_handle(state, state.sockets, fn {socket, tag} ->
+      code = Enum.random([nil, 1000, 1011, 4999])
+      {:ok, state} = Actor.call(state, :socket_close, [socket, code, "bye"], &(&1 == :ok))
+      {{:let_go, tag}, state}
+    end)
+  end
+
+  defp call(state, :abort_socket) do
+    with_handle(state, state.sockets, fn {socket, _tag} ->
+      Actor.call(state, :socket_abort, [socket], &(&1 == :ok))
+    end)
+  end
+
+  # Any handle, or none, for any call: it raises.
+  defp call(state, :wrong) do
+    any = Enum.concat([[state.listener, make_ref(), :no], state.tags, handles(state)])
+    listener? = &(&1 == state.listener)
+    [handle, other] = for _ <- 1..2, do: Enum.random(any)
+
+    {function, arguments} =
+      Enum.random([
+        {:listener_info, [unless(listener?.(handle), do: handle)]},
+        {:attach, [unless(handle in state.tags, do: handle)]},
+        {:exchange_respond, [other, 200, [:no], ""]},
+        {:exchange_respond, [other, 70_000, [], ""]},
+        {:exchange_chunk, [other, [256]]},
+        {:exchange_read, [other, 0, 1, make_ref()]},
+        {:exchange_upgrade, [other, [], %{}]},
+        {:exchange_await, [other, :no]},
+        {:socket_send, [other, [{:close, ""}]]},
+        {:socket_ack, [other, [{:text, "a"} | :improper]]},
+        {:socket_close, [other, 1000, String.duplicate("x", 124)]},
+        {:socket_await, [other, :no]}
+      ])
+
+    Actor.call(state, function, arguments, &(&1 == :raised))
+  end
+
+  defp handles(state), do: for({handle, _tag} <- state.exchanges ++ state.sockets, do: handle)
+
+  defp with_handle(state, [], _fun), do: {:none, state}
+  defp with_handle(_state, handles, fun), do: fun.(Enum.random(handles))
+
+  defp sent?(:ok), do: true
+  defp sent?({:error, {:invalid_header, name}}), do: is_binary(name)
+  defp sent?({:error, reason}), do: reason in [:closed, :already_sent, :invalid_status]
+  defp sent?(_result), do: false
+
+  defp read?({tag, data}) when tag in [:ok, :more], do: is_binary(data)
+  defp read?({:error, reason}), do: reason in [:timeout, :closed, :already_reading]
+  defp read?(_answer), do: false
+
+  defp awaited, do: {&(&1 in [:ok, :wait]), :wait, &(&1 in [:drained, :closed])}
+
+  # What is sent.
+
+  defp client_sends(world, data) do
+    with_client(world, fn client ->
+      # A part of it now and then, which the next step may complete or not.
+      data = IO.iodata_to_binary(data)
+      length = Enum.random([byte_size(data), byte_size(data), :rand.uniform(byte_size(data))])
+      :inet.setopts(client, send_timeout: 100)
+      :gen_tcp.send(client, binary_part(data, 0, length))
+    end)
+  end
+
+  defp with_client(%{clients: []} = world, _fun), do: world
+
+  defp with_client(world, fun) do
+    fun.(Enum.random(world.clients))
+    world
+  end
+
+  defp random_request do
+    upgrade = head("GET", "/ws", handshake_headers())
+    deflate = [{"sec-websocket-extensions", "permessage-deflate"} | handshake_headers()]
+
+    Enum.random([
+      upgrade,
+      upgrade,
+      head("GET", "/ws", deflate),
+      [upgrade, random_frames()],
+      head("GET", "/"),
+      [head("GET", "/1"), head("GET", "/2")],
+      head("HEAD", "/"),
+      "GET / HTTP/1.0\r\n\r\n",
+      [head("POST", "/", [{"content-length", "10"}]), "0123456789"],
+      [head("POST", "/", [{"content-length", "100"}]), "half"],
+      [head("POST", "/", [{"transfer-encoding", "chunked"}]), "3\r\nabc\r\n0\r\n\r\n"],
+      head("POST", "/", [{"expect", "100-continue"}, {"content-length", "5"}]),
+      "GET / HTTP/1.1\r\n\r\n"
+    ])
+  end
+
+  defp random_frames do
+    for _ <- 1..Enum.random([1, 1, 3, 50]) do
+      Enum.random([
+        frame(:text, "hello"),
+        frame(:binary, :rand.bytes(Enum.random([0, 100, 70_000]))),
+        frame(:text, "half", fin: false),
+        frame(:continuation, "half"),
+        frame(:ping, "ping"),
+        frame(:pong, "pong"),
+        frame(:text, <<0xF2, 0x48, 0xCD, 0xC9, 0xC9, 0x07, 0x00>>, rsv: 4),
+        frame(:text, <<255>>),
+        frame(:close, Enum.random([<<1000::16>>, "", <<3>>])),
+        frame(3, "")
+      ])
+    end
+  end
+
+  defp random_status, do: Enum.random([200, 200, 200, 204, 304, 404, 500, 101, 99, 1_000])
+
+  defp random_headers do
+    Enum.random([
+      [],
+      [],
+      [{"x-header", "value"}],
+      [{"content-length", "5"}],
+      [{"content-length", "five"}],
+      [{"connection", "close"}],
+      [{"transfer-encoding", "chunked"}],
+      [{"bad\nname", ""}],
+      [{"bad", "value\r\n"}]
+    ])
+  end
+
+  defp random_data,
+    do: Enum.random(["", "hello", ["io", [?d], "ata"], :binary.copy("x", 100_000)])
+
+  defp random_messages do
+    for _ <- 1..Enum.random([0, 1, 1, 5])//1 do
+      Enum.random([
+        {:text, "hello"},
+        {:binary, nil},
+        {:ping, ["p"]},
+        {:pong, ""},
+        {:text, :binary.copy("large ", 20_000)},
+        {:binary, :binary.copy("very large ", 100_000)}
+      ])
+    end
+  end
+
+  defp random_socket_options do
+    %{
+      timeout: Enum.random([:infinity, 30, 1_000]),
+      ping_interval: Enum.random([:infinity, 10]),
+      ping_timeout: 20,
+      max_lifetime: Enum.random([:infinity, :infinity, 50]),
+      idle_notice: Enum.random([:infinity, 10]),
+      close_timeout: 100,
+      max_frame_size: Enum.random([:infinity, 1_000]),
+      max_fragments: 5,
+      validate_utf8: Enum.random([true, false]),
+      control_events: Enum.random([true, false]),
+      high_water_mark: Enum.random([1, 1_000_000]),
+      deflate: Enum.random([nil, random_deflate_options()])
+    }
+  end
+
+  defp random_deflate_options do
+    %{
+      level: Enum.random([1, 9]),
+      mem_level: 8,
+      window_bits: Enum.random([9, 15]),
+      client_window_bits: 12,
+      server_context_takeover: Enum.random([true, false]),
+      client_context_takeover: Enum.random([true, false]),
+      threshold: Enum.random([0, 100])
+    }
+  end
+
+  defp descriptors, do: length(File.ls!("/proc/self/fd"))
+
+  defp settles(fun, fault, left \\ 1_600) do
+    cond do
+      fun.() ->
+        :ok
+
+      left == 0 ->
+        raise "#{fault}: #{inspect(Native.stats())}, #{descriptors()} descriptors"
+
+      true ->
+        Process.sleep(5)
+        settles(fun, fault, left - 1)
+    end
+  end
+end

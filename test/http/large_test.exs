@@ -1,0 +1,121 @@
+defmodule Ferrosock.HTTP.LargeTest do
+  # Not async: what is large here would keep the deadlines of other tests waiting, and the memory is
+  # that of the whole node.
+  use ExUnit.Case, async: false
+
+  import Ferrosock.Test.Raw
+  import Plug.Conn
+
+  alias Ferrosock.Test.Logs
+
+  test "a file of 50 MB is not read into memory ahead of its clients" do
+    path = Path.join(System.tmp_dir!(), "ferrosock_large_#{System.pid()}")
+    on_exit(fn -> File.rm(path) end)
+    File.write!(path, :binary.copy("0123456789", 5_000_000))
+    server = serve(fn conn -> send_file(conn, 200, path) end)
+    :erlang.garbage_collect()
+    before = memory()
+
+    [socket | _] =
+      sockets =
+      for _ <- 1..8 do
+        socket = connect(server, recbuf: 16_384)
+        write(socket, head("GET", "/"))
+        assert read(socket, 4) == "HTTP"
+        socket
+      end
+
+    assert memory() - before < 40_000_000
+    skip_head(socket)
+    assert length_read(socket, 50_000_000) == 50_000_000
+    assert memory() - before < 40_000_000
+    Enum.each(sockets, &:gen_tcp.close/1)
+  end
+
+  # The resident memory of this very process of the operating system.
+  defp memory do
+    [_, kilobytes] = Regex.run(~r/VmRSS:\s+(\d+) kB/, File.read!("/proc/self/status"))
+    String.to_integer(kilobytes) * 1000
+  end
+
+  defp skip_head(socket) do
+    :inet.setopts(socket, packet: :line)
+
+    case :gen_tcp.recv(socket, 0, 5_000) do
+      {:ok, "\r\n"} -> :inet.setopts(socket, packet: :raw)
+      {:ok, _line} -> skip_head(socket)
+    end
+  end
+
+  defp length_read(socket, length, read \\ 0)
+  defp length_read(_socket, length, length), do: length
+
+  defp length_read(socket, length, read) do
+    {:ok, data} = :gen_tcp.recv(socket, 0, 5_000)
+    length_read(socket, length, read + byte_size(data))
+  end
+
+  describe "Plug.Parsers" do
+    test "stores an upload of 20 MB" do
+      test = self()
+      data = :crypto.strong_rand_bytes(20_000_000)
+
+      socket =
+        connect(
+          serve(fn conn ->
+            %{"file" => file, "name" => "value"} = parse(conn, 30_000_000).body_params
+            stored? = File.read!(file.path) == data
+            send(test, {:upload, file.filename, file.content_type, stored?})
+          end)
+        )
+
+      assert %{status: 200} = upload(socket, data)
+      assert_receive {:upload, "data.bin", "application/octet-stream", true}
+    end
+
+    test "refuses what is too large with 413, which a client can read that sends it all first" do
+      Logs.attach()
+      test = self()
+
+      server =
+        serve(fn conn ->
+          send(test, {:plug, self()})
+          parse(conn, 100_000)
+        end)
+
+      for megabytes <- [1, 10, 50] do
+        socket = connect(server)
+        assert %{status: 413} = upload(socket, :binary.copy("x", megabytes * 1_000_000))
+        assert closed?(socket)
+        assert_receive {:plug, pid}
+        assert Logs.taken(pid) == []
+      end
+    end
+  end
+
+  defp parse(conn, length) do
+    Plug.Parsers.call(conn, Plug.Parsers.init(parsers: [:multipart], length: length))
+  end
+
+  defp upload(socket, data) do
+    before = """
+    --xx\r
+    content-disposition: form-data; name="name"\r
+    \r
+    value\r
+    --xx\r
+    content-disposition: form-data; name="file"; filename="data.bin"\r
+    content-type: application/octet-stream\r
+    \r
+    """
+
+    body = before <> data <> "\r\n--xx--\r\n"
+
+    headers = [
+      {"content-length", byte_size(body)},
+      {"content-type", "multipart/form-data; boundary=xx"}
+    ]
+
+    request(socket, "POST", "/", headers, body)
+  end
+end
