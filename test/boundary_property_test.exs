@@ -27,7 +27,7 @@ defmodule Ferrosock.BoundaryPropertyTest do
               tags: [],
               exchanges: [],
               sockets: [],
-              # What was asked and is not answered, and which answers are documented.
+              # What was asked and is not answered: the call, and which answers are documented.
               asked: %{},
               # Tags of connections that this process has, and of those what has ended.
               attached: MapSet.new(),
@@ -91,8 +91,8 @@ defmodule Ferrosock.BoundaryPropertyTest do
     end
 
     defp take(state, {ref, message}) when is_map_key(state.asked, ref) do
-      {valid?, asked} = Map.pop!(state.asked, ref)
-      valid?.(message) || raise("undocumented answer #{inspect(message)}")
+      {{function, valid?}, asked} = Map.pop!(state.asked, ref)
+      valid?.(message) || raise("undocumented answer to #{function}: #{inspect(message)}")
       %{state | asked: asked}
     end
 
@@ -167,7 +167,7 @@ defmodule Ferrosock.BoundaryPropertyTest do
       {result, state} = call(state, function, arguments ++ [ref], valid?)
 
       if result == answered,
-        do: {result, %{state | asked: Map.put(state.asked, ref, valid_answer?)}},
+        do: {result, put_in(state.asked[ref], {function, valid_answer?})},
         else: {result, state}
     end
   end
@@ -263,6 +263,9 @@ defmodule Ferrosock.BoundaryPropertyTest do
     for actor <- actors,
         do: settles(fn -> told?(actor, expected) end, "a socket has no last event")
 
+    # What was shared went through this process.
+    :erlang.garbage_collect()
+
     for actor <- actors do
       Actor.run(actor, &{:ok, %{&1 | exchanges: [], sockets: []}})
       :erlang.garbage_collect(actor)
@@ -308,17 +311,19 @@ defmodule Ferrosock.BoundaryPropertyTest do
 
   # Steps, and how often they are to come.
   @weights [
-    connect: 4,
-    request: 12,
-    frames: 10,
+    connect: 2,
+    request: 8,
+    websocket: 6,
+    frames: 14,
     bytes: 2,
     read: 6,
     leave: 3,
     accept: 3,
-    attach: 14,
+    attach: 8,
     respond: 8,
-    start: 4,
-    chunk: 6,
+    start: 2,
+    stream: 5,
+    chunk: 4,
     finish: 3,
     abort: 1,
     await: 3,
@@ -326,12 +331,12 @@ defmodule Ferrosock.BoundaryPropertyTest do
     inform: 3,
     send_file: 3,
     sock: 2,
-    upgrade: 16,
-    send: 10,
-    ack: 10,
-    await_socket: 3,
+    upgrade: 6,
+    send: 14,
+    ack: 14,
+    await_socket: 6,
     close: 3,
-    abort_socket: 1,
+    abort_socket: 2,
     wrong: 4,
     share: 6,
     forget: 3,
@@ -340,6 +345,16 @@ defmodule Ferrosock.BoundaryPropertyTest do
     close_listener: 1,
     pause: 3
   ]
+  # What a process must have for a step.
+  @needs Map.merge(
+           Map.new([:respond, :start, :chunk, :finish, :abort, :await], &{&1, :exchanges}),
+           Map.new([:read_body, :inform, :send_file, :sock, :upgrade], &{&1, :exchanges})
+         )
+         |> Map.merge(
+           Map.new([:send, :ack, :await_socket, :close, :abort_socket], &{&1, :sockets})
+         )
+         |> Map.put(:attach, :tags)
+
   @steps_by_weight Enum.flat_map(@weights, fn {step, weight} -> List.duplicate(step, weight) end)
 
   defp pick_step, do: Enum.random(@steps_by_weight)
@@ -356,6 +371,19 @@ defmodule Ferrosock.BoundaryPropertyTest do
       {:ok, client} -> %{world | clients: [client | world.clients]}
       {:error, _closed} -> world
     end
+  end
+
+  defp do_step(:stream, world),
+    do: Enum.reduce([:start, :chunk, :chunk, :chunk, :await], world, &do_step/2)
+
+  # The most of what a WebSocket needs; whether it comes to one is left to chance.
+  defp do_step(:websocket, world) do
+    world = do_step(:connect, world)
+    deflate = [{"sec-websocket-extensions", "permessage-deflate"} | handshake_headers()]
+    with [client | _] <- world.clients, do: :gen_tcp.send(client, head("GET", "/", deflate))
+    Process.sleep(3)
+    world = do_step(:upgrade, do_step(:attach, world))
+    if :rand.uniform(3) > 1, do: do_step(:ack, world), else: world
   end
 
   defp do_step(:request, world), do: client_sends(world, random_request())
@@ -419,7 +447,7 @@ defmodule Ferrosock.BoundaryPropertyTest do
   defp do_step(step, world) do
     seed = random_seed()
 
-    case run(world, &call(&1, step, seed)) do
+    case run(world, @needs[step], &call(&1, step, seed)) do
       {:ok, {:attached, tag}} -> update_in(world.attached, &MapSet.put(&1, tag))
       {:ok, {:upgraded, tag}} -> upgraded(world, tag)
       {:ok, {:let_go, tag}} -> let_go(world, [tag])
@@ -440,9 +468,15 @@ defmodule Ferrosock.BoundaryPropertyTest do
 
   defp random_seed, do: :rand.uniform(1_000_000_000)
 
-  defp run(world, fun) do
-    actor = Enum.random(world.actors)
-    if Process.alive?(actor), do: Actor.run(actor, fun), else: :dead
+  # By one of those that have what it needs.
+  defp run(world, needs \\ nil, fun) do
+    able = fn actor -> Actor.run(actor, &{Map.get(&1, needs, []) != [], &1}) == {:ok, true} end
+    alive = world.actors |> Enum.shuffle() |> Enum.filter(&Process.alive?/1)
+
+    case Enum.find(alive, able) || List.first(alive) do
+      nil -> :dead
+      actor -> Actor.run(actor, fun)
+    end
   end
 
   # The choices of a call come from this process, so that they repeat.
@@ -491,7 +525,8 @@ defmodule Ferrosock.BoundaryPropertyTest do
   defp call(state, :chunk) do
     with_handle(state, state.exchanges, fn {exchange, _tag} ->
       valid? = &(&1 in [:ok, :full, {:error, :closed}])
-      Actor.call(state, :exchange_chunk, [exchange, random_data()], valid?)
+      result = Actor.call(state, :exchange_chunk, [exchange, random_data()], valid?)
+      await_if_full(result, :exchange_await, exchange)
     end)
   end
 
@@ -561,7 +596,8 @@ defmodule Ferrosock.BoundaryPropertyTest do
   defp call(state, step) when step in [:send, :ack] do
     with_handle(state, state.sockets, fn {socket, _tag} ->
       valid? = &(&1 in [:ok, :full, :closed])
-      Actor.call(state, :"socket_#{step}", [socket, random_messages()], valid?)
+      result = Actor.call(state, :"socket_#{step}", [socket, random_messages()], valid?)
+      await_if_full(result, :socket_await, socket)
     end)
   end
 
@@ -610,10 +646,18 @@ defmodule Ferrosock.BoundaryPropertyTest do
     Actor.call(state, function, arguments, &(&1 == :raised))
   end
 
+  defp await_if_full({:full, state}, await, handle),
+    do: Actor.ask(state, await, [handle], awaited())
+
+  defp await_if_full(result, _await, _handle), do: result
+
   defp handles(state), do: for({handle, _tag} <- state.exchanges ++ state.sockets, do: handle)
 
   defp with_handle(state, [], _fun), do: {:none, state}
-  defp with_handle(_state, handles, fun), do: fun.(Enum.random(handles))
+
+  # Mostly the newest, with which there is most to do.
+  defp with_handle(_state, handles, fun),
+    do: fun.(Enum.random([hd(handles), hd(handles), Enum.random(handles)]))
 
   defp sent?(:ok), do: true
   defp sent?({:error, {:invalid_header, name}}), do: is_binary(name)
@@ -666,29 +710,37 @@ defmodule Ferrosock.BoundaryPropertyTest do
     ])
   end
 
-  defp random_frames do
-    for _ <- 1..Enum.random([1, 1, 3, 50]) do
+  defp random_frames, do: for(_ <- 1..Enum.random([1, 1, 3, 50]), do: random_frame())
+
+  defp random_frame do
+    {opcode, payload, options} =
       Enum.random([
-        frame(:text, "hello"),
-        frame(:binary, :rand.bytes(Enum.random([0, 100, 70_000]))),
-        frame(:text, "half", fin: false),
-        frame(:continuation, "half"),
-        frame(:ping, "ping"),
-        frame(:pong, "pong"),
-        frame(:text, <<0xF2, 0x48, 0xCD, 0xC9, 0xC9, 0x07, 0x00>>, rsv: 4),
-        frame(:text, <<255>>),
-        frame(:close, Enum.random([<<1000::16>>, "", <<3>>])),
-        frame(3, "")
+        {:text, "hello", []},
+        {:binary, "", []},
+        {:binary, :binary.copy("x", Enum.random([10, 10, 10, 70_000])), []},
+        {:text, "half", fin: false},
+        {:continuation, "half", []},
+        {:ping, "ping", []},
+        {:pong, "pong", []},
+        # "Hello", compressed.
+        {:text, <<0xF2, 0x48, 0xCD, 0xC9, 0xC9, 0x07, 0x00>>, rsv: 4},
+        {:text, <<255>>, []},
+        {:close, Enum.random([<<1000::16>>, "", <<3>>]), []}
       ])
-    end
+
+    frame(opcode, payload, options)
   end
 
-  defp random_status, do: Enum.random([200, 200, 200, 204, 304, 404, 500, 101, 99, 1_000])
+  defp random_status, do: Enum.random([200, 200, 200, 200, 200, 204, 304, 404, 101, 99, 1_000])
 
   defp random_headers do
     Enum.random([
       [],
       [],
+      [],
+      [],
+      [],
+      [{"x-header", "value"}],
       [{"x-header", "value"}],
       [{"content-length", "5"}],
       [{"content-length", "five"}],

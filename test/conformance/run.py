@@ -76,9 +76,7 @@ def program(command, log, **environment):
 @contextmanager
 def server(log):
     """The example, stopped in order at the end; yields its process and where it runs."""
-    # MAKE_PID has bin/run stop the server when we are gone and could not do it.
-    environment = {"PORT": "0", "IP": "127.0.0.1", "MAKE_PID": str(os.getpid())}
-    with program([ROOT / "bin/run"], log, **environment) as process:
+    with program([ROOT / "bin/run"], log, PORT="0", IP="127.0.0.1") as process:
         yield process, address(process, log)
         process.terminate()
         try:

@@ -667,7 +667,7 @@ defmodule Ferrosock.HTTP.ResponseTest do
         conn
       end)
 
-      assert_receive {:raised, Plug.Conn.AlreadySentError}
+      assert_receive {:raised, Plug.Conn.AlreadySentError}, 5_000
     end
   end
 

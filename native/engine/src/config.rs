@@ -12,7 +12,7 @@ pub struct ListenerConfig {
     pub header_timeout: Duration,
     /// Between two requests of a connection.
     pub idle_timeout: Duration,
-    /// Bytes of the request target; past it 414.
+    /// Bytes of method, authority and target; past it 414.
     pub max_request_line_length: usize,
     /// Bytes of the whole head; past it 431.
     pub max_header_length: usize,

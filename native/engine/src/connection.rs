@@ -109,8 +109,20 @@ impl<O: Owner> Connection<O> {
         *lock(&self.open) = None;
     }
 
-    pub(crate) fn becomes(&self, socket: &Arc<Socket<O>>) {
-        let _ = self.socket.set(Arc::downgrade(socket));
+    /// From here on the end is the socket's to tell. `false`: it was told already.
+    pub(crate) fn becomes(&self, socket: &Arc<Socket<O>>) -> bool {
+        let open = lock(&self.open);
+        open.is_some() && self.socket.set(Arc::downgrade(socket)).is_ok()
+    }
+
+    /// Ends the connection unless it has become a socket, which ends it itself. `true`: it did.
+    fn end_http(&self) -> bool {
+        let mut open = lock(&self.open);
+        let is_http = self.socket.get().is_none();
+        if is_http {
+            *open = None;
+        }
+        is_http
     }
 }
 
@@ -143,8 +155,7 @@ struct End<O: Owner>(Arc<Connection<O>>);
 
 impl<O: Owner> Drop for End<O> {
     fn drop(&mut self) {
-        if self.0.socket.get().is_none() {
-            self.0.end();
+        if self.0.end_http() {
             self.0.owner.closed();
         }
     }

@@ -405,10 +405,6 @@ impl<O: Owner> Exchange<O> {
         deflate: Option<&DeflateConfig>,
     ) -> Result<Arc<Socket<O>>, SendError> {
         let handshake = self.handshake.as_ref().ok_or(SendError::NotSupported)?;
-        let on_upgrade = lock(&self.state)
-            .on_upgrade
-            .take()
-            .ok_or(SendError::NotSupported)?;
         let accept = tungstenite::handshake::derive_accept_key(handshake.key.as_bytes());
         let accept = HeaderValue::try_from(accept).expect("base64 is a header value");
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
@@ -422,11 +418,29 @@ impl<O: Owner> Exchange<O> {
             headers.insert(SEC_WEBSOCKET_EXTENSIONS, value);
         }
 
+        let body = ResponseBody::Whole(Bytes::new());
+        let response = response(StatusCode::SWITCHING_PROTOCOLS, headers, body)?;
+
+        let mut state = lock(&self.state);
+        if state.reply.is_none() {
+            return Err(SendError::AlreadySent);
+        }
+        let on_upgrade = state.on_upgrade.take().ok_or(SendError::NotSupported)?;
+        let reply = state.reply.take().ok_or(SendError::AlreadySent)?;
         let socket = Socket::new(self.connection.clone(), config, agreed);
         // Before the reply: the end of the HTTP connection must not be told as its end.
-        self.connection.becomes(&socket);
-        let body = ResponseBody::Whole(Bytes::new());
-        self.reply(StatusCode::SWITCHING_PROTOCOLS, headers, body, Sending::No)?;
+        if !self.connection.becomes(&socket) {
+            return Err(SendError::Closed);
+        }
+        if reply.send(response).is_err() {
+            let connection = self.connection.clone();
+            // Not from here: owners are told by the engine's own threads.
+            runtime::spawn(async move {
+                connection.end();
+                connection.owner.closed();
+            });
+            return Err(SendError::Closed);
+        }
         runtime::spawn(socket.clone().run(on_upgrade));
         Ok(socket)
     }
@@ -434,19 +448,11 @@ impl<O: Owner> Exchange<O> {
     fn reply(
         &self,
         status: StatusCode,
-        mut headers: HeaderMap,
+        headers: HeaderMap,
         body: ResponseBody,
         sending: Sending,
     ) -> Result<(), SendError> {
-        length(&headers)?;
-        // The coding is what the body needs, whatever the handler says of it.
-        headers.remove(TRANSFER_ENCODING);
-        if status == StatusCode::NO_CONTENT {
-            headers.remove(CONTENT_LENGTH);
-        }
-        let mut response = Response::new(body);
-        *response.status_mut() = status;
-        *response.headers_mut() = headers;
+        let response = response(status, headers, body)?;
         let mut state = lock(&self.state);
         let reply = state.reply.take().ok_or(SendError::AlreadySent)?;
         reply.send(response).map_err(|_| SendError::Closed)?;
@@ -475,6 +481,23 @@ pub enum FileError {
     Send(#[from] SendError),
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+fn response(
+    status: StatusCode,
+    mut headers: HeaderMap,
+    body: ResponseBody,
+) -> Result<Response<ResponseBody>, SendError> {
+    length(&headers)?;
+    // The coding is what the body needs, whatever the handler says of it.
+    headers.remove(TRANSFER_ENCODING);
+    if status == StatusCode::NO_CONTENT {
+        headers.remove(CONTENT_LENGTH);
+    }
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    Ok(response)
 }
 
 fn final_status(status: u16) -> Result<StatusCode, SendError> {

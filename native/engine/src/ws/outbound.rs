@@ -158,23 +158,24 @@ impl Outbound {
         }
     }
 
-    /// Writes what is queued, up to a message that has to be compressed first. Returns those to tell
-    /// that there is room again.
-    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> io::Result<Vec<Waiter>> {
+    /// Writes what is queued, up to a message that has to be compressed first. Returns also those to
+    /// tell that there is room again: there may be some before a failure.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> (Vec<Waiter>, io::Result<()>) {
         let mut waiters = Vec::new();
         if let Some(kind) = self.broken {
-            return Err(kind.into());
+            return (waiters, Err(kind.into()));
         }
         let Some(io) = self.io.clone().filter(|_| !self.encoder.is_lent()) else {
-            return Ok(waiters);
+            return (waiters, Ok(()));
         };
         while let Some(Queued::Bytes(_)) = self.queue.front() {
             match self.poll_write(cx, io.stream()) {
-                Poll::Ready(n) => waiters.append(&mut self.advance(n?)),
+                Poll::Ready(Ok(n)) => waiters.append(&mut self.advance(n)),
+                Poll::Ready(Err(e)) => return (waiters, Err(e)),
                 Poll::Pending => break,
             }
         }
-        Ok(waiters)
+        (waiters, Ok(()))
     }
 
     /// The message that keeps the queue from being written, for the task to compress.

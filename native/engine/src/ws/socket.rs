@@ -363,7 +363,7 @@ impl<'a, O: Owner> Task<'a, O> {
         let mut state = self.socket.state();
         state.register(cx.waker());
         let reset = state.reset;
-        let flushed = state.outbound.poll_flush(cx);
+        let (waiters, flushed) = state.outbound.poll_flush(cx);
         let all_sent = state.outbound.is_empty();
         if self.compression.is_none() {
             self.compression = state.outbound.next_compression();
@@ -375,6 +375,7 @@ impl<'a, O: Owner> Task<'a, O> {
         };
         drop(state);
 
+        call(waiters, true);
         if self.told_idle && !told_idle {
             self.active();
         }
@@ -382,12 +383,9 @@ impl<'a, O: Owner> Task<'a, O> {
             self.lost(&io::ErrorKind::ConnectionAborted.into());
             return Some(End::Reset);
         }
-        match flushed {
-            Ok(waiters) => call(waiters, true),
-            Err(e) => {
-                self.lost(&e);
-                return Some(End::Gone);
-            }
+        if let Err(e) = flushed {
+            self.lost(&e);
+            return Some(End::Gone);
         }
         let late = self.closing?.elapsed() >= self.socket.config.close_timeout;
         match (all_sent, self.done_reading || late) {
