@@ -12,7 +12,8 @@ defmodule Ferrosock.Options do
        "ms from a request's first byte, or from accepting, to the end of its head"},
     idle_timeout:
       {:pos_integer, 60_000, "ms that a kept-alive connection may wait for its next request"},
-    max_request_line_length: {:pos_integer, 10_000, "bytes of the request line: method and target"},
+    max_request_line_length:
+      {:pos_integer, 10_000, "bytes of the request line: method and target"},
     max_header_length: {:pos_integer, 65_536, "bytes of the whole head of a request"},
     max_header_count: {:pos_integer, 100, "headers of a request"},
     max_requests: {:non_neg_integer, 0, "requests on one connection; 0 is no limit"},

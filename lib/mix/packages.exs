@@ -28,7 +28,8 @@ defmodule Ferrosock.Packages do
           ]
 
         # What Plug depends on: nothing but Hex would tell Mix.
-        :toolchain -> [package(:plug_crypto, "~> 2.0"), package(:mime, "~> 2.0")]
+        :toolchain ->
+          [package(:plug_crypto, "~> 2.0"), package(:mime, "~> 2.0")]
       end
   end
 
