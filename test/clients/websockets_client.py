@@ -9,7 +9,6 @@ import os
 import sys
 
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed
 
 CHECK_SECONDS = 20
 LIMIT = 8_000_000
@@ -89,13 +88,12 @@ async def close(url, code):
 
 async def too_big(url, message):
     async with open_socket(url) as ws:
-        try:
-            await ws.send(message)
-            answer = await ws.recv()
-        except ConnectionClosed as closed:
-            equal(closed.rcvd.code if closed.rcvd else "a connection without a close frame", 1009)
-        else:
-            raise AssertionError(f"it was echoed: {brief(answer)}")
+        # asyncio's transport may fail in the middle of a send that its peer refuses; what counts is
+        # how the connection ended.
+        sending = asyncio.ensure_future(ws.send(message))
+        await ws.wait_closed()
+        await asyncio.gather(sending, return_exceptions=True)
+        equal(ws.close_code, 1009)
 
 
 async def pipelined(url, compression):
