@@ -377,7 +377,7 @@ impl<'a, O: Owner> Task<'a, O> {
 
         call(waiters, true);
         if self.told_idle && !told_idle {
-            self.active();
+            self.active(Instant::now());
         }
         if reset {
             self.lost(&io::ErrorKind::ConnectionAborted.into());
@@ -433,15 +433,16 @@ impl<'a, O: Owner> Task<'a, O> {
         if n == 0 {
             return Poll::Ready(self.eof());
         }
-        self.last_read = Instant::now();
+        let now = Instant::now();
+        self.last_read = now;
         self.pinged = None;
-        self.active();
+        self.active(now);
         Poll::Ready(Ok(()))
     }
 
     /// The owner is told anew when nothing happens for a while from now on.
-    fn active(&mut self) {
-        self.last_active = Instant::now();
+    fn active(&mut self, now: Instant) {
+        self.last_active = now;
         if std::mem::take(&mut self.told_idle) {
             self.socket.state().told_idle = false;
         }
