@@ -3,23 +3,12 @@
 // Two people use the chat of examples/chat in Chromium. Exits with 1 and a sentence when what they
 // see is not what they should see. CHROMIUM names another browser than /usr/bin/chromium.
 
-import { chromium } from "playwright-core";
+import { launch } from "./browser.mjs";
 
 const [url, screenshot] = process.argv.slice(2);
 const HARMLESS = "<img src=x onerror=alert(1)> & <b>bold</b>";
 
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  args: [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-  ],
-});
+const browser = await launch();
 
 const complaints = [];
 

@@ -4,24 +4,13 @@
 // code 1 when one failed. Chromium offers `permessage-deflate; client_max_window_bits`, always; the
 // endpoint must accept it. CHROMIUM names another browser than /usr/bin/chromium.
 
-import { chromium } from "playwright-core";
+import { launch } from "./browser.mjs";
 
 const [url] = process.argv.slice(2);
 const CHECK_MS = 30_000;
 const SIZES = [0, 1, 125, 126, 65535, 65536, 1 << 20];
 
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  args: [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-  ],
-});
+const browser = await launch();
 const page = await browser.newPage();
 
 const checks = {
