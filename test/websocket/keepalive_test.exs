@@ -9,6 +9,18 @@ defmodule Ferrosock.WebSocket.KeepaliveTest do
     use Ferrosock.Test.Probe
   end
 
+  # Has no `handle_control/2`.
+  defmodule Quiet do
+    @behaviour WebSock
+
+    @impl true
+    def init(test), do: {:ok, send(test, {:opened, self()})}
+    @impl true
+    def handle_in({data, opcode: opcode}, state), do: {:push, {opcode, data}, state}
+    @impl true
+    def handle_info(_message, state), do: {:ok, state}
+  end
+
   # Whatever the load of the machine, a client that answers pings within this is not late.
   @patient [ping_interval: 50, ping_timeout: 10_000]
 
@@ -28,21 +40,7 @@ defmodule Ferrosock.WebSocket.KeepaliveTest do
     end
 
     test "does not let pings disturb a handler without handle_control/2" do
-      defmodule Quiet do
-        @behaviour WebSock
-
-        @impl true
-        def init(test), do: {:ok, send(test, {:opened, self()})}
-        @impl true
-        def handle_in({data, opcode: opcode}, state), do: {:push, {opcode, data}, state}
-        @impl true
-        def handle_info(_message, state), do: {:ok, state}
-      end
-
-      test = self()
-      plug = fn conn -> Ferrosock.upgrade(conn, Quiet, test) end
-      socket = websocket(serve(plug, websocket_options: @patient))
-      assert_receive {:opened, pid}, 5_000
+      {socket, pid} = open_quiet(websocket_options: @patient)
       before = reductions(pid)
 
       for _ <- 1..5 do
@@ -254,6 +252,14 @@ defmodule Ferrosock.WebSocket.KeepaliveTest do
       hibernates(pid)
     end
 
+    test "is reached while the engine exchanges pings with the client" do
+      {socket, pid} = open_quiet(websocket_options: @patient, hibernate_after: 300)
+      answer_pings(socket, :pong, until(1_000))
+      assert hibernated?(pid)
+      answer_pings(socket, :pong, until(500))
+      assert hibernated?(pid)
+    end
+
     test "makes its heap small" do
       callbacks = [
         handle_in: fn {_data, _}, state ->
@@ -319,6 +325,14 @@ defmodule Ferrosock.WebSocket.KeepaliveTest do
 
   defp serve!(callbacks, limits, upgrade_options \\ [], server_options \\ []) do
     Socket.serve!(callbacks, upgrade_options, [websocket_options: limits] ++ server_options)
+  end
+
+  defp open_quiet(server_options) do
+    test = self()
+    plug = fn conn -> Ferrosock.upgrade(conn, Quiet, test, timeout: :infinity) end
+    socket = websocket(serve(plug, server_options))
+    assert_receive {:opened, pid}, 5_000
+    {socket, pid}
   end
 
   # Callbacks that tell the test of each call.

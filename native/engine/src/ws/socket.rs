@@ -64,9 +64,9 @@ struct State {
     task: Option<Waker>,
     /// Reading has paused until the owner answers.
     starved: bool,
-    /// Something was sent since the task last looked.
+    /// The owner sent something since the task last looked.
     sent: bool,
-    /// The owner knows that nothing happens; it is told anew after the next thing that does.
+    /// The owner knows that it is idle; it is told anew after the next thing that concerns it.
     told_idle: bool,
     reset: bool,
 }
@@ -205,22 +205,23 @@ impl State {
     /// a peer that pings and does not read must not fill our memory (RFC6455§5.5.2).
     fn pong(&mut self, payload: &[u8]) {
         if !self.outbound.is_full() {
-            let message = Message {
-                opcode: Opcode::Pong,
-                payload,
-            };
-            self.send(&[message], |_| Bytes::copy_from_slice(payload));
+            self.send_control(Opcode::Pong, payload);
         }
     }
 
     /// Asks for a sign of life, unless enough waits for the peer to get one by itself.
     fn ping(&mut self) {
         if self.outbound.is_empty() {
-            let message = Message {
-                opcode: Opcode::Ping,
-                payload: b"",
-            };
-            self.send(&[message], |_| Bytes::new());
+            self.send_control(Opcode::Ping, b"");
+        }
+    }
+
+    /// A frame that is not the owner's, who may be idle all the same.
+    fn send_control(&mut self, opcode: Opcode, payload: &[u8]) {
+        let messages = [Message { opcode, payload }];
+        let hold = |_| Bytes::copy_from_slice(payload);
+        if self.phase == Phase::Open && self.outbound.send(&messages, hold) {
+            self.wake();
         }
     }
 
@@ -272,7 +273,7 @@ struct Task<'a, O: Owner> {
     timer: Timer,
     start: Instant,
     last_read: Instant,
-    /// When the peer or the owner last sent something.
+    /// When the owner last had an event or sent something.
     last_active: Instant,
     told_idle: bool,
     /// When we sent a ping that nothing has followed yet.
@@ -419,15 +420,15 @@ impl<'a, O: Owner> Task<'a, O> {
         if self.at_eof || !self.may_read() {
             return Poll::Pending;
         }
-        let n = if let Some(tail) = self.reader.tail() {
+        let (n, delivered) = if let Some(tail) = self.reader.tail() {
             let n = ready!(poll_into(cx, read, tail))?;
-            self.take(|reader, intake| reader.tail_filled(n, intake));
-            n
+            let delivered = self.take(|reader, intake| reader.tail_filled(n, intake));
+            (n, delivered)
         } else {
             ready!(READ.with_borrow_mut(|buf| {
                 let n = ready!(poll_into(cx, read, buf))?;
-                self.feed(&mut buf[..n]);
-                Poll::Ready(io::Result::Ok(n))
+                let delivered = self.feed(&mut buf[..n]);
+                Poll::Ready(io::Result::Ok((n, delivered)))
             }))?
         };
         if n == 0 {
@@ -436,7 +437,9 @@ impl<'a, O: Owner> Task<'a, O> {
         let now = Instant::now();
         self.last_read = now;
         self.pinged = None;
-        self.active(now);
+        if delivered {
+            self.active(now);
+        }
         Poll::Ready(Ok(()))
     }
 
@@ -554,17 +557,18 @@ impl<'a, O: Owner> Task<'a, O> {
         credit
     }
 
-    fn feed(&mut self, bytes: &mut [u8]) {
-        self.take(|reader, intake| reader.feed(bytes, intake));
+    fn feed(&mut self, bytes: &mut [u8]) -> bool {
+        self.take(|reader, intake| reader.feed(bytes, intake))
     }
 
+    /// Whether the owner has something to answer.
     fn take(
         &mut self,
         read: impl for<'b, 'e> FnOnce(
             &mut Reader<O::Buffer>,
             &mut Intake<'b, O, O::Batch<'e>>,
         ) -> Result<(), frame::Error>,
-    ) {
+    ) -> bool {
         let (socket, reader) = (self.socket, &mut self.reader);
         let muted = self.closing.is_some() || self.told.is_some();
         let (close, size) = socket.connection.owner.deliver(|batch| {
@@ -596,6 +600,7 @@ impl<'a, O: Owner> Task<'a, O> {
                 self.tell(code);
             }
         }
+        size.is_some()
     }
 
     /// The transport is gone.
