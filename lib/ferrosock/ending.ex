@@ -5,7 +5,7 @@ defmodule Ferrosock.Ending do
 
   alias Ferrosock.{Log, Native}
 
-  defstruct [:close, :terminate, :exit, :fault, abort?: false, crash?: false]
+  defstruct [:close, :terminate, :exit, :fault, crash?: false]
 
   @type t :: %__MODULE__{
           # The close frame; `nil` where there is nobody to send it to.
@@ -15,8 +15,6 @@ defmodule Ferrosock.Ending do
           exit: exit(),
           # What the peer did wrong, for the log.
           fault: atom(),
-          # Whether the connection is reset instead of closed in good order.
-          abort?: boolean(),
           # Whether a callback failed.
           crash?: boolean()
         }
@@ -79,15 +77,17 @@ defmodule Ferrosock.Ending do
   def shutdown,
     do: %__MODULE__{close: {1001, ""}, terminate: :shutdown, exit: {:exit, :shutdown, []}}
 
-  @doc "The client does not read what it is sent."
+  @doc """
+  The client does not read what it is sent. The engine resets the connection when the close frame
+  cannot be sent in time either.
+  """
   @spec slow_client() :: t()
   def slow_client do
     %__MODULE__{
       close: {1013, "slow client"},
       terminate: {:error, :slow_client},
       exit: {:exit, {:shutdown, :slow_client}, []},
-      fault: :slow_client,
-      abort?: true
+      fault: :slow_client
     }
   end
 

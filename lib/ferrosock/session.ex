@@ -83,7 +83,6 @@ defmodule Ferrosock.Session do
     if session.pushes != [], do: Native.socket_send(session.socket, Enum.reverse(session.pushes))
     log_fault(session, ending)
     exit = close_and_terminate(session, ending)
-    if ending.abort?, do: Native.socket_abort(session.socket)
     log_exit(session.websock, exit)
     exit
   end
@@ -150,9 +149,15 @@ defmodule Ferrosock.Session do
 
   defp add(session, message, size) do
     gathered = session.gathered + size + @message_cost
-    session = %{session | pushes: [message | session.pushes], gathered: gathered}
+    session = %{session | pushes: [joined(message, size) | session.pushes], gathered: gathered}
     if gathered > @gather_limit, do: flush(session), else: {:ok, session}
   end
+
+  # The VM joins a long list in slices of time, which the engine could not.
+  defp joined({opcode, data}, size) when size > @gather_limit,
+    do: {opcode, IO.iodata_to_binary(data)}
+
+  defp joined(message, _size), do: message
 
   defp flush(%{pushes: []} = session), do: {:ok, session}
   defp flush(session), do: deliver(session, &Native.socket_send/2)

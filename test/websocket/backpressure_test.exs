@@ -58,12 +58,21 @@ defmodule Ferrosock.WebSocket.BackpressureTest do
           assert down(pid) == {:shutdown, :slow_client}
           assert_received {:terminated, ^pid, {:error, :slow_client}, _state}
           refute_received {:terminated, _pid, _reason, _state}
-          # What was queued is dropped, and the close frame with it.
-          refute String.ends_with?(read_to_the_end(socket), <<1013::16, "slow client">>)
+          # It reads at last, while there is still time for that.
+          assert String.ends_with?(read_to_the_end(socket), <<1013::16, "slow client">>)
         end)
 
       # Tests of other handlers share the log.
       assert [_before, _after] = String.split(log, "(#{inspect(Socket)}) with 1013: slow client")
+    end
+
+    test "for close_timeout longer is reset, and does not see the 1013" do
+      limits = [high_water_mark: 200_000, send_timeout: 200, close_timeout: 200]
+      {socket, pid, _pushed} = flooded(400, limits)
+      assert down(pid) == {:shutdown, :slow_client}
+      Process.sleep(1_000)
+      refute String.ends_with?(read_to_the_end(socket), <<1013::16, "slow client">>)
+      assert :gen_tcp.send(socket, "x") != :ok
     end
 
     test "and reads again before send_timeout is kept" do
