@@ -285,6 +285,7 @@ defmodule Ferrosock.SockTest do
 
       assert %{status: 426, body: "This is not a WebSocket handshake: version 8" <> _} = response
       assert header(response, version) == ["13"]
+      assert header(response, "upgrade") == ["websocket"]
       refute_received {:negotiate, _pid, _state}
     end
 

@@ -5,8 +5,9 @@ defmodule Ferrosock.Pipeline do
   #
   # A request that fails ends its connection: what it left in the process (links, monitors,
   # messages to come) must not meet the next request. If there is no response yet, one with the
-  # status of `Plug.Exception` and no body goes out. If there is one, it stays; a half-sent one
-  # gets no proper end, so that the client can tell (the engine sees to that when the process ends).
+  # status of `Plug.Exception` goes out; only a wrong handshake is explained in its body. If there is
+  # one, it stays; a half-sent one gets no proper end, so that the client can tell (the engine sees
+  # to that when the process ends).
 
   alias Ferrosock.{Adapter, Log, Native, Options, Upgrade, UpgradeError}
 
@@ -89,17 +90,15 @@ defmodule Ferrosock.Pipeline do
       Log.request_error({kind, reason, stacktrace}, conn: conn, plug: plug)
     end
 
+    {headers, body} = response(error)
     # An exchange that has its response refuses this one.
-    Native.exchange_respond(exchange, status, error_headers(error), "")
+    Native.exchange_respond(exchange, status, [{"connection", "close"} | headers], body)
     :close
   end
 
   defp status(:error, error), do: Plug.Exception.status(error)
   defp status(_kind, _reason), do: 500
 
-  # RFC6455§4.4: a refusal of the version says which versions are understood.
-  defp error_headers(%UpgradeError{plug_status: 426}),
-    do: [{"connection", "close"}, {"sec-websocket-version", "13"}]
-
-  defp error_headers(_error), do: [{"connection", "close"}]
+  defp response(%UpgradeError{} = error), do: UpgradeError.response(error)
+  defp response(_error), do: {[], ""}
 end

@@ -33,15 +33,12 @@ defmodule Ferrosock.SockPlug do
   end
 
   defp reject(conn, error) do
-    conn
-    |> Plug.Conn.merge_resp_headers(headers(error))
-    |> Plug.Conn.put_resp_content_type("text/plain")
-    |> Plug.Conn.send_resp(error.plug_status, "This is #{error.message}.\n")
-  end
+    {headers, body} = UpgradeError.response(error)
 
-  # RFC6455§4.4: a refusal of the version says which versions are understood.
-  defp headers(%UpgradeError{plug_status: 426}), do: [{"sec-websocket-version", "13"}]
-  defp headers(_error), do: []
+    conn
+    |> Plug.Conn.merge_resp_headers(headers)
+    |> Plug.Conn.send_resp(error.plug_status, body)
+  end
 
   defp negotiate(conn, sock, state) do
     case sock.negotiate(conn, state) do

@@ -40,6 +40,9 @@ defmodule Ferrosock.Upgrade do
       not token?(conn, "upgrade", "websocket") ->
         refuse("header `upgrade` does not have `websocket`")
 
+      body?(conn) ->
+        refuse("the request has a body")
+
       not key?(Plug.Conn.get_req_header(conn, "sec-websocket-key")) ->
         refuse("header `sec-websocket-key` is not one of 16 bytes in Base64")
 
@@ -71,6 +74,13 @@ defmodule Ferrosock.Upgrade do
     |> Plug.Conn.get_req_header(header)
     |> Enum.flat_map(&Plug.Conn.Utils.list/1)
     |> Enum.any?(&(String.downcase(&1, :ascii) == token))
+  end
+
+  # Whoever takes it for frames, or frames for it, is one of two that disagree about where the request
+  # ends.
+  defp body?(conn) do
+    Plug.Conn.get_req_header(conn, "transfer-encoding") != [] or
+      Plug.Conn.get_req_header(conn, "content-length") not in [[], ["0"]]
   end
 
   defp key?([key]), do: match?({:ok, <<_::binary-size(16)>>}, Base.decode64(key))

@@ -8,4 +8,19 @@ defmodule Ferrosock.UpgradeError do
   defexception [:message, plug_status: 400]
 
   @type t :: %__MODULE__{message: String.t(), plug_status: 400 | 426}
+
+  @doc false
+  # RFC6455§4.4: a refusal of the version says which versions are understood. RFC9110§15.5.22: a 426
+  # names the protocol.
+  @spec response(t()) :: {Plug.Conn.headers(), body :: String.t()}
+  def response(error) do
+    headers = [{"content-type", "text/plain; charset=utf-8"}]
+    {headers ++ version_headers(error.plug_status), "This is #{error.message}.\n"}
+  end
+
+  defp version_headers(426) do
+    [{"connection", "upgrade"}, {"upgrade", "websocket"}, {"sec-websocket-version", "13"}]
+  end
+
+  defp version_headers(_status), do: []
 end

@@ -167,7 +167,9 @@ defmodule Ferrosock.WebSocket.HandshakeTest do
         assert %{status: 400, body: reason} = rescued("GET", headers)
         assert reason =~ "not a WebSocket handshake"
         assert reason =~ "`#{unquote(header)}`"
-        assert %{status: 400} = unrescued("GET", headers)
+
+        assert %{status: 400, body: "This is not a WebSocket handshake" <> _} =
+                 unrescued("GET", headers)
       end
     end
 
@@ -175,6 +177,25 @@ defmodule Ferrosock.WebSocket.HandshakeTest do
       headers = handshake_headers() ++ [{"sec-websocket-key", Base.encode64(<<0::128>>)}]
       assert %{status: 400, body: reason} = rescued("GET", headers)
       assert reason =~ "sec-websocket-key"
+    end
+
+    for {header, value, body} <- [
+          {"content-length", "5", "hello"},
+          {"transfer-encoding", "chunked", "5\r\nhello\r\n0\r\n\r\n"}
+        ] do
+      test "a body, by #{header}, is answered with 400, and the body is not taken for frames" do
+        socket = connect(Socket.serve!())
+        headers = handshake_headers() ++ [{unquote(header), unquote(value)}]
+        write(socket, [head("GET", "/", headers), unquote(body), frame(:text, "hi")])
+        assert %{status: 400, body: reason} = response(socket)
+        assert reason =~ "body"
+        assert closed?(socket)
+      end
+    end
+
+    test "an empty body is accepted" do
+      headers = handshake_headers() ++ [{"content-length", "0"}]
+      assert %{status: 101} = request(connect(Socket.serve!()), "GET", "/", headers)
     end
 
     test "no host is answered with 400 (RFC9112§3.2)" do
@@ -190,6 +211,10 @@ defmodule Ferrosock.WebSocket.HandshakeTest do
         response = unrescued("GET", headers)
         assert response.status == 426
         assert header(response, "sec-websocket-version") == ["13"]
+        # RFC9110§15.5.22 and §7.8
+        assert header(response, "upgrade") == ["websocket"]
+        assert Enum.join(header(response, "connection"), ", ") =~ "upgrade"
+        assert response.body =~ "only 13 is"
         assert %{status: 426} = rescued("GET", headers)
       end
     end
