@@ -68,6 +68,22 @@ defmodule Ferrosock.AppsTest do
       assert output =~ "WebSock.upgrade/4 is undefined"
     end
 
+    @tag :tmp_dir
+    test "happens again when the package of one of our behaviours comes or goes", context do
+      for {package, hook} <- [
+            websock: Ferrosock.WebSockPackage,
+            sock: Ferrosock.SockPackage
+          ] do
+        ebin = Path.join([context.tmp_dir, "#{package}", "ebin"])
+        File.mkdir_p!(ebin)
+        refute hook.__mix_recompile__?()
+        true = Code.append_path(ebin)
+        assert hook.__mix_recompile__?()
+        true = Code.delete_path(ebin)
+        refute hook.__mix_recompile__?()
+      end
+    end
+
     test "without cargo says so in one sentence" do
       app = App.new!()
 
