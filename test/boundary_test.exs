@@ -292,6 +292,27 @@ defmodule Ferrosock.BoundaryTest do
       refute_received {^connection, _event}
     end
 
+    test "sends whatever it is given in less than a millisecond", context do
+      text = Enum.map_join(1..9_000, ",", &~s({"id":#{&1},"name":"member #{&1}","topic":"lobby"}))
+      piece = binary_part(text, 0, 16_384)
+      many = List.duplicate({:text, piece}, 4)
+      large = {:binary, :binary.copy(<<0>>, 64_000_000)}
+
+      for deflate <- [nil | for(level <- [1, 6, 9], do: deflate_options(level))],
+          messages <- [[{:text, piece}], many, [{:text, text}], [large], List.duplicate(large, 4)] do
+        times =
+          for _ <- 1..9 do
+            {socket, native} = websocket_handle(context, %{socket_options() | deflate: deflate})
+            {time, _sent} = :timer.tc(fn -> Native.socket_send(native, messages) end)
+            reset(socket)
+            time
+          end
+
+        # The median, because whatever else the machine does is in the others.
+        assert Enum.at(Enum.sort(times), 4) < 1_000
+      end
+    end
+
     test "that fails to upgrade still has a connection of HTTP", context do
       %{listener: listener, tag: tag, port: port} = context
       :ok = Native.listener_accept(listener)
@@ -485,6 +506,31 @@ defmodule Ferrosock.BoundaryTest do
   defp upgrade_and_drop(exchange) do
     {:ok, _socket} = Native.exchange_upgrade(exchange, [], socket_options())
     :ok
+  end
+
+  # A WebSocket of this process, and its client.
+  defp websocket_handle(%{listener: listener, tag: tag, port: port}, options) do
+    :ok = Native.listener_accept(listener)
+    socket = connect(port)
+    offer = {"sec-websocket-extensions", "permessage-deflate"}
+    write(socket, head("GET", "/", [offer | handshake_headers()]))
+    assert_receive {^tag, {:connection, connection, exchange, _request}}
+    :ok = Native.attach(connection)
+    {:ok, native} = Native.exchange_upgrade(exchange, [], options)
+    assert %{status: 101} = response(socket)
+    {socket, native}
+  end
+
+  defp deflate_options(level) do
+    %{
+      level: level,
+      mem_level: 8,
+      window_bits: 15,
+      client_window_bits: 15,
+      server_context_takeover: false,
+      client_context_takeover: true,
+      threshold: 0
+    }
   end
 
   defp socket_options do

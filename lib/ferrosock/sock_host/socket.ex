@@ -18,7 +18,8 @@ defmodule Ferrosock.SockHost.Socket do
   @doc "Sends one message, and waits while the client is slow."
   @spec push(t(), :text | :binary | :ping | :pong, iodata()) :: :ok
   def push(socket, opcode, data) do
-    check!(opcode, IO.iodata_length(data))
+    data = IO.iodata_to_binary(data)
+    check!(opcode, byte_size(data))
 
     case Native.socket_send(socket.handle, [{opcode, data}]) do
       :full -> await(socket)

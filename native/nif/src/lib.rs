@@ -157,7 +157,7 @@ fn exchange_respond<'a>(
     headers: HeaderList,
     body: Term<'a>,
 ) -> NifResult<Term<'a>> {
-    let body = Bytes::copy_from_slice(Binary::from_iolist(body)?.as_slice());
+    let body = Bytes::copy_from_slice(term::iodata(body)?.as_slice());
     let sent = headers
         .0
         .and_then(|headers| exchange.0.respond(status.0, headers, body));
@@ -185,7 +185,7 @@ fn exchange_chunk<'a>(
     exchange: ResourceArc<ExchangeHandle>,
     data: Term<'a>,
 ) -> NifResult<Term<'a>> {
-    let data = Bytes::copy_from_slice(Binary::from_iolist(data)?.as_slice());
+    let data = Bytes::copy_from_slice(term::iodata(data)?.as_slice());
     Ok(match exchange.0.chunk(data) {
         Ok(false) => atoms::ok().encode(env),
         Ok(true) => atoms::full().encode(env),

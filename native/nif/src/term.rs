@@ -35,6 +35,12 @@ pub fn binary<'a>(env: Env<'a>, bytes: &[u8]) -> Term<'a> {
     Binary::from(new).to_term(env)
 }
 
+/// Bytes of iodata, copied only where they are not one binary already. rustler's own function makes a
+/// second binary of that, too.
+pub fn iodata(term: Term<'_>) -> NifResult<Binary<'_>> {
+    term.decode().or_else(|_| Binary::from_iolist(term))
+}
+
 /// A number that fits: rustler's own decoders of small types cut off what does not.
 pub struct Fits<T>(pub T);
 
@@ -253,7 +259,7 @@ impl<'a> Decoder<'a> for Messages<'a> {
             messages.payloads.push(if atoms::nil() == payload {
                 Binary::from(NewBinary::new(term.get_env(), 0))
             } else {
-                Binary::from_iolist(payload)?
+                iodata(payload)?
             });
         }
         Ok(messages)

@@ -19,6 +19,10 @@ use crate::ws::frame::Opcode;
 /// The kernel takes no more than 1024 at once; few are needed.
 const MAX_SLICES: usize = 64;
 
+/// How much a sender writes itself. The kernel would copy megabytes, and keep the sender's thread for
+/// milliseconds; the task writes the rest.
+const WRITE_AT_ONCE: usize = 512 * 1024;
+
 /// What became of what was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sent {
@@ -105,9 +109,16 @@ impl Outbound {
         let Some(io) = self.io.as_ref().filter(|_| self.is_empty()) else {
             return 0;
         };
+        let mut room = WRITE_AT_ONCE;
         let mut slices = segments
             .iter()
-            .map_while(|segment| slice(segment, messages, scratch));
+            .map_while(|segment| slice(segment, messages, scratch))
+            .map(|bytes| {
+                let part = &bytes[..bytes.len().min(room)];
+                room -= part.len();
+                part
+            })
+            .take_while(|part| !part.is_empty());
         let result = match segments {
             [] => Ok(0),
             [_] => slices
