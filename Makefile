@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test test-engine test-server test-clients conformance fuzz check check-engine check-server bench clean
+.PHONY: help run test test-engine test-server test-clients conformance fuzz check check-engine check-server bench bench-check clean
 
 # The browser of the tests.
 CHROMIUM ?= /usr/bin/chromium
@@ -18,7 +18,8 @@ help:
 	@echo 'make check   formatting, compiler warnings and clippy'
 	@echo 'make conformance  Autobahn, other WebSocket clients, and a minute of fuzzing per target'
 	@echo 'make fuzz    the fuzzing alone, for SECS=60 seconds per target'
-	@echo 'make bench   the benchmarks'
+	@echo 'make bench   the benchmarks: writes bench/RESULTS.md'
+	@echo 'make bench-check  the benchmarks with a target; fails when one is missed by more than 15 %'
 	@echo 'make clean   removes what was built'
 
 run:
@@ -72,6 +73,12 @@ check-server:
 
 bench:
 	@$(ELIXIR) && fetch_packages && bench/run
+
+# For people: a busy machine misses targets that a change has nothing to do with.
+bench-check:
+	@$(ELIXIR) && fetch_packages && \
+	bench/run --rounds 3 --secs 1 --servers ferrosock,cowboy --cases targets --to target/bench && \
+	bench/check target/bench/results.json
 
 clean:
 	rm -rf _build target examples/chat/_build

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+BENCH = ROOT / "bench"
 CHAT = ROOT / "examples" / "chat"
 TOOLCHAIN = ROOT / ".toolchain"
 DEPS = TOOLCHAIN / "deps"
@@ -29,7 +30,10 @@ class BenchError(Exception):
 class Server:
     name: str
     command: list
-    path: str = "/"
+    # What it can be asked for: the port, and the path there.
+    routes: dict
+    # As the environment tells the server.
+    ports: tuple = ("PORT",)
     folder: Path = ROOT
     env: dict = field(default_factory=dict)
 
@@ -37,24 +41,42 @@ class Server:
 def ferrosock(_ceiling):
     return Server(
         name="ferrosock",
-        command=["mix", "run", "--no-halt"],
-        path="/echo?timeout=infinity",
+        command=["mix", "run", BENCH / "ferrosock.exs"],
+        # The example has a longer way to a page and to a handshake than plug_cowboy's router has.
+        routes={
+            "echo": ("PORT", "/echo?timeout=infinity"),
+            "compressed": ("PORT", "/echo?timeout=infinity&compress=true"),
+            "storm": ("BENCH_PORT", "/storm"),
+            "handshake": ("BENCH_PORT", "/echo"),
+            "page": ("BENCH_PORT", "/health"),
+        },
+        ports=("PORT", "BENCH_PORT", "WITNESS_PORT"),
         folder=CHAT,
         env={"MIX_ENV": "prod"},
     )
 
 
 def cowboy(_ceiling):
-    script = ROOT / "bench" / "cowboy.exs"
-    return Server(name="cowboy", command=["elixir", "-pa", f"{DEPS}/*/ebin", script], path="/echo")
+    return Server(
+        name="cowboy",
+        command=["elixir", "-pa", f"{DEPS}/*/ebin", BENCH / "cowboy.exs"],
+        routes={
+            "echo": ("PORT", "/echo"),
+            "compressed": ("PORT", "/compressed"),
+            "storm": ("PORT", "/storm"),
+            "handshake": ("PORT", "/echo"),
+            "page": ("PORT", "/health"),
+        },
+        ports=("PORT", "WITNESS_PORT"),
+    )
 
 
 def tungstenite(ceiling):
-    return Server(name="tungstenite", command=[ceiling, "tungstenite", "{port}"])
+    return Server("tungstenite", [ceiling, "tungstenite", "{PORT}"], {"echo": ("PORT", "/")})
 
 
 def epoll(ceiling):
-    return Server(name="epoll", command=[ceiling, "epoll", "{port}"])
+    return Server("epoll", [ceiling, "epoll", "{PORT}"], {"echo": ("PORT", "/")})
 
 
 SERVERS = {make.__name__: make for make in (ferrosock, cowboy, tungstenite, epoll)}
@@ -103,19 +125,19 @@ class Running:
     def __init__(self, server):
         self.server = server
         self.name = server.name
-        self.path = server.path
-        self.port = free_port()
+        self.ports = dict(zip(server.ports, free_ports(len(server.ports))))
         self.pid = None
         self.process = None
         self.log = tempfile.TemporaryFile()
 
     def start(self):
-        command = [str(word).replace("{port}", str(self.port)) for word in self.server.command]
+        ports = {name: str(port) for name, port in self.ports.items()}
+        command = [str(word).format(**ports) for word in self.server.command]
         try:
             self.process = subprocess.Popen(
                 command,
                 cwd=self.server.folder,
-                env=environment({"PORT": str(self.port), **self.server.env}),
+                env=environment({**ports, **self.server.env}),
                 stdin=subprocess.DEVNULL,
                 stdout=self.log,
                 stderr=subprocess.STDOUT,
@@ -125,14 +147,23 @@ class Running:
             raise BenchError(f"{self.name}: {command[0]}: {error.strerror}") from error
 
     def await_listening(self):
+        """On all of its ports."""
         deadline = time.monotonic() + START_SECS
-        while self.pid is None:
+        waiting = list(self.ports.values())
+        while waiting:
             if self.process.poll() is not None:
                 self.fail("it ended before it listened")
             if time.monotonic() > deadline:
                 self.fail(f"it did not listen within {START_SECS} s")
             time.sleep(0.05)
-            self.pid = listening_process(self.port, session=self.process.pid)
+            while waiting and (pid := listening_process(waiting[0], self.process.pid)):
+                self.pid = pid
+                waiting.pop(0)
+
+    def address(self, route):
+        """Where the load finds it: the options that say so."""
+        port, path = self.server.routes[route]
+        return ["--addr", f"127.0.0.1:{self.ports[port]}", "--path", path, "--pid", str(self.pid)]
 
     def fail(self, reason):
         """With the end of what the server printed, which mostly tells why."""
@@ -152,10 +183,12 @@ class Running:
             self.process.wait()
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def free_ports(count):
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
 
 
 def listening_process(port, session):

@@ -5,12 +5,20 @@ use std::rc::Rc;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::deflate::inflate;
+use crate::frame::{self, Header};
 use crate::handshake::{head_len, header};
 
 /// Judges the bytes of one connection as they arrive, however they are cut.
 pub trait Answer {
     /// True when the answer is complete; the next bytes then begin the next one.
     fn take(&mut self, bytes: &[u8]) -> Result<bool>;
+}
+
+impl<A: Answer + ?Sized> Answer for Box<A> {
+    fn take(&mut self, bytes: &[u8]) -> Result<bool> {
+        (**self).take(bytes)
+    }
 }
 
 /// The echo of a burst of equal messages. The first message is compared byte for byte; of all later
@@ -69,6 +77,60 @@ impl Answer for Echo {
     }
 }
 
+/// The echo of a burst of equal messages that are compressed, and how is the server's affair. The
+/// first frame is inflated and compared. As every message is compressed anew, all later ones must
+/// have its length.
+pub struct DeflatedEcho {
+    payload: Rc<[u8]>,
+    depth: usize,
+    /// What has arrived of the first frame.
+    first: Vec<u8>,
+    /// Once the first frame is known.
+    echo: Option<Echo>,
+}
+
+impl DeflatedEcho {
+    /// `payload` is what a frame is to have in it, not compressed, as text.
+    pub fn new(payload: Rc<[u8]>, depth: usize) -> Self {
+        Self {
+            payload,
+            depth,
+            first: Vec::new(),
+            echo: None,
+        }
+    }
+
+    fn check(&self, first: u8, deflated: &[u8]) -> Result<()> {
+        ensure!(
+            first == frame::FIN | frame::COMPRESSED | frame::TEXT,
+            "the answer is no whole, compressed text: its first byte is {first:#04x}"
+        );
+        ensure!(
+            inflate(deflated, self.payload.len())? == *self.payload,
+            "the answer is wrong once it is inflated"
+        );
+        Ok(())
+    }
+}
+
+impl Answer for DeflatedEcho {
+    fn take(&mut self, bytes: &[u8]) -> Result<bool> {
+        if let Some(echo) = &mut self.echo {
+            return echo.take(bytes);
+        }
+        self.first.extend_from_slice(bytes);
+        let Some(header) = Header::parse(&self.first) else {
+            return Ok(false);
+        };
+        let Some(frame) = self.first.get(..header.len + header.payload_len) else {
+            return Ok(false);
+        };
+        self.check(frame[0], &frame[header.len..])?;
+        let echo = self.echo.insert(Echo::new(frame.into(), self.depth));
+        echo.take(&std::mem::take(&mut self.first))
+    }
+}
+
 /// A `200` with a `content-length`, and as many bytes.
 #[derive(Default)]
 pub struct Page {
@@ -124,6 +186,7 @@ impl Answer for Page {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::deflate::deflate;
 
     fn echo(depth: usize) -> Echo {
         Echo::new(Rc::from(*b"\x82\x03abc"), depth)
@@ -156,6 +219,34 @@ mod tests {
     #[test]
     fn a_byte_too_many_is_an_error() {
         echo(1).take(b"\x82\x03abcd").unwrap_err();
+    }
+
+    fn deflated_frame(payload: &[u8]) -> Vec<u8> {
+        frame::unmasked(frame::COMPRESSED | frame::TEXT, &deflate(payload))
+    }
+
+    #[test]
+    fn a_deflated_echo_is_complete_wherever_it_is_cut() {
+        let payload = [b'x'; 500];
+        let burst = deflated_frame(&payload).repeat(2);
+        for cut in 1..burst.len() {
+            let mut echo = DeflatedEcho::new(Rc::from(payload), 2);
+            assert!(!echo.take(&burst[..cut]).unwrap());
+            assert!(echo.take(&burst[cut..]).unwrap());
+            assert!(echo.take(&burst).unwrap(), "a second burst");
+            echo.take(&[&burst[..], b"\x8a"].concat()).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn another_text_or_one_that_is_not_compressed_is_an_error() {
+        let echo = || DeflatedEcho::new(Rc::from(*b"Hello"), 1);
+        assert!(echo().take(&deflated_frame(b"Hello")).unwrap());
+        echo().take(&deflated_frame(b"Hallo")).unwrap_err();
+        echo().take(&deflated_frame(b"Hello!")).unwrap_err();
+        echo()
+            .take(&frame::unmasked(frame::TEXT, b"Hello"))
+            .unwrap_err();
     }
 
     #[test]

@@ -27,10 +27,12 @@ pub enum Mode {
     Push(Messages),
     /// Every connection asks for a page, again and again (HTTP/1.1 keep-alive).
     Get(Get),
-    /// Connections that do nothing: what they weigh.
+    /// Connections that do nothing, or ping now and then: what they weigh.
     Idle(Idle),
     /// Opens and closes WebSockets, one after the other.
     Connect(Connect),
+    /// One connection floods: what another one waits that sends a message now and then.
+    Fair(Fair),
 }
 
 #[derive(Debug, clap::Args)]
@@ -47,6 +49,13 @@ pub struct Messages {
     #[arg(long, default_value = "1", value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub depth: u32,
 
+    #[command(flatten)]
+    pub kind: Kind,
+}
+
+/// What every message is.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Kind {
     /// Bytes of payload.
     #[arg(long, default_value = "64", value_parser = clap::value_parser!(u32).range(..=1 << 28))]
     pub size: u32,
@@ -54,6 +63,10 @@ pub struct Messages {
     /// Send text frames instead of binary ones.
     #[arg(long)]
     pub text: bool,
+
+    /// Send JSON as text frames, compressed with permessage-deflate both ways.
+    #[arg(long, conflicts_with = "text")]
+    pub deflate: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -75,9 +88,21 @@ pub struct Idle {
     #[arg(long, default_value = "1000", value_parser = clap::value_parser!(u32).range(1..))]
     pub conns: u32,
 
-    /// How long the connections stay.
+    /// What each connection exchanges once, when all are open.
+    #[command(flatten)]
+    pub kind: Kind,
+
+    /// Seconds from then until memory is read.
+    #[arg(long, default_value = "1", value_parser = seconds)]
+    pub rest: Duration,
+
+    /// Seconds after that, of which the CPU time is measured.
     #[arg(long, default_value = "5", value_parser = seconds)]
     pub secs: Duration,
+
+    /// Seconds between two pings of a connection meanwhile; without it there are none.
+    #[arg(long, value_parser = interval)]
+    pub ping_every: Option<Duration>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -86,6 +111,18 @@ pub struct Connect {
     pub server: Server,
     #[command(flatten)]
     pub timing: Timing,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Fair {
+    #[command(flatten)]
+    pub server: Server,
+    #[command(flatten)]
+    pub timing: Timing,
+
+    /// Bytes of payload.
+    #[arg(long, default_value = "64", value_parser = clap::value_parser!(u32).range(..=1 << 28))]
+    pub size: u32,
 }
 
 #[derive(Debug, clap::Args)]
@@ -123,6 +160,13 @@ fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
+fn interval(text: &str) -> Result<Duration, String> {
+    match seconds(text) {
+        Ok(Duration::ZERO) => Err("expected more than 0 seconds".into()),
+        other => other,
+    }
+}
+
 fn request_target(text: &str) -> Result<String, String> {
     if text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         Ok(text.into())
@@ -153,8 +197,8 @@ mod tests {
         assert_eq!(echo.server.addr.port(), 9);
         assert_eq!(echo.server.path, "/echo?timeout=infinity");
         assert_eq!(echo.server.pid, Some(7));
-        assert_eq!((echo.conns, echo.depth, echo.size), (3, 16, 4096));
-        assert!(echo.text);
+        assert_eq!((echo.conns, echo.depth, echo.kind.size), (3, 16, 4096));
+        assert!(echo.kind.text);
         assert_eq!(echo.timing.secs, Duration::from_millis(500));
         assert_eq!(echo.timing.warm, Duration::ZERO);
     }
@@ -172,6 +216,8 @@ mod tests {
             "load echo --addr localhost",
             "load get --path echo",
             "load get --depth 2",
+            "load echo --text --deflate",
+            "load idle --ping-every 0",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

@@ -3,16 +3,21 @@
 pub const TEXT: u8 = 0x1;
 pub const BINARY: u8 = 0x2;
 pub const CLOSE: u8 = 0x8;
+pub const PING: u8 = 0x9;
+pub const PONG: u8 = 0xA;
+
+/// Beside the opcode of a message: its payload is compressed (RFC7692§6).
+pub const COMPRESSED: u8 = 0x40;
 
 pub const MASK_LEN: usize = 4;
 
 /// One key for all frames: they are masked once, before the clock starts.
 const MASK: [u8; MASK_LEN] = [0x11, 0x22, 0x33, 0x44];
 
-const FIN: u8 = 0x80;
+pub const FIN: u8 = 0x80;
 const MASKED: u8 = 0x80;
 
-/// A whole message as a client sends it.
+/// A whole message as a client sends it. The opcode may have [`COMPRESSED`] beside it.
 pub fn masked(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = header(opcode, MASKED, payload.len());
     frame.extend_from_slice(&MASK);

@@ -17,6 +17,10 @@ pub const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_HEAD: usize = 16 * 1024;
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
+/// No context takeover on either side: every message is compressed anew, by every server.
+const OFFER: &str = "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; \
+                     client_no_context_takeover\r\n";
+
 /// Opens `count` connections with `open`, all of them before [`OPEN_TIMEOUT`] is over.
 pub fn open_all(
     server: &Server,
@@ -38,22 +42,35 @@ pub fn tcp(server: &Server, deadline: Instant) -> Result<TcpStream> {
 }
 
 pub fn websocket(server: &Server, deadline: Instant) -> Result<TcpStream> {
+    let (stream, _head) = upgrade(server, deadline, "")?;
+    Ok(stream)
+}
+
+/// A WebSocket with permessage-deflate (RFC7692§7.1).
+pub fn deflated(server: &Server, deadline: Instant) -> Result<TcpStream> {
+    let (stream, head) = upgrade(server, deadline, OFFER)?;
+    check_extension(&head)?;
+    Ok(stream)
+}
+
+/// The WebSocket, and the head of the response that agreed to it. `headers` are whole lines.
+fn upgrade(server: &Server, deadline: Instant, headers: &str) -> Result<(TcpStream, String)> {
     let mut stream = tcp(server, deadline)?;
     stream.set_write_timeout(Some(time_left(deadline)?))?;
-    stream.write_all(request(&server.path, server.addr).as_bytes())?;
+    stream.write_all(request(&server.path, server.addr, headers).as_bytes())?;
     let (head, extra) = read_head(&mut stream, deadline)?;
     check_response(&head)?;
     ensure!(
         extra == 0,
         "the server spoke first: {extra} bytes after its handshake"
     );
-    Ok(stream)
+    Ok((stream, head))
 }
 
-fn request(path: &str, host: SocketAddr) -> String {
+fn request(path: &str, host: SocketAddr, headers: &str) -> String {
     format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n"
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n{headers}\r\n"
     )
 }
 
@@ -107,6 +124,17 @@ fn check_response(head: &str) -> Result<()> {
     Ok(())
 }
 
+fn check_extension(head: &str) -> Result<()> {
+    let agreed = header(head, "sec-websocket-extensions").unwrap_or_default();
+    let mut parts = agreed.split(';').map(str::trim);
+    ensure!(
+        parts.next() == Some("permessage-deflate")
+            && parts.any(|part| part == "server_no_context_takeover"),
+        "permessage-deflate without context takeover was not accepted: {agreed:?}"
+    );
+    Ok(())
+}
+
 fn time_left(deadline: Instant) -> Result<Duration> {
     let left = deadline.saturating_duration_since(Instant::now());
     // Zero would mean "for ever" to a socket.
@@ -127,5 +155,18 @@ mod tests {
         check_response(&right.replace("s3p", "S3p")).unwrap_err();
         check_response(&right.replace("101", "200")).unwrap_err();
         check_response("HTTP/1.1 101 Switching Protocols\r\n\r\n").unwrap_err();
+    }
+
+    #[test]
+    fn only_an_extension_without_context_takeover_is_accepted() {
+        let head =
+            |agreed: &str| format!("HTTP/1.1 101 Sw\r\nsec-websocket-extensions: {agreed}\r\n\r\n");
+        check_extension(&head("permessage-deflate;server_no_context_takeover")).unwrap();
+        check_extension(&head(
+            "permessage-deflate; client_no_context_takeover; server_no_context_takeover",
+        ))
+        .unwrap();
+        check_extension(&head("permessage-deflate")).unwrap_err();
+        check_extension("HTTP/1.1 101 Switching Protocols\r\n\r\n").unwrap_err();
     }
 }

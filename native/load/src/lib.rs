@@ -5,7 +5,8 @@
 //! - [`mode`]: one file for each kind of load;
 //! - [`drive`]: many connections on one thread, each asking and awaiting its answer;
 //! - [`answer`]: whether what came back is right, and whether it is all there;
-//! - [`handshake`], [`frame`]: the client's side of WebSocket;
+//! - [`message`]: what is sent, and as what it comes back;
+//! - [`handshake`], [`frame`], [`deflate`]: the client's side of WebSocket;
 //! - [`meter`], [`process`]: what is measured, and the processes it is measured on;
 //! - [`report`]: how it is told.
 //!
@@ -17,9 +18,11 @@
 pub mod answer;
 pub mod args;
 pub mod ceiling;
+pub mod deflate;
 pub mod drive;
 pub mod frame;
 pub mod handshake;
+pub mod message;
 pub mod meter;
 pub mod mode;
 pub mod process;

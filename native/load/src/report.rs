@@ -30,6 +30,7 @@ pub struct LoadReport {
 pub struct IdleReport {
     pub mode: &'static str,
     pub conns: u32,
+    pub pings: u64,
     pub open_secs: f64,
     /// Spent on opening one connection.
     pub open_cpu_us: Option<f64>,

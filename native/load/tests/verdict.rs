@@ -6,6 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ferrosock_load::frame;
 use serde_json::Value;
 
 const HANDSHAKE: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
@@ -111,10 +112,61 @@ fn both_ceilings_pass_every_load_for_websockets() {
         let report = figures(load("connect", server.addr, &options));
         assert!(report["messages"].as_u64().unwrap() > 1, "{report}");
 
-        let options = format!("--secs 0.1 --conns 200 --json {pid}");
+        let options = format!("--rest 0 --secs 0.1 --conns 200 --json {pid}");
         let report = figures(load("idle", server.addr, &options));
         assert_eq!(report["conns"], 200);
+        assert_eq!(report["pings"], 0);
     }
+}
+
+#[test]
+fn a_flood_lets_a_quiet_connection_through_or_fails_the_run() {
+    let server = Ceiling::start("tungstenite");
+    let report = figures(load("fair", server.addr, SHORT_RUN));
+    assert!(report["messages"].as_u64().unwrap() > 1, "{report}");
+    assert!(report["p50_us"].as_f64().unwrap() > 0.0, "{report}");
+
+    let server = serve(|mut stream| {
+        read_head(&mut stream);
+        stream.write_all(HANDSHAKE.as_bytes()).unwrap();
+        wait_for_end(stream);
+    });
+    assert!(complaint(load("fair", server, SHORT_RUN)).contains("the flood"));
+}
+
+#[test]
+fn idle_connections_ping_and_each_ping_must_have_its_pong() {
+    let options = "--rest 0 --secs 0.5 --ping-every 0.2 --conns 20 --json";
+    let server = Ceiling::start("tungstenite");
+    assert_eq!(
+        figures(load("idle", server.addr, options))["pings"],
+        50,
+        "evenly spread over the time"
+    );
+
+    // It sends back what it gets, whatever it is.
+    let server = Ceiling::start("epoll");
+    assert!(complaint(load("idle", server.addr, options)).contains("50 pings and 0 pongs"));
+}
+
+#[test]
+fn compressed_messages_come_back_compressed() {
+    let options = format!("{SHORT_RUN} --deflate --size 1024 --depth 2 --conns 3");
+    let report = figures(load("echo", deflating_server(), &options));
+    assert!(report["messages"].as_u64().unwrap() > 6, "{report}");
+
+    let options = "--rest 0 --secs 0.1 --deflate --size 300 --conns 3 --json";
+    assert_eq!(
+        figures(load("idle", deflating_server(), options))["conns"],
+        3
+    );
+}
+
+#[test]
+fn a_server_that_does_not_compress_fails_the_run() {
+    let server = Ceiling::start("epoll");
+    let complaint = complaint(load("echo", server.addr, "--deflate --size 1024"));
+    assert!(complaint.contains("was not accepted"), "{complaint}");
 }
 
 #[test]
@@ -224,6 +276,34 @@ fn wrong_server(answer: &[u8]) -> SocketAddr {
         stream.read_exact(&mut [0; 2 + 4 + 8]).unwrap();
         stream.write_all(&answer).unwrap();
         wait_for_end(stream);
+    })
+}
+
+/// Sends compressed frames back as they are: an echo, as no context is taken over.
+fn deflating_server() -> SocketAddr {
+    serve(|mut stream| {
+        read_head(&mut stream);
+        let agreed = "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover";
+        let (lines, _end) = HANDSHAKE.split_at(HANDSHAKE.len() - 2);
+        let head = format!("{lines}{agreed}\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut head = [0; 4];
+        while stream.read_exact(&mut head).is_ok() {
+            assert_eq!(
+                head[1],
+                0x80 | 126,
+                "the frame is masked and of medium length"
+            );
+            let len = u16::from_be_bytes([head[2], head[3]]);
+            let mut rest = vec![0; 4 + usize::from(len)];
+            stream.read_exact(&mut rest).unwrap();
+            let (key, payload) = rest.split_first_chunk_mut().unwrap();
+            frame::apply_mask(payload, *key);
+            let answer = [&head[..1], &[126], &head[2..], payload].concat();
+            if stream.write_all(&answer).is_err() {
+                return;
+            }
+        }
     })
 }
 

@@ -1,51 +1,136 @@
-//! `load idle`: what connections weigh that do nothing.
+//! `load idle`: what connections weigh that do nothing, or send nothing but pings.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::args::Idle;
+use crate::frame::{self, Header};
 use crate::handshake;
+use crate::message::Message;
 use crate::process::Process;
 use crate::report::IdleReport;
 
-/// For the last connection to reach its handler.
-const SETTLE_TIME: Duration = Duration::from_millis(500);
-
-const CLOSE_FRAME: u8 = 0x88;
+/// What a server loads and allocates for its first connections is not the weight of one.
+const FIRST_CONNS: u32 = 50;
+/// For connections to end, and for the last pongs to arrive.
+const SETTLE_TIME: Duration = Duration::from_secs(1);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+const READ_BUFFER: usize = 1 << 16;
 
 pub fn run(args: &Idle) -> Result<IdleReport> {
+    let message = Message::new(args.kind);
+    drop(open(args, FIRST_CONNS, &message)?);
+    thread::sleep(SETTLE_TIME);
     let server = args.server.pid.map(Process::new);
     let before = usage(server.as_ref())?;
 
     let began = Instant::now();
-    let streams = handshake::open_all(&args.server, args.conns, handshake::websocket)?;
+    let mut streams = open(args, args.conns, &message)?;
     let open_secs = began.elapsed().as_secs_f64();
-    thread::sleep(SETTLE_TIME);
     let opened = usage(server.as_ref())?;
+    thread::sleep(args.rest);
+    let rested = usage(server.as_ref())?;
 
-    thread::sleep(args.secs);
+    let pinged_from = Instant::now();
+    let pings = ping(&mut streams, args)?;
+    let pinged_for = pinged_from.elapsed().as_secs_f64();
     let after = usage(server.as_ref())?;
-    streams.iter().try_for_each(check_open)?;
+    if pings > 0 {
+        thread::sleep(SETTLE_TIME);
+    }
+    let pongs: u64 = streams.iter_mut().map(pongs).sum::<Result<u64>>()?;
+    ensure!(pongs == pings, "{pings} pings and {pongs} pongs");
 
     let conns = f64::from(args.conns);
-    let per_cent = 100.0 / args.secs.as_secs_f64().max(f64::MIN_POSITIVE);
+    let known = |value: f64| server.is_some().then_some(value);
     Ok(IdleReport {
         mode: "idle",
         conns: args.conns,
+        pings,
         open_secs,
-        open_cpu_us: server
-            .as_ref()
-            .map(|_| (opened.cpu - before.cpu) * 1e6 / conns),
-        idle_cpu_percent: server.as_ref().map(|_| (after.cpu - opened.cpu) * per_cent),
-        rss_kib: server.as_ref().map(|_| after.rss_kib),
-        rss_kib_per_conn: server
-            .as_ref()
-            .map(|_| (after.rss_kib as f64 - before.rss_kib as f64) / conns),
+        open_cpu_us: known((opened.cpu - before.cpu) * 1e6 / conns),
+        idle_cpu_percent: known((after.cpu - rested.cpu) * 100.0 / pinged_for),
+        rss_kib: server.is_some().then_some(rested.rss_kib),
+        rss_kib_per_conn: known((rested.rss_kib as f64 - before.rss_kib as f64) / conns),
     })
+}
+
+/// Connections that have each exchanged a message.
+fn open(args: &Idle, count: u32, message: &Message) -> Result<Vec<TcpStream>> {
+    let mut streams = handshake::open_all(&args.server, count, |server, deadline| {
+        message.open(server, deadline)
+    })?;
+    let request = message.request();
+    for stream in &mut streams {
+        stream.write_all(&request)?;
+    }
+    let mut buffer = vec![0; READ_BUFFER];
+    for stream in &mut streams {
+        stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+        let mut answer = message.answer(1);
+        loop {
+            let count = stream.read(&mut buffer).context("awaiting an echo")?;
+            ensure!(count > 0, "the server closed a connection");
+            if answer.take(&buffer[..count])? {
+                break;
+            }
+        }
+        stream.set_nonblocking(true)?;
+    }
+    Ok(streams)
+}
+
+/// For the time of the measurement, with the connections' pings spread evenly over it. Gives the
+/// number of pings.
+fn ping(streams: &mut [TcpStream], args: &Idle) -> Result<u64> {
+    let began = Instant::now();
+    let Some(every) = args.ping_every else {
+        thread::sleep(args.secs);
+        return Ok(0);
+    };
+    let ping = frame::masked(frame::PING, b"");
+    let mut pings = 0;
+    loop {
+        let due = every.mul_f64(pings as f64 / streams.len() as f64);
+        if due >= args.secs {
+            break;
+        }
+        thread::sleep(due.saturating_sub(began.elapsed()));
+        let index = pings as usize % streams.len();
+        let mut stream = &streams[index];
+        stream.write_all(&ping).context("sending a ping")?;
+        pings += 1;
+    }
+    thread::sleep(args.secs.saturating_sub(began.elapsed()));
+    Ok(pings)
+}
+
+/// How many pongs have come. A server may have sent pings of its own, but not have closed.
+fn pongs(stream: &mut TcpStream) -> Result<u64> {
+    let mut bytes = Vec::new();
+    match stream.read_to_end(&mut bytes) {
+        Ok(_) => bail!("the server closed an idle connection"),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+        Err(error) => return Err(error).context("an idle connection ended"),
+    }
+    let mut rest = &bytes[..];
+    let mut pongs = 0;
+    while !rest.is_empty() {
+        let header = Header::parse(rest).context("a frame of an idle connection is cut")?;
+        match header.opcode {
+            frame::PONG => pongs += 1,
+            frame::PING => {}
+            other => bail!("the server sent a frame with opcode {other} to an idle connection"),
+        }
+        rest = rest
+            .get(header.len + header.payload_len..)
+            .context("a frame of an idle connection is cut")?;
+    }
+    Ok(pongs)
 }
 
 #[derive(Default)]
@@ -62,17 +147,4 @@ fn usage(process: Option<&Process>) -> Result<Usage> {
             rss_kib: process.rss_kib()?,
         })
     })
-}
-
-/// A server may have sent pings meanwhile, but not have closed.
-fn check_open(stream: &TcpStream) -> Result<()> {
-    stream.set_nonblocking(true)?;
-    let mut first = [0];
-    match stream.peek(&mut first) {
-        Ok(0) => bail!("the server closed an idle connection"),
-        Ok(_) if first == [CLOSE_FRAME] => bail!("the server closed an idle WebSocket"),
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
-        Err(error) => Err(error).context("an idle connection ended"),
-    }
 }

@@ -1,6 +1,7 @@
 //! The kinds of load, one file each.
 
 mod connect;
+mod fair;
 mod get;
 mod idle;
 mod messages;
@@ -19,6 +20,7 @@ pub fn run(mode: Mode) -> Result<Report> {
         Mode::Push(args) => messages::run("push", Pace::Together, &args).map(Report::Load),
         Mode::Get(args) => get::run(&args).map(Report::Load),
         Mode::Connect(args) => connect::run(&args).map(Report::Load),
+        Mode::Fair(args) => fair::run(&args).map(Report::Load),
         Mode::Idle(args) => idle::run(&args).map(Report::Idle),
     }
 }
