@@ -175,7 +175,7 @@ defmodule Ferrosock.BoundaryPropertyTest do
   @nothing %{listeners: 0, connections: 0, exchanges: 0, sockets: 0, tasks: 0}
 
   setup do
-    Native.runtime_start(0)
+    Ferrosock.Reactors.ensure_started!(:default)
     settles(fn -> Native.stats() == @nothing end, "before the test")
   end
 

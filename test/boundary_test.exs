@@ -51,7 +51,7 @@ defmodule Ferrosock.BoundaryTest do
   @nothing %{listeners: 0, connections: 0, exchanges: 0, sockets: 0, tasks: 0}
 
   setup do
-    Native.runtime_start(0)
+    Ferrosock.Reactors.ensure_started!(:default)
     eventually(fn -> Native.stats() == @nothing end)
     fds = descriptors()
 

@@ -9,6 +9,9 @@ defmodule Ferrosock.Native do
   # No call waits: each returns in microseconds. A call whose answer takes time takes a reference
   # made by its caller and answers with one message `{ref, answer}`.
   #
+  # The engine works while a process turns its reactors (`reactor_turn/1`): reading and writing, the
+  # handlers and what they send are then on the same schedulers, and no thread has to wake another.
+  #
   # ## Messages come up
   #
   # Every other message is `{tag, event}`, where `tag` is an unforgeable reference that the engine
@@ -42,6 +45,7 @@ defmodule Ferrosock.Native do
 
   @on_load :load
 
+  @type reactor :: reference()
   @type listener :: reference()
   @type exchange :: reference()
   @type socket :: reference()
@@ -119,11 +123,23 @@ defmodule Ferrosock.Native do
   @type send_error :: :closed | :already_sent | {:invalid_header, binary()} | :invalid_status
 
   @doc """
-  Starts the engine's threads, unless they run already. `0` asks for the default number. Returns how
-  many there are: the first call decides.
+  Starts the engine with so many reactors, unless it runs already. `0` asks for the default number.
+  Returns how many there are: the first call decides.
   """
-  @spec runtime_start(workers :: non_neg_integer()) :: pos_integer()
-  def runtime_start(_workers), do: nif_error()
+  @spec reactors_start(count :: non_neg_integer()) :: pos_integer()
+  def reactors_start(_count), do: nif_error()
+
+  @doc "A reactor for the caller to turn, counted from 0. `nil` where the engine does that itself."
+  @spec reactor_get(index :: non_neg_integer()) :: reactor() | nil
+  def reactor_get(_index), do: nif_error()
+
+  @doc """
+  Does what is due in a reactor's connections, for a fraction of a millisecond at most. With `:idle`,
+  `{:select, reactor, :undefined, :ready_input}` comes when there is something to do again; with
+  `:more` there is already.
+  """
+  @spec reactor_turn(reactor()) :: :idle | :more
+  def reactor_turn(_reactor), do: nif_error()
 
   @doc "Counts of what is alive in the engine, for tests and for `Ferrosock.info/1`."
   @spec stats() :: %{

@@ -86,9 +86,10 @@ defmodule Ferrosock.Options do
     startup_log: {:log_level, :info, "the level of the line that says where the server runs"},
     display_plug: {:any, nil, "what that line names instead of `:plug`"},
     num_acceptors: {:count, :default, "processes that start connections; one per scheduler"},
-    worker_threads:
+    reactors:
       {:count, :default,
-       "threads of the engine, which all servers of a node share: the first decides"},
+       "processes that run the engine's part of the connections; all servers of a node share them, " <>
+         "and the first decides; one per two cores"},
     backlog: {:pos_integer, 1024, "connections that the kernel keeps until they are accepted"},
     shutdown_timeout:
       {:pos_integer, 15_000, "ms that open connections have to end when the server stops"},

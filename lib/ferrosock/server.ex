@@ -5,14 +5,14 @@ defmodule Ferrosock.Server do
 
   use Supervisor
 
-  alias Ferrosock.{Acceptors, Drainer, Listener, Log, Native, Options, Pipeline}
+  alias Ferrosock.{Acceptors, Drainer, Listener, Log, Options, Pipeline, Reactors}
 
   @doc "Starts a server. Raises on options that are wrong."
   @spec start_link(keyword()) :: Supervisor.on_start()
   def start_link(options) do
     {supervisor_options, options} = Keyword.split(options, [:name])
     options = Options.server!(options)
-    start_runtime!(options.worker_threads)
+    Reactors.ensure_started!(options.reactors)
     options = %{options | plug: Pipeline.init(options.plug), log_limiter: Log.limiter()}
     Supervisor.start_link(__MODULE__, options, supervisor_options)
   end
@@ -36,17 +36,5 @@ defmodule Ferrosock.Server do
       [{Listener, {table, options}}, {Acceptors, {table, options}}, {Drainer, table}],
       strategy: :one_for_all
     )
-  end
-
-  defp start_runtime!(:default), do: Native.runtime_start(0)
-
-  defp start_runtime!(count) do
-    running = Native.runtime_start(count)
-
-    if running != count do
-      raise ArgumentError,
-            "option :worker_threads is #{count}, but the engine of this node runs with " <>
-              "#{running}, as its first server asked; give all servers the same number"
-    end
   end
 end

@@ -57,7 +57,7 @@ defmodule Ferrosock.OptionsTest do
           ip: {127, 0, 0, 256},
           startup_log: true,
           num_acceptors: 0,
-          worker_threads: :many,
+          reactors: :many,
           backlog: 0,
           shutdown_timeout: :infinity,
           hibernate_after: -1

@@ -438,7 +438,7 @@ defmodule Ferrosock.HTTP.ConnectionTest do
             {[plug: plug, http_1_options: [idle_timeout: 0]], ":idle_timeout in :http_1_options"},
             {[plug: plug, http_1_options: [idle: 1]], "unknown option :idle in :http_1_options"},
             {[plug: plug, http_1_options: 1], "in :http_1_options"},
-            {[plug: plug, worker_threads: 1_000], ":worker_threads"}
+            {[plug: plug, reactors: 1_000], ":reactors"}
           ] do
         error = assert_raise ArgumentError, fn -> Ferrosock.start_link(options) end
         assert error.message =~ text

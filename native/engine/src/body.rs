@@ -222,7 +222,7 @@ impl FileBody {
         let length = self.remaining.min(FILE_PIECE) as usize;
         let read = self.read.get_or_insert_with(|| {
             let file = file.clone();
-            runtime::handle().spawn_blocking(move || {
+            runtime::spawn_blocking(move || {
                 let mut piece = vec![0; length];
                 file.read_exact_at(&mut piece, offset)?;
                 Ok(piece.into())

@@ -21,6 +21,7 @@ use crate::io::{self, Io};
 use crate::listener::Shared;
 use crate::lock;
 use crate::owner::Owner;
+use crate::runtime::Reactor;
 use crate::stats::{self, Counted};
 use crate::timer::Timer;
 use crate::ws::socket::Socket;
@@ -34,6 +35,8 @@ const MIN_BUFFER: usize = 8192;
 pub struct Connection<O: Owner> {
     pub(crate) owner: O,
     pub(crate) peer: SocketAddr,
+    /// What runs its tasks.
+    pub(crate) reactor: &'static Reactor,
     pub(crate) listener: Arc<Shared>,
     /// Wakes the task that runs hyper.
     pub(crate) wake: Notify,
@@ -48,6 +51,7 @@ pub struct Connection<O: Owner> {
 impl<O: Owner> Connection<O> {
     pub(crate) fn new(
         peer: SocketAddr,
+        reactor: &'static Reactor,
         listener: Arc<Shared>,
         io: Arc<io::Shared>,
         owner: impl FnOnce(Weak<Self>) -> O,
@@ -55,6 +59,7 @@ impl<O: Owner> Connection<O> {
         Arc::new_cyclic(|weak| Self {
             owner: owner(weak.clone()),
             peer,
+            reactor,
             open: Mutex::new(Some(Open::new(&listener, io))),
             listener,
             wake: Notify::new(),

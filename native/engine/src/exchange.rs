@@ -325,7 +325,7 @@ impl<O: Owner> Exchange<O> {
     ) {
         let exchange = self.clone();
         let upload = lock(&self.state).upload.take();
-        runtime::spawn(async move {
+        self.connection.reactor.spawn(async move {
             let Some(mut upload) = upload else {
                 return answer(Err(ReadError::AlreadyReading));
             };
@@ -350,7 +350,7 @@ impl<O: Owner> Exchange<O> {
         answer: impl FnOnce(Result<(), FileError>) + Send + 'static,
     ) {
         let exchange = self.clone();
-        runtime::handle().spawn_blocking(move || {
+        runtime::spawn_blocking(move || {
             answer(exchange.open_and_send(status, headers, &path, range));
         });
     }
@@ -434,14 +434,16 @@ impl<O: Owner> Exchange<O> {
         }
         if reply.send(response).is_err() {
             let connection = self.connection.clone();
-            // Not from here: owners are told by the engine's own threads.
-            runtime::spawn(async move {
+            // Not from here: owners are told by the engine's own tasks.
+            self.connection.reactor.spawn(async move {
                 connection.end();
                 connection.owner.closed();
             });
             return Err(SendError::Closed);
         }
-        runtime::spawn(socket.clone().run(on_upgrade));
+        self.connection
+            .reactor
+            .spawn(socket.clone().run(on_upgrade));
         Ok(socket)
     }
 

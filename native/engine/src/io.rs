@@ -10,9 +10,10 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use crate::lock;
+use crate::timer::timeout;
 
 /// How long we go on reading after the last byte was sent, so that the kernel does not answer what
 /// the peer still sends by a reset that overtakes our last words.

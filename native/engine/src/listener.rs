@@ -9,13 +9,14 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use crate::config::ListenerConfig;
 use crate::connection::{self, Connection};
 use crate::io::Io;
 use crate::owner::Owner;
-use crate::{lock, runtime, stats};
+use crate::runtime::{self, Reactor};
+use crate::{lock, stats, timer};
 
 /// Pause after an error that will still be there at once: out of descriptors or of memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -59,8 +60,11 @@ impl Listener {
     /// The runtime must have been started ([`runtime::start`]).
     pub fn open<H: Host>(config: ListenerConfig, host: H) -> io::Result<Self> {
         let socket = bind(&config)?;
-        let _in_runtime = runtime::handle().enter();
-        let socket = Arc::new(TcpListener::from_std(socket.into())?);
+        let reactor = runtime::next();
+        let socket = {
+            let _guard = reactor.enter();
+            Arc::new(TcpListener::from_std(socket.into())?)
+        };
         let addr = socket.local_addr()?;
         let (close, closing) = watch::channel(false);
         let shared = Arc::new(Shared {
@@ -70,7 +74,13 @@ impl Listener {
             requests: AtomicU64::new(0),
             closing: closing.clone(),
         });
-        runtime::spawn(accept(socket.clone(), host, shared.clone(), closing));
+        reactor.spawn(accept(
+            socket.clone(),
+            reactor,
+            host,
+            shared.clone(),
+            closing,
+        ));
         Ok(Self {
             addr,
             socket: Mutex::new(Some(socket)),
@@ -123,6 +133,7 @@ fn bind(config: &ListenerConfig) -> io::Result<Socket> {
 
 async fn accept<H: Host>(
     socket: Arc<TcpListener>,
+    reactor: &'static Reactor,
     host: H,
     shared: Arc<Shared>,
     mut closing: watch::Receiver<bool>,
@@ -136,14 +147,23 @@ async fn accept<H: Host>(
             accepted = socket.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => serve(stream, peer, &host, &shared),
+            Ok((stream, peer)) => {
+                let next = runtime::next();
+                // Out of memory for the other epoll: the connection is lost.
+                if let Ok(stream) = next.adopt(stream, reactor) {
+                    serve(stream, peer, next, &host, &shared);
+                }
+                if runtime::is_late(Instant::now()) {
+                    runtime::yield_now().await;
+                }
+            }
             Err(e) if is_of_one_connection(&e) => {}
             Err(e) => {
                 if last_error.is_none_or(|at| at.elapsed() >= ACCEPT_ERROR_EVERY) {
                     last_error = Some(Instant::now());
                     host.accept_error(&e);
                 }
-                sleep(ACCEPT_PAUSE).await;
+                timer::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
@@ -158,13 +178,19 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-fn serve<H: Host>(stream: TcpStream, peer: SocketAddr, host: &H, shared: &Arc<Shared>) {
+fn serve<H: Host>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    reactor: &'static Reactor,
+    host: &H,
+    shared: &Arc<Shared>,
+) {
     shared.accepted.fetch_add(1, Ordering::Relaxed);
     // A peer that has left already: hyper finds that out by itself.
     let _ = stream.set_nodelay(true);
     let io = Io::new(stream);
-    let connection = Connection::new(peer, shared.clone(), io.shared.clone(), |weak| {
+    let connection = Connection::new(peer, reactor, shared.clone(), io.shared.clone(), |weak| {
         host.owner(weak)
     });
-    runtime::spawn(connection::serve(connection, io));
+    reactor.spawn(connection::serve(connection, io));
 }

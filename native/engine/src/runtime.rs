@@ -1,59 +1,383 @@
-//! The one tokio runtime of the process. It is never dropped: a NIF library has no moment at which
-//! that would be safe, and a drop inside async code panics.
+//! Where the engine's tasks run.
+//!
+//! Connections are tasks of reactors. A [`Reactor`] is a tokio runtime with an epoll of its own and
+//! without a thread: the host waits until [`Reactor::fd`] is readable and then [`turn`](Reactor::turn)s
+//! it, which runs what is due and returns. On the BEAM, that happens on the schedulers that also run the
+//! handlers, so that no thread has to wake another one for a message. Where the epoll cannot be found,
+//! and where there is no such host, a thread turns it.
+//!
+//! Timers and the reads of files have threads in any case.
+//!
+//! Nothing of this is ever dropped: a NIF library has no moment at which that would be safe.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::panic::{self, AssertUnwindSafe};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, TryLockError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use std::{fs, ptr, thread};
 
+use async_task::Runnable;
+use crossbeam::queue::SegQueue;
 use once_cell::sync::OnceCell;
 use pin_project_lite::pin_project;
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::net::{self, TcpStream};
+use tokio::runtime::{Builder, EnterGuard, Handle, Runtime};
+use tokio::task::unconstrained;
+use tokio::time::Instant;
 
 use crate::stats::{self, Counted};
 
-static RUNTIME: OnceCell<(Runtime, usize)> = OnceCell::new();
+static ENGINE: OnceCell<Engine> = OnceCell::new();
 
 /// Threads for file reads. They are few because each holds a piece of a file in memory.
 const BLOCKING_THREADS: usize = 16;
 
-/// Starts the runtime with `workers` threads (0: the default), unless it runs already.
-/// Returns the number of workers it has.
-pub fn start(workers: usize) -> std::io::Result<usize> {
-    RUNTIME
-        .get_or_try_init(|| {
-            let workers = if workers == 0 {
-                default_workers()
-            } else {
-                workers
-            };
-            let runtime = Builder::new_multi_thread()
-                .worker_threads(workers)
-                .max_blocking_threads(BLOCKING_THREADS)
-                .thread_name("ferrosock")
-                .enable_all()
-                .build()?;
-            Ok((runtime, workers))
-        })
-        .map(|(_, workers)| *workers)
+/// How long a turn goes on taking up tasks.
+const TURN_TIME: Duration = Duration::from_micros(250);
+
+/// After so many tasks it looks at the clock.
+const TASKS_AT_ONCE: usize = 8;
+
+const THREAD_NAME: &str = "ferrosock";
+
+struct Engine {
+    reactors: Vec<Reactor>,
+    /// Where the next connection goes.
+    next: AtomicUsize,
+    background: Runtime,
 }
 
-/// The BEAM's schedulers run the handlers on the same cores: more workers than half of the cores
-/// only wake each other.
-fn default_workers() -> usize {
-    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+/// Who turns the reactors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Driver {
+    Host,
+    Threads,
+}
+
+/// What a turn has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turned {
+    /// Nothing, until the descriptor is readable.
+    Idle,
+    /// Something to do.
+    More,
+}
+
+/// Starts `count` reactors (0: the default number), unless there are some. Returns how many there are.
+pub fn start(count: usize, driver: Driver) -> io::Result<usize> {
+    let engine = ENGINE.get_or_try_init(|| Engine::new(count, driver))?;
+    Ok(engine.reactors.len())
+}
+
+/// All that there are.
+pub fn reactors() -> &'static [Reactor] {
+    ENGINE.get().map_or(&[], |engine| &engine.reactors)
+}
+
+impl Engine {
+    fn new(count: usize, driver: Driver) -> io::Result<Self> {
+        let count = if count == 0 { default_count() } else { count };
+        Ok(Self {
+            reactors: (0..count)
+                .map(|_| Reactor::new(driver))
+                .collect::<Result<_, _>>()?,
+            next: AtomicUsize::new(0),
+            background: Builder::new_multi_thread()
+                .worker_threads(1)
+                .max_blocking_threads(BLOCKING_THREADS)
+                .thread_name(THREAD_NAME)
+                .enable_time()
+                .build()?,
+        })
+    }
+}
+
+/// The handlers need cores, too.
+fn default_count() -> usize {
+    let cores = thread::available_parallelism().map_or(1, |n| n.get());
     (cores / 2).max(1)
 }
 
-pub(crate) fn handle() -> &'static Handle {
-    let (runtime, _) = RUNTIME.get_or_init(|| unreachable!("a listener starts the runtime"));
-    runtime.handle()
+fn engine() -> &'static Engine {
+    ENGINE.get_or_init(|| unreachable!("whoever hosts the engine starts it"))
 }
 
-/// Spawns a task that is counted in [`stats`] for as long as it lives.
-pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
-    handle().spawn(CountedTask {
-        task,
-        _count: stats::TASKS.count(),
-    });
+/// The reactor for a new connection.
+pub(crate) fn next() -> &'static Reactor {
+    let engine = engine();
+    let next = engine.next.fetch_add(1, Ordering::Relaxed);
+    &engine.reactors[next % engine.reactors.len()]
+}
+
+/// Runs what blocks.
+pub(crate) fn spawn_blocking<R: Send + 'static>(
+    work: impl FnOnce() -> R + Send + 'static,
+) -> tokio::task::JoinHandle<R> {
+    engine().background.spawn_blocking(work)
+}
+
+/// What is made while the guard lives has its time from the background, which never stands still as a
+/// reactor may. `None` in tests that bring their own runtime.
+pub(crate) fn in_background() -> Option<EnterGuard<'static>> {
+    ENGINE.get().map(|engine| engine.background.enter())
+}
+
+pub struct Reactor {
+    handle: Handle,
+    queue: &'static Queue,
+    hosted: Option<Hosted>,
+}
+
+struct Hosted {
+    /// Locked for a turn.
+    runtime: Mutex<Runtime>,
+    fd: RawFd,
+}
+
+impl Reactor {
+    fn new(driver: Driver) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_io().build()?;
+        let handle = runtime.handle().clone();
+        let queue: &'static Queue = Box::leak(Box::new(Queue::new(&handle)?));
+        let fd = match driver {
+            Driver::Host => epoll_that_watches(queue.kicks.as_raw_fd()),
+            Driver::Threads => None,
+        };
+        let hosted = if let Some(fd) = fd {
+            let runtime = Mutex::new(runtime);
+            Some(Hosted { runtime, fd })
+        } else {
+            thread::Builder::new()
+                .name(THREAD_NAME.into())
+                .spawn(move || queue.run(&runtime))?;
+            None
+        };
+        Ok(Self {
+            handle,
+            queue,
+            hosted,
+        })
+    }
+
+    /// Readable when there is something to do; it belongs to the reactor and lives as long as the
+    /// process. `None` when a thread turns this one.
+    pub fn fd(&self) -> Option<RawFd> {
+        self.hosted.as_ref().map(|hosted| hosted.fd)
+    }
+
+    /// Runs the tasks that are due, for a fraction of a millisecond.
+    pub fn turn(&self) -> Turned {
+        let Some(hosted) = &self.hosted else {
+            return Turned::Idle;
+        };
+        match hosted.runtime.try_lock() {
+            Ok(runtime) => self.queue.turn(&runtime),
+            Err(TryLockError::Poisoned(poisoned)) => self.queue.turn(&poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => Turned::More,
+        }
+    }
+
+    /// Spawns a task that is counted in [`stats`] for as long as it lives.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let count = stats::TASKS.count();
+        let task = CountedTask {
+            task,
+            _count: count,
+        };
+        let queue = self.queue;
+        let (runnable, task) = async_task::spawn(task, move |runnable| queue.push(runnable));
+        task.detach();
+        runnable.schedule();
+    }
+
+    /// Sockets that are made while the guard lives are this reactor's.
+    pub(crate) fn enter(&self) -> EnterGuard<'_> {
+        self.handle.enter()
+    }
+
+    /// Takes over a stream that another reactor accepted.
+    pub(crate) fn adopt(&self, stream: TcpStream, from: &Self) -> io::Result<TcpStream> {
+        if ptr::eq(self, from) {
+            return Ok(stream);
+        }
+        let stream = stream.into_std()?;
+        let _guard = self.enter();
+        TcpStream::from_std(stream)
+    }
+}
+
+/// The tasks of a reactor that are to be run. tokio's own queue would not do: it does not tell whether
+/// it is empty, and to wait for news while it is not would be to wait for ever.
+struct Queue {
+    ready: SegQueue<Runnable>,
+    /// Whether the next turn is certain to come.
+    kicked: AtomicBool,
+    /// Makes the epoll readable.
+    kick: UnixStream,
+    kicks: net::UnixStream,
+    /// Where a thread runs it: polls the queue anew.
+    root: OnceCell<Waker>,
+}
+
+thread_local! {
+    /// The queue whose tasks this thread runs.
+    static RUNNING: Cell<*const Queue> = const { Cell::new(ptr::null()) };
+    /// Until when it does.
+    static TURN_ENDS: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Whether a task should let others have the thread.
+pub(crate) fn is_late(now: Instant) -> bool {
+    TURN_ENDS.get().is_some_and(|end| end <= now)
+}
+
+/// Lets others have the thread. tokio's own function would not do: it may keep the task until a time
+/// after the turn, which never comes.
+pub(crate) async fn yield_now() {
+    let mut has_yielded = false;
+    poll_fn(|cx| {
+        if has_yielded {
+            return Poll::Ready(());
+        }
+        has_yielded = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+impl Queue {
+    fn new(handle: &Handle) -> io::Result<Self> {
+        let (kick, kicks) = UnixStream::pair()?;
+        kick.set_nonblocking(true)?;
+        kicks.set_nonblocking(true)?;
+        let _guard = handle.enter();
+        Ok(Self {
+            ready: SegQueue::new(),
+            kicked: AtomicBool::new(false),
+            kick,
+            kicks: net::UnixStream::from_std(kicks)?,
+            root: OnceCell::new(),
+        })
+    }
+
+    fn push(&self, runnable: Runnable) {
+        self.ready.push(runnable);
+        if ptr::eq(RUNNING.get(), self) {
+            if let Some(root) = self.root.get() {
+                root.wake_by_ref();
+            }
+        } else if !self.kicked.swap(true, Ordering::AcqRel) {
+            // When it is full, there are kicks enough.
+            let _ = (&self.kick).write(&[0]);
+        }
+    }
+
+    /// Whoever pushes from now on kicks anew. Comes after the epoll was asked and before the queue is
+    /// looked at: a kick that is gone must not leave its flag behind, nor a task that nobody sees.
+    fn take_kicks(&self) {
+        if self.kicked.load(Ordering::Acquire) {
+            let _ = self.kicks.try_read(&mut [0; 64]);
+            self.kicked.swap(false, Ordering::AcqRel);
+        }
+    }
+
+    /// Runs what is ready, until the end of the turn. `false`: there is more.
+    fn run_ready(&self) -> bool {
+        let end = Instant::now() + TURN_TIME;
+        TURN_ENDS.set(Some(end));
+        loop {
+            for _ in 0..TASKS_AT_ONCE {
+                let Some(runnable) = self.ready.pop() else {
+                    return true;
+                };
+                // The task's guards have told its owner; its message went to stderr.
+                let _ = panic::catch_unwind(AssertUnwindSafe(|| runnable.run()));
+            }
+            if is_late(Instant::now()) {
+                return false;
+            }
+        }
+    }
+
+    fn turn(&self, runtime: &Runtime) -> Turned {
+        let _running = Running::new(self);
+        let mut has_asked = false;
+        runtime.block_on(unconstrained(poll_fn(|cx| {
+            if has_asked {
+                self.take_kicks();
+                if self.ready.is_empty() {
+                    return Poll::Ready(Turned::Idle);
+                }
+                if !self.run_ready() {
+                    return Poll::Ready(Turned::More);
+                }
+            }
+            // Has tokio ask the epoll for news, without waiting for any.
+            has_asked = true;
+            pin!(tokio::task::yield_now())
+                .poll(cx)
+                .map(|()| Turned::More)
+        })))
+    }
+
+    /// Turns for ever.
+    fn run(&self, runtime: &Runtime) {
+        let _running = Running::new(self);
+        runtime.block_on(unconstrained(poll_fn(|cx| {
+            self.root.get_or_init(|| cx.waker().clone());
+            while self.kicks.poll_read_ready(cx).is_ready() {
+                let _ = self.kicks.try_read(&mut [0; 64]);
+            }
+            self.take_kicks();
+            if !self.run_ready() {
+                cx.waker().wake_by_ref();
+            }
+            Poll::Pending
+        })))
+    }
+}
+
+/// Until it is dropped, this thread runs the queue.
+struct Running;
+
+impl Running {
+    fn new(queue: &Queue) -> Self {
+        RUNNING.set(queue);
+        Self
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        RUNNING.set(ptr::null());
+        TURN_ENDS.set(None);
+    }
+}
+
+/// The epoll of a runtime, which tokio keeps to itself: the one that watches what only that runtime does.
+/// `None` where the kernel does not tell.
+fn epoll_that_watches(fd: RawFd) -> Option<RawFd> {
+    fs::read_dir("/proc/self/fd")
+        .ok()?
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .find(|epoll| watches(*epoll, fd))
+}
+
+/// proc_pid_fdinfo(5): an epoll has a line `tfd: FD ...` for each descriptor that it watches.
+fn watches(epoll: RawFd, fd: RawFd) -> bool {
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{epoll}")).unwrap_or_default();
+    info.lines()
+        .filter_map(|line| line.strip_prefix("tfd:")?.split_whitespace().next())
+        .any(|watched| watched.parse() == Ok(fd))
 }
 
 pin_project! {

@@ -1,10 +1,29 @@
-//! A timer whose due time moves at almost every look, and that almost never fires.
+//! Time, from the runtime that has a thread for it.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{self, Instant, Sleep, Timeout};
 
+use crate::runtime::in_background;
+
+pub(crate) fn sleep(duration: Duration) -> Sleep {
+    let _guard = in_background();
+    time::sleep(duration)
+}
+
+pub(crate) fn timeout<F: Future>(duration: Duration, future: F) -> Timeout<F> {
+    let _guard = in_background();
+    time::timeout(duration, future)
+}
+
+fn sleep_until(due: Instant) -> Sleep {
+    let _guard = in_background();
+    time::sleep_until(due)
+}
+
+/// One whose due time moves at almost every look, and that almost never fires.
 #[derive(Default)]
 pub(crate) struct Timer {
     /// Allocated on first use: a socket without timeouts has none.
@@ -33,7 +52,6 @@ impl Timer {
 mod tests {
     use super::*;
     use std::future::poll_fn;
-    use std::time::Duration;
 
     #[tokio::test(start_paused = true)]
     async fn fires_at_the_latest_due_time_and_not_at_the_one_it_was_armed_for() {

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
-use tokio::time::timeout;
 
 use crate::error::ReadError;
+use crate::timer::timeout;
 use crate::ws::buffer::Buffer;
 
 /// First size of a piece's buffer when the body's length is not known.

@@ -1,9 +1,10 @@
-//! The one message `{ref, answer}` that answers a call. It is sent from the engine's threads.
+//! The one message `{ref, answer}` that answers a call. It is sent by the engine's tasks.
 
 use ferrosock_engine::backpressure::Waiter;
 use rustler::env::SavedTerm;
 use rustler::{Encoder, Env, LocalPid, NifResult, OwnedEnv, Term};
 
+use crate::raw;
 use crate::term::atoms;
 
 pub struct Answer {
@@ -30,7 +31,7 @@ impl Answer {
     pub fn send(mut self, answer: impl for<'a> FnOnce(Env<'a>) -> Term<'a>) {
         let reference = self.reference;
         // A caller that is gone needs no answer.
-        let _ = self.env.send_and_clear(&self.to, |env| {
+        raw::send(&mut self.env, &self.to, |env| {
             (reference.load(env), answer(env)).encode(env)
         });
     }

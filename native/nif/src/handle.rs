@@ -1,15 +1,68 @@
 //! The engine's objects as terms. A handle that is garbage collected ends what it stands for; so
 //! does the death of the process that owns it.
 
-use std::sync::{Arc, OnceLock, Weak};
+use std::os::fd::RawFd;
+use std::ptr;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use ferrosock_engine::connection::Connection;
 use ferrosock_engine::exchange::Exchange;
 use ferrosock_engine::listener::Listener;
+use ferrosock_engine::runtime::{self, Reactor, Turned};
 use ferrosock_engine::ws::socket::Socket;
 use rustler::{Env, LocalPid, Monitor, Resource, ResourceArc};
 
 use crate::owner::{BeamOwner, Hall};
+use crate::raw;
+use crate::term::atoms;
+
+/// A reactor that the VM turns.
+pub struct ReactorHandle {
+    reactor: &'static Reactor,
+    /// Never closed, so that the VM need not be told to stop watching it.
+    fd: RawFd,
+}
+
+impl ReactorHandle {
+    pub fn turn(&self) -> Turned {
+        self.reactor.turn()
+    }
+}
+
+/// One for each reactor that has been asked for. They are of the library's present loading: the VM
+/// takes no resource of an earlier one.
+static REACTORS: Mutex<Vec<ResourceArc<ReactorHandle>>> = Mutex::new(Vec::new());
+
+pub fn forget_reactors() {
+    reactor_handles().clear();
+}
+
+/// The same handle each time: the VM lets a descriptor be watched for the sake of one resource only.
+/// `None`: there is no such reactor, or the engine turns it by itself.
+pub fn reactor(index: usize) -> Option<ResourceArc<ReactorHandle>> {
+    let reactor = runtime::reactors().get(index)?;
+    let mut handles = reactor_handles();
+    let known = handles.iter().find(|known| ptr::eq(known.reactor, reactor));
+    if let Some(known) = known {
+        return Some(known.clone());
+    }
+    let fd = raw::duplicate(reactor.fd()?).ok()?;
+    let handle = ResourceArc::new(ReactorHandle { reactor, fd });
+    handles.push(handle.clone());
+    Some(handle)
+}
+
+fn reactor_handles() -> MutexGuard<'static, Vec<ResourceArc<ReactorHandle>>> {
+    REACTORS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Has the caller sent a message when there is something to do.
+pub fn select(env: Env, reactor: &ResourceArc<ReactorHandle>) -> bool {
+    raw::select_read(env, reactor.fd, reactor, atoms::undefined())
+}
+
+#[rustler::resource_impl]
+impl Resource for ReactorHandle {}
 
 /// A connection, as the reference that tags its messages, and as what monitors its owner. The
 /// engine holds it as long as the connection lives, so it is never collected before that.

@@ -5,38 +5,68 @@
 //! - [`owner`]: how the engine's events become messages
 //! - [`answer`]: the one message that answers a call
 //! - `term`: conversions
-//! - [`held`]: a binary kept alive past the call that brought it; the only unsafe code
+//! - [`raw`]: what rustler has no safe function for
 
 mod answer;
 mod handle;
-mod held;
 mod owner;
+mod raw;
 mod term;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ferrosock_engine::config::{ListenerConfig, Ping, SocketConfig};
 use ferrosock_engine::exchange::FileError;
 use ferrosock_engine::listener::Listener;
+use ferrosock_engine::runtime::{self, Driver, Turned};
+use ferrosock_engine::stats;
 use ferrosock_engine::ws::extension::DeflateConfig;
 use ferrosock_engine::ws::{self, Sent};
-use ferrosock_engine::{runtime, stats};
-use rustler::{Atom, Binary, Encoder, Env, NifMap, NifResult, ResourceArc, Term};
+use rustler::{Atom, Binary, Encoder, Env, NifMap, NifResult, ResourceArc, Term, schedule};
 
 use crate::answer::Answer;
-use crate::handle::{ExchangeHandle, ListenerHandle, SocketHandle, Tag};
+use crate::handle::{ExchangeHandle, ListenerHandle, ReactorHandle, SocketHandle, Tag};
 use crate::owner::{BeamHost, Hall};
 use crate::term::{Fits, HeaderList, Limit, Messages, atoms, posix};
 
-rustler::init!("Elixir.Ferrosock.Native");
+rustler::init!("Elixir.Ferrosock.Native", load = load);
+
+fn load(_env: Env, _info: Term) -> bool {
+    handle::forget_reactors();
+    true
+}
+
+/// What the VM lets a process have of a scheduler at a time (enif_consume_timeslice).
+const TIMESLICE: Duration = Duration::from_millis(1);
+
+// Reactors
 
 #[rustler::nif]
-fn runtime_start(workers: usize) -> NifResult<usize> {
-    runtime::start(workers).map_err(|e| rustler::Error::RaiseTerm(Box::new(e.to_string())))
+fn reactors_start(count: usize) -> NifResult<usize> {
+    runtime::start(count, Driver::Host)
+        .map_err(|e| rustler::Error::RaiseTerm(Box::new(e.to_string())))
+}
+
+#[rustler::nif]
+fn reactor_get(index: usize) -> Option<ResourceArc<ReactorHandle>> {
+    handle::reactor(index)
+}
+
+#[rustler::nif]
+fn reactor_turn(env: Env, reactor: ResourceArc<ReactorHandle>) -> Atom {
+    let start = Instant::now();
+    let turned = raw::on_behalf_of(env, || reactor.turn());
+    let percent = start.elapsed().as_micros() * 100 / TIMESLICE.as_micros();
+    schedule::consume_timeslice(env, percent.clamp(1, 100) as i32);
+    if turned == Turned::Idle && handle::select(env, &reactor) {
+        atoms::idle()
+    } else {
+        atoms::more()
+    }
 }
 
 #[derive(NifMap)]
@@ -389,17 +419,13 @@ fn exchange_upgrade<'a>(
 #[rustler::nif]
 fn socket_send<'a>(socket: ResourceArc<SocketHandle>, messages: Messages<'a>) -> Atom {
     let (messages, payloads) = messages.split();
-    sent(
-        socket
-            .0
-            .send(&messages, |index| held::hold(payloads[index])),
-    )
+    sent(socket.0.send(&messages, |index| raw::hold(payloads[index])))
 }
 
 #[rustler::nif]
 fn socket_ack<'a>(socket: ResourceArc<SocketHandle>, messages: Messages<'a>) -> Atom {
     let (messages, payloads) = messages.split();
-    sent(socket.0.ack(&messages, |index| held::hold(payloads[index])))
+    sent(socket.0.ack(&messages, |index| raw::hold(payloads[index])))
 }
 
 fn sent(sent: Sent) -> Atom {

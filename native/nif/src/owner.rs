@@ -1,4 +1,4 @@
-//! How the engine's events become messages. All of this runs on the engine's threads.
+//! How the engine's events become messages. All of this is called by the engine's tasks.
 
 use std::cell::RefCell;
 use std::io;
@@ -18,6 +18,7 @@ use rustler::env::SavedTerm;
 use rustler::{Encoder, Env, LocalPid, OwnedEnv, ResourceArc, Term};
 
 use crate::handle::{ExchangeHandle, ListenerTag, Tag};
+use crate::raw;
 use crate::term::{Address, BinaryBuffer, atom, atoms, binary, posix, request};
 
 /// Messages about peers that do not speak HTTP, per second and listener.
@@ -133,7 +134,7 @@ impl Owner for BeamOwner {
                 (result, message)
             });
             if let (Some(message), Some(owner)) = (message, self.tag.owner()) {
-                let _ = own.send_and_clear(owner, |env| message.load(env));
+                raw::send(own, owner, |env| message.load(env));
             }
             result
         })
@@ -222,7 +223,7 @@ fn into_term<'a>(env: Env<'a>, payload: Payload<'_, BinaryBuffer>) -> Term<'a> {
 
 /// `false`: the process is gone.
 fn send(to: &LocalPid, message: impl for<'a> FnOnce(Env<'a>) -> Term<'a>) -> bool {
-    with_env(|own| own.send_and_clear(to, message).is_ok())
+    with_env(|own| raw::send(own, to, message))
 }
 
 /// One environment per thread: making one costs more than filling it.

@@ -11,7 +11,7 @@ use ferrosock_engine::error::HttpError;
 use ferrosock_engine::exchange::Exchange;
 use ferrosock_engine::listener::{Host, Listener};
 use ferrosock_engine::owner::{Events, Owner, Request};
-use ferrosock_engine::runtime;
+use ferrosock_engine::runtime::{self, Driver};
 use ferrosock_engine::ws::Message;
 use ferrosock_engine::ws::buffer::{Buffer, VecBuffer};
 use ferrosock_engine::ws::extension::DeflateConfig;
@@ -254,7 +254,7 @@ impl Server {
         socket: SocketConfig,
         serve: impl Fn(&Arc<Exchange<TestOwner>>, &Request<'_>) -> bool + Send + Sync + 'static,
     ) -> Self {
-        runtime::start(0).expect("threads");
+        runtime::start(0, Driver::Threads).expect("threads");
         let config = ListenerConfig {
             addr: ([127, 0, 0, 1], 0).into(),
             backlog: 16,

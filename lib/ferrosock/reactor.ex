@@ -1,0 +1,62 @@
+defmodule Ferrosock.Reactor do
+  @moduledoc false
+  # Gives a reactor of the engine the schedulers' time: turns it whenever there is something to do.
+  # What happens in a turn is the engine's concern. `Ferrosock.Reactors` starts these.
+  #
+  # A special process (`:proc_lib`, `:sys`) and not a GenServer: it runs once for each time that the
+  # kernel has news.
+
+  alias Ferrosock.Native
+
+  @spec child_spec(index :: non_neg_integer()) :: Supervisor.child_spec()
+  def child_spec(index), do: %{id: index, start: {__MODULE__, :start_link, [index]}}
+
+  @doc "`:ignore` where the engine turns its reactors by itself."
+  @spec start_link(index :: non_neg_integer()) :: {:ok, pid()} | :ignore
+  def start_link(index) do
+    case Native.reactor_get(index) do
+      nil -> :ignore
+      reactor -> {:ok, :proc_lib.spawn_link(__MODULE__, :init, [self(), reactor, index])}
+    end
+  end
+
+  @doc false
+  def init(parent, reactor, index) do
+    Process.flag(:trap_exit, true)
+    if function_exported?(Process, :set_label, 1), do: Process.set_label({__MODULE__, index})
+    loop(parent, reactor)
+  end
+
+  defp loop(parent, reactor) do
+    patience =
+      case Native.reactor_turn(reactor) do
+        :idle -> :infinity
+        :more -> 0
+      end
+
+    receive do
+      {:select, ^reactor, :undefined, :ready_input} ->
+        loop(parent, reactor)
+
+      {:EXIT, ^parent, reason} ->
+        exit(reason)
+
+      {:system, from, request} ->
+        :sys.handle_system_msg(request, from, parent, __MODULE__, [], reactor)
+
+      _other ->
+        loop(parent, reactor)
+    after
+      patience -> loop(parent, reactor)
+    end
+  end
+
+  @doc false
+  def system_continue(parent, _debug, reactor), do: loop(parent, reactor)
+
+  @doc false
+  def system_terminate(reason, _parent, _debug, _reactor), do: exit(reason)
+
+  @doc false
+  def system_code_change(reactor, _module, _old_version, _extra), do: {:ok, reactor}
+end
