@@ -42,13 +42,13 @@ use crate::ws::outbound::{Outbound, Sent};
 const MAX_UNANSWERED: usize = 8;
 const MAX_UNANSWERED_BYTES: usize = 256 * 1024;
 
-/// Read at once, into a buffer that belongs to the thread. The smallest frames make some two thousand
-/// messages of it, in a fraction of a millisecond.
-const READ_SIZE: usize = 16 * 1024;
+/// Read at once, into a buffer that belongs to the thread. The smallest frames make more than a thousand
+/// messages of it, which takes most of a millisecond.
+const READ_SIZE: usize = 8 * 1024;
 /// The same where messages are compressed: it may become a thousand times as much.
-const COMPRESSED_READ_SIZE: usize = 4 * 1024;
+const COMPRESSED_READ_SIZE: usize = 1024;
 /// Read at once into a large message's own buffer.
-const TAIL_READ_SIZE: usize = 256 * 1024;
+const TAIL_READ_SIZE: usize = 128 * 1024;
 
 thread_local! {
     static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SIZE].into_boxed_slice());
