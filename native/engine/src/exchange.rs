@@ -28,12 +28,13 @@ use crate::config::SocketConfig;
 use crate::connection::Connection;
 use crate::error::{HttpError, ReadError, SendError};
 use crate::io::Shared;
+use crate::lock;
 use crate::owner::{Owner, Request};
+use crate::runtime::{self, Reactor};
 use crate::stats::{self, Counted};
 use crate::upload::{Piece, Upload};
 use crate::ws::extension::{DeflateConfig, negotiate};
 use crate::ws::socket::Socket;
-use crate::{lock, runtime};
 
 pub struct Exchange<O: Owner> {
     connection: Arc<Connection<O>>,
@@ -391,6 +392,11 @@ impl<O: Owner> Exchange<O> {
             .push_interim(&interim_head(status, headers));
         self.connection.wake.notify_one();
         Ok(())
+    }
+
+    /// What runs the tasks that sending wakes.
+    pub fn reactor(&self) -> &'static Reactor {
+        self.connection.reactor
     }
 
     pub fn local_addr(&self) -> io::Result<SocketAddr> {

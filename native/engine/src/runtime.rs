@@ -42,6 +42,9 @@ const BLOCKING_THREADS: usize = 16;
 /// How long a turn goes on taking up tasks.
 const TURN_TIME: Duration = Duration::from_micros(250);
 
+/// With more tasks at once than this, a call does not run those that it wakes.
+const CROWD: usize = 4;
+
 /// After so many tasks it looks at the clock.
 const TASKS_AT_ONCE: usize = 8;
 
@@ -184,6 +187,17 @@ impl Reactor {
         }
     }
 
+    /// Makes a call that wakes tasks, and runs them here, where nobody has to be woken. Where there is
+    /// much to do it only makes the call: one turn for many tasks is cheaper.
+    pub fn run_with<R>(&self, call: impl FnOnce() -> R) -> R {
+        let is_crowded = self.queue.crowd.load(Ordering::Relaxed) > CROWD;
+        let hosted = self.hosted.as_ref().filter(|_| !is_crowded);
+        match hosted.map(|hosted| hosted.runtime.try_lock()) {
+            Some(Ok(runtime)) => self.queue.run_with(&runtime, call),
+            _ => call(),
+        }
+    }
+
     /// Spawns a task that is counted in [`stats`] for as long as it lives.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let count = stats::TASKS.count();
@@ -217,6 +231,8 @@ impl Reactor {
 /// it is empty, and to wait for news while it is not would be to wait for ever.
 struct Queue {
     ready: SegQueue<Runnable>,
+    /// How many there were the last time.
+    crowd: AtomicUsize,
     /// Whether the next turn is certain to come.
     kicked: AtomicBool,
     /// Makes the epoll readable.
@@ -261,6 +277,7 @@ impl Queue {
         let _guard = handle.enter();
         Ok(Self {
             ready: SegQueue::new(),
+            crowd: AtomicUsize::new(0),
             kicked: AtomicBool::new(false),
             kick,
             kicks: net::UnixStream::from_std(kicks)?,
@@ -274,7 +291,13 @@ impl Queue {
             if let Some(root) = self.root.get() {
                 root.wake_by_ref();
             }
-        } else if !self.kicked.swap(true, Ordering::AcqRel) {
+        } else {
+            self.kick();
+        }
+    }
+
+    fn kick(&self) {
+        if !self.kicked.swap(true, Ordering::AcqRel) {
             // When it is full, there are kicks enough.
             let _ = (&self.kick).write(&[0]);
         }
@@ -291,6 +314,7 @@ impl Queue {
 
     /// Runs what is ready, until the end of the turn. `false`: there is more.
     fn run_ready(&self) -> bool {
+        self.crowd.store(self.ready.len(), Ordering::Relaxed);
         let end = Instant::now() + TURN_TIME;
         TURN_ENDS.set(Some(end));
         loop {
@@ -326,6 +350,18 @@ impl Queue {
                 .poll(cx)
                 .map(|()| Turned::More)
         })))
+    }
+
+    /// Does not ask the epoll, which goes on being watched.
+    fn run_with<R>(&self, runtime: &Runtime, call: impl FnOnce() -> R) -> R {
+        let running = Running::new(self);
+        let result = call();
+        let is_done = runtime.block_on(unconstrained(poll_fn(|_| Poll::Ready(self.run_ready()))));
+        drop(running);
+        if !is_done {
+            self.kick();
+        }
+        result
     }
 
     /// Turns for ever.

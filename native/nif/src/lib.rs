@@ -22,7 +22,7 @@ use bytes::Bytes;
 use ferrosock_engine::config::{ListenerConfig, Ping, SocketConfig};
 use ferrosock_engine::exchange::FileError;
 use ferrosock_engine::listener::Listener;
-use ferrosock_engine::runtime::{self, Driver, Turned};
+use ferrosock_engine::runtime::{self, Driver, Reactor, Turned};
 use ferrosock_engine::stats;
 use ferrosock_engine::ws::extension::DeflateConfig;
 use ferrosock_engine::ws::{self, Sent};
@@ -67,6 +67,11 @@ fn reactor_turn(env: Env, reactor: ResourceArc<ReactorHandle>) -> Atom {
     } else {
         atoms::more()
     }
+}
+
+/// A call that wakes a connection's task, which then runs here if it can.
+fn run_with<R>(env: Env, reactor: &Reactor, call: impl FnOnce() -> R) -> R {
+    raw::on_behalf_of(env, || reactor.run_with(call))
 }
 
 #[derive(NifMap)]
@@ -188,9 +193,11 @@ fn exchange_respond<'a>(
     body: Term<'a>,
 ) -> NifResult<Term<'a>> {
     let body = Bytes::copy_from_slice(term::iodata(body)?.as_slice());
-    let sent = headers
-        .0
-        .and_then(|headers| exchange.0.respond(status.0, headers, body));
+    let sent = headers.0.and_then(|headers| {
+        run_with(env, exchange.0.reactor(), || {
+            exchange.0.respond(status.0, headers, body)
+        })
+    });
     Ok(term::sent(env, sent))
 }
 
@@ -216,7 +223,8 @@ fn exchange_chunk<'a>(
     data: Term<'a>,
 ) -> NifResult<Term<'a>> {
     let data = Bytes::copy_from_slice(term::iodata(data)?.as_slice());
-    Ok(match exchange.0.chunk(data) {
+    let chunk = || exchange.0.chunk(data);
+    Ok(match run_with(env, exchange.0.reactor(), chunk) {
         Ok(false) => atoms::ok().encode(env),
         Ok(true) => atoms::full().encode(env),
         Err(e) => term::sent(env, Err(e)),
@@ -238,8 +246,8 @@ fn exchange_await(
 }
 
 #[rustler::nif]
-fn exchange_finish(exchange: ResourceArc<ExchangeHandle>) -> Atom {
-    exchange.0.finish();
+fn exchange_finish(env: Env, exchange: ResourceArc<ExchangeHandle>) -> Atom {
+    run_with(env, exchange.0.reactor(), || exchange.0.finish());
     atoms::ok()
 }
 
@@ -404,9 +412,11 @@ fn exchange_upgrade<'a>(
         return Err(rustler::Error::BadArg);
     }
     let upgrade = |headers| {
-        exchange
-            .0
-            .upgrade(headers, options.into(), deflate.as_ref())
+        run_with(env, exchange.0.reactor(), || {
+            exchange
+                .0
+                .upgrade(headers, options.into(), deflate.as_ref())
+        })
     };
     Ok(match headers.0.and_then(upgrade) {
         Ok(socket) => (atoms::ok(), ResourceArc::new(SocketHandle(socket))).encode(env),
@@ -448,6 +458,7 @@ fn socket_await(env: Env, socket: ResourceArc<SocketHandle>, reference: Term) ->
 
 #[rustler::nif]
 fn socket_close(
+    env: Env,
     socket: ResourceArc<SocketHandle>,
     code: Option<Fits<u16>>,
     reason: Binary,
@@ -455,7 +466,10 @@ fn socket_close(
     if reason.len() > ws::MAX_CLOSE_REASON {
         return Err(rustler::Error::BadArg);
     }
-    socket.0.close(code.map(|code| code.0), reason.as_slice());
+    let code = code.map(|code| code.0);
+    run_with(env, socket.0.reactor(), || {
+        socket.0.close(code, reason.as_slice());
+    });
     Ok(atoms::ok())
 }
 

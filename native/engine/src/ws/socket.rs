@@ -28,7 +28,7 @@ use crate::connection::Connection;
 use crate::io::{Io, linger, reset};
 use crate::lock;
 use crate::owner::{Events, Owner};
-use crate::runtime;
+use crate::runtime::{self, Reactor};
 use crate::stats::{self, Counted};
 use crate::timer::Timer;
 use crate::ws::buffer::Buffer;
@@ -138,6 +138,11 @@ impl<O: Owner> Socket<O> {
     /// Sends a close frame; `None` is one without a code.
     pub fn close(&self, code: Option<u16>, reason: &[u8]) {
         self.state().close(code, reason);
+    }
+
+    /// What runs the task that sending may wake.
+    pub fn reactor(&self) -> &'static Reactor {
+        self.connection.reactor
     }
 
     /// Ends the connection at once, by a reset.
