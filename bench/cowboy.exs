@@ -23,7 +23,16 @@ end
 
 port = fn name -> name |> System.fetch_env!() |> String.to_integer() end
 router = {Bench.Router, upgrade: &Bench.Cowboy.upgrade/4}
-options = [scheme: :http, plug: router, ip: {127, 0, 0, 1}, port: port.("PORT")]
+# It would close a connection after a thousand requests.
+http_options = [max_keepalive: 1_000_000_000]
+
+options = [
+  scheme: :http,
+  plug: router,
+  ip: {127, 0, 0, 1},
+  port: port.("PORT"),
+  protocol_options: http_options
+]
 
 Bench.Storm.start()
 Bench.Witness.start(port.("WITNESS_PORT"))

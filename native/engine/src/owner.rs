@@ -34,8 +34,8 @@ pub trait Events<B: Buffer>: Sink<B> {
 }
 
 /// One for each connection. Every call sends a message and returns; a message to a dead owner is
-/// dropped, because its death ends the connection by another way. Only the engine's own threads
-/// call these.
+/// dropped, because its death ends the connection by another way. Only tasks of
+/// the engine call these.
 pub trait Owner: Send + Sync + Sized + 'static {
     type Buffer: Buffer;
     type Batch<'a>: Events<Self::Buffer>;

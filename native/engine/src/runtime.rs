@@ -42,11 +42,11 @@ const BLOCKING_THREADS: usize = 16;
 /// How long a turn goes on taking up tasks.
 const TURN_TIME: Duration = Duration::from_micros(250);
 
-/// With more tasks at once than this, a call does not run those that it wakes.
-const CROWD: usize = 4;
-
 /// After so many tasks it looks at the clock.
 const TASKS_AT_ONCE: usize = 8;
+
+/// With more tasks at once than this, a call does not run those that it wakes.
+const CROWD: usize = 4;
 
 const THREAD_NAME: &str = "ferrosock";
 

@@ -1,5 +1,5 @@
 //! What rustler has no safe function for: a binary kept alive past the call that brought it, messages
-//! from a reactor's turn, and a message when a descriptor is readable. The only unsafe code.
+//! from within a call that runs tasks, and a message when a descriptor is readable. The only unsafe code.
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
@@ -55,13 +55,13 @@ impl AsRef<[u8]> for Held {
 }
 
 thread_local! {
-    /// The environment of the call that turns a reactor on this thread.
+    /// The environment of the call that runs the engine's tasks on this thread.
     static CALLER: Cell<*mut ErlNifEnv> = const { Cell::new(ptr::null_mut()) };
 }
 
-/// Runs a reactor's turn: what it sends is sent in the name of the calling process, as the VM wants it
-/// on its schedulers.
-pub fn on_behalf_of<R>(env: Env<'_>, turn: impl FnOnce() -> R) -> R {
+/// Runs tasks of the engine within a call: what they send is sent in the name of the calling process, as
+/// the VM wants it on its schedulers.
+pub fn on_behalf_of<R>(env: Env<'_>, run: impl FnOnce() -> R) -> R {
     struct Forget;
 
     impl Drop for Forget {
@@ -72,10 +72,10 @@ pub fn on_behalf_of<R>(env: Env<'_>, turn: impl FnOnce() -> R) -> R {
 
     let _forget = Forget;
     CALLER.set(env.as_c_arg());
-    turn()
+    run()
 }
 
-/// Sends a message that is made in `own`, from a thread of the engine or from a turn. `false`: the
+/// Sends a message that is made in `own`, from a thread of the engine or within a call. `false`: the
 /// process is gone.
 pub fn send(
     own: &mut OwnedEnv,
