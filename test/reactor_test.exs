@@ -6,6 +6,29 @@ defmodule Ferrosock.ReactorTest do
 
   alias Ferrosock.{Native, Reactors}
 
+  defmodule Echo do
+    @behaviour WebSock
+
+    @impl true
+    def init(state), do: {:ok, state}
+    @impl true
+    def handle_in({"pid", _}, state), do: {:push, {:text, :erlang.pid_to_list(self())}, state}
+    def handle_in({data, opcode: opcode}, state), do: {:push, {opcode, data}, state}
+    @impl true
+    def handle_info(:stop, state), do: {:stop, :normal, state}
+  end
+
+  defmodule Sink do
+    @behaviour WebSock
+
+    @impl true
+    def init(state), do: {:ok, state}
+    @impl true
+    def handle_in(_message, state), do: {:ok, state}
+    @impl true
+    def handle_info(_message, state), do: {:ok, state}
+  end
+
   setup do
     server = serve(fn conn -> Plug.Conn.send_resp(conn, 200, "ok") end)
     %{server: server, reactor: reactor()}
@@ -47,6 +70,22 @@ defmodule Ferrosock.ReactorTest do
     assert reactor() == reactor
   end
 
+  test "that is late does not take it out on a client whose bytes wait" do
+    server = serve(fn conn -> Ferrosock.upgrade(conn, Echo, self(), timeout: 300) end)
+    socket = websocket(server)
+    other = websocket(server)
+    send_frame(other, :text, "pid")
+    assert {:text, other_pid} = recv_frame(other)
+    :ok = :sys.suspend(reactor())
+    send_frame(socket, :text, "in time")
+    Process.sleep(400)
+    # A call that runs the tasks that are ready, and these are the ones whose time is over.
+    send(:erlang.list_to_pid(String.to_charlist(other_pid)), :stop)
+    Process.sleep(100)
+    :ok = :sys.resume(reactor())
+    assert recv_frame(socket) == {:text, "in time"}
+  end
+
   # Nine out of ten, because the machine may give the core to others in the middle of a turn. Where
   # large messages grow, most of it is the kernel's: new pages.
   describe "a turn stays short" do
@@ -64,17 +103,6 @@ defmodule Ferrosock.ReactorTest do
       bomb = frame(:binary, deflate(:binary.copy(<<0>>, 7_000_000)), rsv: 4)
       assert turn_time(List.duplicate(:binary.copy(bomb, 20), 4)) < 10_000
     end
-  end
-
-  defmodule Sink do
-    @behaviour WebSock
-
-    @impl true
-    def init(state), do: {:ok, state}
-    @impl true
-    def handle_in(_message, state), do: {:ok, state}
-    @impl true
-    def handle_info(_message, state), do: {:ok, state}
   end
 
   # Turns the reactor in place of its process while a client sends each of `floods`. The 90th
