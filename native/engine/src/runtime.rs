@@ -193,7 +193,7 @@ impl Reactor {
         let is_crowded = self.queue.crowd.load(Ordering::Relaxed) > CROWD;
         let hosted = self.hosted.as_ref().filter(|_| !is_crowded);
         match hosted.map(|hosted| hosted.runtime.try_lock()) {
-            Some(Ok(runtime)) => self.queue.run_with(&runtime, call),
+            Some(Ok(runtime)) => self.queue.turn_with(&runtime, call),
             _ => call(),
         }
     }
@@ -352,13 +352,13 @@ impl Queue {
         })))
     }
 
-    /// Does not ask the epoll, which goes on being watched.
-    fn run_with<R>(&self, runtime: &Runtime, call: impl FnOnce() -> R) -> R {
+    /// Makes a call whose tasks the turn after it runs. A whole turn: a task that is woken by its timer
+    /// must know what the sockets have.
+    fn turn_with<R>(&self, runtime: &Runtime, call: impl FnOnce() -> R) -> R {
         let running = Running::new(self);
         let result = call();
-        let is_done = runtime.block_on(unconstrained(poll_fn(|_| Poll::Ready(self.run_ready()))));
         drop(running);
-        if !is_done {
+        if self.turn(runtime) == Turned::More {
             self.kick();
         }
         result

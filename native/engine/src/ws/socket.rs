@@ -10,7 +10,6 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
-use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -19,7 +18,6 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::Bytes;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use socket2::SockRef;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::time::Instant;
@@ -500,10 +498,6 @@ impl<'a, O: Owner> Task<'a, O> {
         match due {
             Due::End => {}
             Due::Answer(code) => self.socket.close(Some(code), b""),
-            Due::Timeout if self.is_behind() => {
-                self.last_read = Instant::now();
-                self.pinged = None;
-            }
             Due::Timeout => self.end(1001, |batch| batch.timeout()),
             Due::Lifetime => self.end(1012, |batch| batch.lifetime()),
             Due::Ping => {
@@ -513,15 +507,6 @@ impl<'a, O: Owner> Task<'a, O> {
             Due::Idle => self.idle(),
         }
         Poll::Ready(())
-    }
-
-    /// Whether it is we who are late: the peer's bytes are there, and the reactor has not heard of them.
-    fn is_behind(&self) -> bool {
-        let io = self.socket.connection.io();
-        io.is_some_and(|io| {
-            let peeked = SockRef::from(io.stream()).peek(&mut [MaybeUninit::uninit()]);
-            peeked.is_ok_and(|n| n > 0)
-        })
     }
 
     fn next_due(&self) -> Option<(Instant, Due)> {
