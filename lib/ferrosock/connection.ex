@@ -8,7 +8,7 @@ defmodule Ferrosock.Connection do
   # A special process (`:proc_lib`, `:sys`) and not a GenServer, because it must receive selectively
   # while a Plug runs and hand every unknown message to the app.
 
-  alias Ferrosock.{Ending, Native, Options, Pipeline, Session}
+  alias Ferrosock.{Ending, Label, Native, Options, Pipeline, Session}
 
   @enforce_keys [:parent, :tag, :options, :hibernate_after]
   defstruct @enforce_keys ++ [:session, idle?: false]
@@ -45,7 +45,7 @@ defmodule Ferrosock.Connection do
     # So that the end of a process that the app linked reaches the app, and the server's own end
     # does not cut off a request.
     Process.flag(:trap_exit, true)
-    label(plug_label(options.plug))
+    Label.set(plug_label(options.plug))
 
     connection = %__MODULE__{
       parent: parent,
@@ -157,7 +157,7 @@ defmodule Ferrosock.Connection do
       log_limiter: connection.options.log_limiter
     }
 
-    label({Ferrosock, websock})
+    Label.set({Ferrosock, websock})
 
     run_session(%{connection | options: nil}, session, upgrade.argument, upgrade.settings.flags)
   end
@@ -199,11 +199,4 @@ defmodule Ferrosock.Connection do
 
   defp plug_label({module, _options}), do: {Ferrosock, module}
   defp plug_label(plug), do: {Ferrosock, plug}
-
-  # Elixir 1.17 and OTP 27 brought labels.
-  if Code.ensure_loaded?(Process) and function_exported?(Process, :set_label, 1) do
-    defp label(label), do: Process.set_label(label)
-  else
-    defp label(_label), do: :ok
-  end
 end

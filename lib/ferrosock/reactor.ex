@@ -6,7 +6,7 @@ defmodule Ferrosock.Reactor do
   # A special process (`:proc_lib`, `:sys`) and not a GenServer: it runs once for each time that the
   # kernel has news.
 
-  alias Ferrosock.Native
+  alias Ferrosock.{Label, Native}
 
   @spec child_spec(index :: non_neg_integer()) :: Supervisor.child_spec()
   def child_spec(index), do: %{id: index, start: {__MODULE__, :start_link, [index]}}
@@ -23,7 +23,7 @@ defmodule Ferrosock.Reactor do
   @doc false
   def init(parent, reactor, index) do
     Process.flag(:trap_exit, true)
-    if function_exported?(Process, :set_label, 1), do: Process.set_label({__MODULE__, index})
+    Label.set({__MODULE__, index})
     loop(parent, reactor)
   end
 
