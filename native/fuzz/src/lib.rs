@@ -11,6 +11,8 @@
 #![forbid(unsafe_code)]
 
 pub mod agreement;
+#[path = "../../engine/tests/ws_protocol/cut.rs"]
+mod cut;
 pub mod deflate;
 pub mod event;
 pub mod extension;

@@ -5,6 +5,7 @@ use ferrosock_engine::ws::frame::{Error, MAX_CONTROL_LEN};
 use ferrosock_engine::ws::message::{Limits, Reader};
 
 use crate::agreement::Deflate;
+use crate::cut::feed_cut;
 use crate::event::{Event, Events};
 use crate::source::Source;
 use crate::stream::stream;
@@ -36,35 +37,15 @@ pub fn check(data: &[u8]) {
     }
 }
 
-/// Reads as a socket would that has `sizes` bytes ready, in turn: into the reader's tail where it
-/// has one, else into a buffer of its own.
 pub fn read(
     mut reader: Reader<VecBuffer>,
-    mut bytes: &[u8],
+    bytes: &[u8],
     sizes: &[usize],
     use_tail: bool,
 ) -> Outcome {
     let mut events = Events::default();
-    let mut sizes = sizes.iter().cycle();
-    while let (false, Some(&size)) = (bytes.is_empty(), sizes.next()) {
-        let ready = size.min(bytes.len());
-        let (used, result) = match reader.tail().filter(|_| use_tail) {
-            Some(tail) => {
-                let used = tail.len().min(ready);
-                tail[..used].copy_from_slice(&bytes[..used]);
-                (used, reader.tail_filled(used, &mut events))
-            }
-            None => {
-                let mut input = bytes[..ready].to_vec();
-                (ready, reader.feed(&mut input, &mut events))
-            }
-        };
-        if let Err(error) = result {
-            return (events.0, Some(error));
-        }
-        bytes = &bytes[used..];
-    }
-    (events.0, None)
+    let error = feed_cut(&mut reader, bytes, sizes, use_tail, &mut events).err();
+    (events.0, error)
 }
 
 fn limits(source: &mut Source) -> Limits {

@@ -1,5 +1,6 @@
 //! The WebSocket protocol core as bytes in, events out.
 
+mod cut;
 mod deflate;
 mod inflate;
 mod peer;

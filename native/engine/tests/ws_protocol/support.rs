@@ -6,6 +6,8 @@ use ferrosock_engine::ws::extension::{Agreed, DeflateConfig, negotiate};
 use ferrosock_engine::ws::frame::{Error, apply_mask};
 use ferrosock_engine::ws::message::{Limits, Payload, Reader, Sink};
 
+use crate::cut;
+
 pub const NO_LIMITS: Limits = Limits {
     max_frame_size: u64::MAX,
     max_fragments: u32::MAX,
@@ -135,35 +137,15 @@ pub fn read_cut(limits: Limits, bytes: &[u8], sizes: &[usize], use_tail: bool) -
     feed_cut::<VecBuffer>(reader(limits, None), bytes, sizes, use_tail)
 }
 
-/// Feeds as a socket would that has `sizes` bytes ready, in turn: into the reader's tail where it
-/// has one, else from a buffer of its own.
 pub fn feed_cut<B: Buffer>(
     mut reader: Reader<B>,
-    mut bytes: &[u8],
+    bytes: &[u8],
     sizes: &[usize],
     use_tail: bool,
 ) -> Outcome {
     let mut events = Events::default();
-    let mut sizes = sizes.iter().cycle();
-    while let (false, Some(&size)) = (bytes.is_empty(), sizes.next()) {
-        let ready = size.min(bytes.len());
-        let (used, result) = match reader.tail().filter(|_| use_tail) {
-            Some(tail) => {
-                let n = tail.len().min(ready);
-                tail[..n].copy_from_slice(&bytes[..n]);
-                (n, reader.tail_filled(n, &mut events))
-            }
-            None => {
-                let mut input = bytes[..ready].to_vec();
-                (ready, reader.feed(&mut input, &mut events))
-            }
-        };
-        if let Err(error) = result {
-            return (events.all, Some(error));
-        }
-        bytes = &bytes[used..];
-    }
-    (events.all, None)
+    let error = cut::feed_cut(&mut reader, bytes, sizes, use_tail, &mut events).err();
+    (events.all, error)
 }
 
 /// What is agreed on a parameter list, such as `"; server_max_window_bits=10"`.

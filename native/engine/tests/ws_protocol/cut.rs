@@ -1,0 +1,34 @@
+//! Input in pieces, for the tests and the fuzz targets.
+
+use ferrosock_engine::ws::buffer::Buffer;
+use ferrosock_engine::ws::frame::Error;
+use ferrosock_engine::ws::message::{Reader, Sink};
+
+/// Feeds as a socket would that has `sizes` bytes ready, in turn: into the reader's tail where it
+/// has one, else from a buffer of its own.
+pub fn feed_cut<B: Buffer>(
+    reader: &mut Reader<B>,
+    mut bytes: &[u8],
+    sizes: &[usize],
+    use_tail: bool,
+    sink: &mut impl Sink<B>,
+) -> Result<(), Error> {
+    let mut sizes = sizes.iter().cycle();
+    while let (false, Some(&size)) = (bytes.is_empty(), sizes.next()) {
+        let ready = size.min(bytes.len());
+        let (used, result) = match reader.tail().filter(|_| use_tail) {
+            Some(tail) => {
+                let used = tail.len().min(ready);
+                tail[..used].copy_from_slice(&bytes[..used]);
+                (used, reader.tail_filled(used, sink))
+            }
+            None => {
+                let mut input = bytes[..ready].to_vec();
+                (ready, reader.feed(&mut input, sink))
+            }
+        };
+        result?;
+        bytes = &bytes[used..];
+    }
+    Ok(())
+}
