@@ -24,7 +24,7 @@ pub struct ListenerConfig {
     pub high_water_mark: usize,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SocketConfig {
     /// Without a byte from the peer; `None` is for ever.
     pub timeout: Option<Duration>,
@@ -47,7 +47,7 @@ pub struct SocketConfig {
     pub high_water_mark: usize,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ping {
     /// Without a byte from the peer before a ping is sent.
     pub interval: Duration,

@@ -117,6 +117,8 @@ impl<O: Owner> Connection<O> {
     /// From here on the end is the socket's to tell. `false`: it was told already.
     pub(crate) fn becomes(&self, socket: &Arc<Socket<O>>) -> bool {
         let open = lock(&self.open);
+        // A weak reference, too, keeps the exchange's memory.
+        *lock(&self.current) = Weak::new();
         open.is_some() && self.socket.set(Arc::downgrade(socket)).is_ok()
     }
 

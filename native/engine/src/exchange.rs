@@ -433,6 +433,7 @@ impl<O: Owner> Exchange<O> {
         }
         let on_upgrade = state.on_upgrade.take().ok_or(SendError::NotSupported)?;
         let reply = state.reply.take().ok_or(SendError::AlreadySent)?;
+        let config = self.connection.listener.share(config);
         let socket = Socket::new(self.connection.clone(), config, agreed);
         // Before the reply: the end of the HTTP connection must not be told as its end.
         if !self.connection.becomes(&socket) {

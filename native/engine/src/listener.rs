@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::config::ListenerConfig;
+use crate::config::{ListenerConfig, SocketConfig};
 use crate::connection::{self, Connection};
 use crate::io::Io;
 use crate::owner::Owner;
@@ -46,6 +46,19 @@ pub(crate) struct Shared {
     pub(crate) accepted: AtomicU64,
     pub(crate) requests: AtomicU64,
     pub(crate) closing: watch::Receiver<bool>,
+    /// Of the latest socket: mostly that of the next one.
+    socket_config: Mutex<Option<Arc<SocketConfig>>>,
+}
+
+impl Shared {
+    /// Sockets of the same configuration share it.
+    pub(crate) fn share(&self, config: SocketConfig) -> Arc<SocketConfig> {
+        let mut latest = lock(&self.socket_config);
+        match &*latest {
+            Some(known) if **known == config => known.clone(),
+            _ => latest.insert(Arc::new(config)).clone(),
+        }
+    }
 }
 
 /// Counts since the start, but for `connections`, which are those open now.
@@ -73,6 +86,7 @@ impl Listener {
             accepted: AtomicU64::new(0),
             requests: AtomicU64::new(0),
             closing: closing.clone(),
+            socket_config: Mutex::new(None),
         });
         reactor.spawn(accept(
             socket.clone(),

@@ -77,6 +77,9 @@ pub fn on_behalf_of<R>(env: Env<'_>, run: impl FnOnce() -> R) -> R {
 
 /// Sends a message that is made in `own`, from a thread of the engine or within a call. `false`: the
 /// process is gone.
+///
+/// Within a call the VM copies the message. An environment that is given away instead has room for 200
+/// words, which are the receiver's until it collects garbage: as much again as its heap.
 pub fn send(
     own: &mut OwnedEnv,
     to: &LocalPid,
@@ -89,9 +92,9 @@ pub fn send(
     let sent = own.run(|env| {
         let message = message(env);
         // SAFETY: `caller` is the environment of the call that this thread is in, as it is null
-        // outside of `on_behalf_of`. The message lies in `env`, which is not used again before it is
-        // cleared. Tested by all that a client is answered while the VM turns the reactors.
-        unsafe { enif_send(caller, to.as_c_arg(), env.as_c_arg(), message.as_c_arg()) == 1 }
+        // outside of `on_behalf_of`. The message is alive in `env` and is copied, as no environment is
+        // given away. Tested by all that a client is answered while the VM turns the reactors.
+        unsafe { enif_send(caller, to.as_c_arg(), ptr::null_mut(), message.as_c_arg()) == 1 }
     });
     own.clear();
     sent

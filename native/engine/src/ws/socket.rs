@@ -56,7 +56,7 @@ thread_local! {
 
 pub struct Socket<O: Owner> {
     connection: Arc<Connection<O>>,
-    config: SocketConfig,
+    config: Arc<SocketConfig>,
     agreed: Option<Agreed>,
     state: Mutex<State>,
     /// Batches that the owner has answered, counted from the start; its becoming ready is the first.
@@ -70,8 +70,8 @@ struct State {
     task: Option<Waker>,
     /// Reading has paused until the owner answers.
     starved: bool,
-    /// The owner sent something since the task last looked.
-    sent: bool,
+    /// When the owner last sent something.
+    last_sent: Instant,
     /// The owner knows that it is idle; it is told anew after the next thing that concerns it.
     told_idle: bool,
     reset: bool,
@@ -90,7 +90,7 @@ enum Phase {
 impl<O: Owner> Socket<O> {
     pub(crate) fn new(
         connection: Arc<Connection<O>>,
-        config: SocketConfig,
+        config: Arc<SocketConfig>,
         agreed: Option<Agreed>,
     ) -> Arc<Self> {
         let state = State {
@@ -98,7 +98,7 @@ impl<O: Owner> Socket<O> {
             phase: Phase::Open,
             task: None,
             starved: false,
-            sent: false,
+            last_sent: Instant::now(),
             told_idle: false,
             reset: false,
         };
@@ -171,7 +171,8 @@ impl<O: Owner> Socket<O> {
         let end = poll_fn(|cx| task.poll(cx, &mut read)).await;
         drop(task);
         match end {
-            End::Finished => linger(shared.stream()).await,
+            // Boxed, as it would be the larger part of every socket's task.
+            End::Finished => Box::pin(linger(shared.stream())).await,
             End::Reset => reset(shared.stream()),
             End::Gone => {}
         }
@@ -208,7 +209,7 @@ impl State {
 
     /// Whether the task has to hear of it.
     fn active(&mut self) -> bool {
-        self.sent = true;
+        self.last_sent = Instant::now();
         std::mem::take(&mut self.told_idle)
     }
 
@@ -281,7 +282,7 @@ struct Task<'a, O: Owner> {
     reader: Reader<O::Buffer>,
     read_size: usize,
     /// A large message that is being compressed, one piece at a time.
-    compression: Option<Compression>,
+    compression: Option<Box<Compression>>,
     timer: Timer,
     start: Instant,
     last_read: Instant,
@@ -387,7 +388,7 @@ impl<'a, O: Owner> Task<'a, O> {
         let (waiters, flushed) = state.outbound.poll_flush(cx);
         let all_sent = state.outbound.is_empty();
         if self.compression.is_none() {
-            self.compression = state.outbound.next_compression();
+            self.compression = state.outbound.next_compression().map(Box::new);
         }
         let told_idle = state.told_idle;
         self.closing = match state.phase {
@@ -426,7 +427,7 @@ impl<'a, O: Owner> Task<'a, O> {
             && !compression.step()
             && let Some(compression) = self.compression.take()
         {
-            let waiters = self.socket.state().outbound.compressed(compression);
+            let waiters = self.socket.state().outbound.compressed(*compression);
             call(waiters, true);
         }
         cx.waker().wake_by_ref();
@@ -550,8 +551,8 @@ impl<'a, O: Owner> Task<'a, O> {
 
     fn idle(&mut self) {
         let mut state = self.socket.state();
-        if std::mem::take(&mut state.sent) {
-            self.last_active = Instant::now();
+        if state.last_sent > self.last_active {
+            self.last_active = state.last_sent;
             return;
         }
         state.told_idle = true;
@@ -738,19 +739,20 @@ struct Unanswered {
     sent: u32,
     answered: u32,
     bytes: usize,
-    sizes: [usize; MAX_UNANSWERED],
+    sizes: [u32; MAX_UNANSWERED],
 }
 
 impl Unanswered {
     fn push(&mut self, size: usize) {
-        self.sizes[self.sent as usize % MAX_UNANSWERED] = size;
-        self.bytes += size;
+        let counted = u32::try_from(size).unwrap_or(u32::MAX);
+        self.sizes[self.sent as usize % MAX_UNANSWERED] = counted;
+        self.bytes += counted as usize;
         self.sent = self.sent.wrapping_add(1);
     }
 
     fn has_room(&mut self, answered: u32) -> bool {
         while self.answered != answered && self.answered != self.sent {
-            self.bytes -= self.sizes[self.answered as usize % MAX_UNANSWERED];
+            self.bytes -= self.sizes[self.answered as usize % MAX_UNANSWERED] as usize;
             self.answered = self.answered.wrapping_add(1);
         }
         let batches = self.sent.wrapping_sub(self.answered) as usize;
