@@ -119,6 +119,31 @@ defmodule Ferrosock.BoundaryTest do
     end
   end
 
+  test "a message weighs little while it waits for its handler" do
+    server = start_server!(plug: {App, self()})
+
+    handlers =
+      for _ <- 1..100 do
+        socket = websocket(server, "/ws")
+        assert_receive {:websocket, pid}
+        send_frame(socket, :text, "hello")
+        assert {:text, "hello"} = recv_frame(socket)
+        :erlang.suspend_process(pid)
+        {socket, pid}
+      end
+
+    before = :erlang.memory(:processes)
+    for {socket, _pid} <- handlers, do: send_frame(socket, :text, "hello")
+
+    eventually(fn ->
+      Enum.all?(handlers, fn {_, pid} ->
+        {:message_queue_len, 1} == Process.info(pid, :message_queue_len)
+      end)
+    end)
+
+    assert :erlang.memory(:processes) - before < 100 * 1_000
+  end
+
   describe "a client that goes away" do
     setup do
       [server: start_server!(plug: {App, self()})]

@@ -136,9 +136,9 @@ defmodule Ferrosock.Native do
   @doc """
   Does what is due in a reactor's connections, for a fraction of a millisecond at most. With `:idle`,
   `{:select, reactor, :undefined, :ready_input}` comes when there is something to do again; with
-  `:more` there is already.
+  `:more` there is already; with `:soon` it pays to call again before waiting.
   """
-  @spec reactor_turn(reactor()) :: :idle | :more
+  @spec reactor_turn(reactor()) :: :idle | :more | :soon
   def reactor_turn(_reactor), do: nif_error()
 
   @doc "Counts of what is alive in the engine, for tests and for `Ferrosock.info/1`."

@@ -30,8 +30,16 @@ defmodule Ferrosock.Reactor do
   defp loop(parent, reactor) do
     patience =
       case Native.reactor_turn(reactor) do
-        :idle -> :infinity
-        :more -> 0
+        :idle ->
+          :infinity
+
+        :more ->
+          0
+
+        # Whoever is to run goes first.
+        :soon ->
+          :erlang.yield()
+          0
       end
 
     receive do

@@ -252,6 +252,17 @@ defmodule Ferrosock.WebSocket.KeepaliveTest do
       hibernates(pid)
     end
 
+    test "counts from the last message, whoever sent it" do
+      {socket, pid} = Socket.open(Socket.serve!(reporting(), [], hibernate_after: 600))
+      sync(socket)
+      Process.sleep(300)
+      refute hibernated?(pid)
+      send(pid, :push)
+      assert recv_frame(socket) == {:text, "pushed"}
+      {time, _} = :timer.tc(fn -> hibernates(pid) end, :millisecond)
+      assert_in_delta time, 600, 200
+    end
+
     test "is reached while the engine exchanges pings with the client" do
       {socket, pid} = open_quiet(websocket_options: @patient, hibernate_after: 300)
       answer_pings(socket, :pong, until(1_000))

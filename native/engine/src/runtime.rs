@@ -45,6 +45,13 @@ const TURN_TIME: Duration = Duration::from_micros(250);
 /// After so many tasks it looks at the clock.
 const TASKS_AT_ONCE: usize = 8;
 
+/// After so many short lulls, a reactor looks for news instead of waiting for them.
+const SHORT_LULLS: u32 = 8;
+/// With the time that it takes to be woken.
+const SHORT_LULL: Duration = Duration::from_micros(100);
+/// How long it looks.
+const LOOK_TIME: Duration = Duration::from_micros(50);
+
 /// With more tasks at once than this, a call does not run those that it wakes.
 const CROWD: usize = 4;
 
@@ -71,6 +78,8 @@ pub enum Turned {
     Idle,
     /// Something to do.
     More,
+    /// Nothing, but it pays to turn again before waiting.
+    Soon,
 }
 
 /// Starts `count` reactors (0: the default number), unless there are some. Returns how many there are.
@@ -140,8 +149,48 @@ pub struct Reactor {
 
 struct Hosted {
     /// Locked for a turn.
-    runtime: Mutex<Runtime>,
+    turning: Mutex<Turning>,
     fd: RawFd,
+}
+
+struct Turning {
+    runtime: Runtime,
+    lull: Lull,
+}
+
+/// Time without anything to do. A peer that answers at once is answered sooner, and at less cost, by a
+/// reactor that looks for news than by one that has to be woken.
+#[derive(Default)]
+struct Lull {
+    since: Option<Instant>,
+    /// How many before it were short, in succession.
+    short: u32,
+}
+
+impl Lull {
+    fn end(&mut self) {
+        if let Some(since) = self.since.take() {
+            let is_short = since.elapsed() < SHORT_LULL;
+            self.short = if is_short {
+                self.short.saturating_add(1)
+            } else {
+                0
+            };
+        }
+    }
+
+    fn go_on(&mut self) -> Turned {
+        let now = Instant::now();
+        let since = *self.since.get_or_insert(now);
+        if self.short < SHORT_LULLS {
+            return Turned::Idle;
+        }
+        if now - since < LOOK_TIME {
+            return Turned::Soon;
+        }
+        self.short = 0;
+        Turned::Idle
+    }
 }
 
 impl Reactor {
@@ -154,8 +203,9 @@ impl Reactor {
             Driver::Threads => None,
         };
         let hosted = if let Some(fd) = fd {
-            let runtime = Mutex::new(runtime);
-            Some(Hosted { runtime, fd })
+            let lull = Lull::default();
+            let turning = Mutex::new(Turning { runtime, lull });
+            Some(Hosted { turning, fd })
         } else {
             thread::Builder::new()
                 .name(THREAD_NAME.into())
@@ -180,9 +230,9 @@ impl Reactor {
         let Some(hosted) = &self.hosted else {
             return Turned::Idle;
         };
-        match hosted.runtime.try_lock() {
-            Ok(runtime) => self.queue.turn(&runtime),
-            Err(TryLockError::Poisoned(poisoned)) => self.queue.turn(&poisoned.into_inner()),
+        match hosted.turning.try_lock() {
+            Ok(mut turning) => self.queue.turn(&mut turning),
+            Err(TryLockError::Poisoned(poisoned)) => self.queue.turn(&mut poisoned.into_inner()),
             Err(TryLockError::WouldBlock) => Turned::More,
         }
     }
@@ -192,8 +242,8 @@ impl Reactor {
     pub fn run_with<R>(&self, call: impl FnOnce() -> R) -> R {
         let is_crowded = self.queue.crowd.load(Ordering::Relaxed) > CROWD;
         let hosted = self.hosted.as_ref().filter(|_| !is_crowded);
-        match hosted.map(|hosted| hosted.runtime.try_lock()) {
-            Some(Ok(runtime)) => self.queue.turn_with(&runtime, call),
+        match hosted.map(|hosted| hosted.turning.try_lock()) {
+            Some(Ok(mut turning)) => self.queue.turn_with(&mut turning, call),
             _ => call(),
         }
     }
@@ -331,15 +381,17 @@ impl Queue {
         }
     }
 
-    fn turn(&self, runtime: &Runtime) -> Turned {
+    fn turn(&self, turning: &mut Turning) -> Turned {
+        let Turning { runtime, lull } = turning;
         let _running = Running::new(self);
         let mut has_asked = false;
         runtime.block_on(unconstrained(poll_fn(|cx| {
             if has_asked {
                 self.take_kicks();
                 if self.ready.is_empty() {
-                    return Poll::Ready(Turned::Idle);
+                    return Poll::Ready(lull.go_on());
                 }
+                lull.end();
                 if !self.run_ready() {
                     return Poll::Ready(Turned::More);
                 }
@@ -354,11 +406,11 @@ impl Queue {
 
     /// Makes a call whose tasks the turn after it runs. A whole turn: a task that is woken by its timer
     /// must know what the sockets have.
-    fn turn_with<R>(&self, runtime: &Runtime, call: impl FnOnce() -> R) -> R {
+    fn turn_with<R>(&self, turning: &mut Turning, call: impl FnOnce() -> R) -> R {
         let running = Running::new(self);
         let result = call();
         drop(running);
-        if self.turn(runtime) == Turned::More {
+        if self.turn(turning) == Turned::More {
             self.kick();
         }
         result
@@ -431,5 +483,53 @@ impl<F: Future<Output = ()>> Future for CountedTask<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         self.project().task.poll(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::advance;
+
+    async fn lull_of(lull: &mut Lull, time: Duration) -> Turned {
+        let turned = lull.go_on();
+        advance(time).await;
+        lull.end();
+        turned
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn short_lulls_make_it_look_for_the_end_of_the_next_one() {
+        let mut lull = Lull::default();
+        for _ in 0..SHORT_LULLS {
+            assert_eq!(lull_of(&mut lull, SHORT_LULL / 2).await, Turned::Idle);
+        }
+        assert_eq!(lull_of(&mut lull, LOOK_TIME / 2).await, Turned::Soon);
+        assert_eq!(lull.go_on(), Turned::Soon);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_lull_makes_it_wait_for_news_again() {
+        let mut lull = Lull::default();
+        for _ in 0..SHORT_LULLS {
+            lull_of(&mut lull, Duration::ZERO).await;
+        }
+        assert_eq!(lull.go_on(), Turned::Soon);
+        advance(LOOK_TIME / 2).await;
+        assert_eq!(lull.go_on(), Turned::Soon);
+        advance(LOOK_TIME).await;
+        assert_eq!(lull.go_on(), Turned::Idle);
+        assert_eq!(lull.go_on(), Turned::Idle);
+        lull.end();
+        assert_eq!(lull.go_on(), Turned::Idle);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lulls_are_short_in_succession_or_not_at_all() {
+        let mut lull = Lull::default();
+        for _ in 0..SHORT_LULLS * 2 {
+            assert_eq!(lull_of(&mut lull, Duration::ZERO).await, Turned::Idle);
+            assert_eq!(lull_of(&mut lull, SHORT_LULL).await, Turned::Idle);
+        }
     }
 }

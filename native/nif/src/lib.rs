@@ -62,10 +62,10 @@ fn reactor_turn(env: Env, reactor: ResourceArc<ReactorHandle>) -> Atom {
     let turned = raw::on_behalf_of(env, || reactor.turn());
     let percent = start.elapsed().as_micros() * 100 / TIMESLICE.as_micros();
     schedule::consume_timeslice(env, percent.clamp(1, 100) as i32);
-    if turned == Turned::Idle && handle::select(env, &reactor) {
-        atoms::idle()
-    } else {
-        atoms::more()
+    match turned {
+        Turned::Soon => atoms::soon(),
+        Turned::Idle if handle::select(env, &reactor) => atoms::idle(),
+        _ => atoms::more(),
     }
 }
 

@@ -19,7 +19,7 @@ pub mod atoms {
     rustler::atoms! {
         accept_error, already_reading, already_sent, binary, close, closed, connection, drained,
         error, full, gone, http_error, http_1_0 = "HTTP/1.0", http_1_1 = "HTTP/1.1", idle, infinity,
-        invalid_header, invalid_status, max_lifetime, more, nil, not_supported, ok, ping, pong, request, text,
+        invalid_header, invalid_status, max_lifetime, more, nil, not_supported, ok, ping, pong, request, soon, text,
         timeout, undefined, wait
     }
 }
