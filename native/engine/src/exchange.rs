@@ -124,6 +124,7 @@ pub(crate) async fn serve<O: Owner>(
         exchange,
     };
 
+    let serving = tracked.exchange.connection.reactor.serving.count();
     let response = match dispatch(&tracked.exchange, &head) {
         Ok(true) => response
             .await
@@ -135,6 +136,7 @@ pub(crate) async fn serve<O: Owner>(
             closing(status)
         }
     };
+    drop(serving);
     let (mut head, body) = response.into_parts();
     // Not left to hyper: it may write this response before it hears that the listener closes.
     let is_last = is_last || *tracked.exchange.connection.listener.closing.borrow();

@@ -32,7 +32,7 @@ use tokio::runtime::{Builder, EnterGuard, Handle, Runtime};
 use tokio::task::unconstrained;
 use tokio::time::Instant;
 
-use crate::stats::{self, Counted};
+use crate::stats::{self, Counted, Gauge};
 
 static ENGINE: OnceCell<Engine> = OnceCell::new();
 
@@ -52,7 +52,7 @@ const SHORT_LULL: Duration = Duration::from_micros(100);
 /// How long it looks.
 const LOOK_TIME: Duration = Duration::from_micros(50);
 
-/// With more tasks at once than this, a call does not run those that it wakes.
+/// With more tasks or requests at once than this, a call does not run those that it wakes.
 const CROWD: usize = 4;
 
 const THREAD_NAME: &str = "ferrosock";
@@ -145,6 +145,8 @@ pub struct Reactor {
     handle: Handle,
     queue: &'static Queue,
     hosted: Option<Hosted>,
+    /// Requests that are being served.
+    pub(crate) serving: Gauge,
 }
 
 struct Hosted {
@@ -216,6 +218,7 @@ impl Reactor {
             handle,
             queue,
             hosted,
+            serving: Gauge::new(),
         })
     }
 
@@ -240,8 +243,12 @@ impl Reactor {
     /// Makes a call that wakes tasks, and runs them here, where nobody has to be woken. Where there is
     /// much to do it only makes the call: one turn for many tasks is cheaper.
     pub fn run_with<R>(&self, call: impl FnOnce() -> R) -> R {
-        let is_crowded = self.queue.crowd.load(Ordering::Relaxed) > CROWD;
-        let hosted = self.hosted.as_ref().filter(|_| !is_crowded);
+        let crowd = self
+            .queue
+            .crowd
+            .load(Ordering::Relaxed)
+            .max(self.serving.get());
+        let hosted = self.hosted.as_ref().filter(|_| crowd <= CROWD);
         match hosted.map(|hosted| hosted.turning.try_lock()) {
             Some(Ok(mut turning)) => self.queue.turn_with(&mut turning, call),
             _ => call(),
