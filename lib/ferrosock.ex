@@ -66,11 +66,12 @@ defmodule Ferrosock do
   alias Ferrosock.{Listener, Server, Session, SockPlug, Upgrade}
 
   @typedoc """
-  `address` is what the server listens on, with the port that it got where it asked for 0. `connections`
+  `address` is what the server listens on, with the port that it got where it asked for 0; that of a
+  Unix socket is always 0. `connections`
   are open now; `accepted` and `requests` were counted since the start.
   """
   @type info :: %{
-          address: {:inet.ip_address(), :inet.port_number()},
+          address: {:inet.ip_address() | {:local, binary()}, :inet.port_number()},
           connections: non_neg_integer(),
           accepted: non_neg_integer(),
           requests: non_neg_integer()

@@ -292,8 +292,7 @@ defmodule Ferrosock.BoundaryPropertyTest do
 
   defp open(state) do
     options = %{
-      ip: {127, 0, 0, 1},
-      port: 0,
+      address: {{127, 0, 0, 1}, 0},
       backlog: 16,
       header_timeout: 300,
       idle_timeout: 300,

@@ -179,8 +179,7 @@ defmodule Ferrosock.BoundaryTest do
     setup do
       {:ok, listener, tag} =
         Native.listener_open(%{
-          ip: {127, 0, 0, 1},
-          port: 0,
+          address: {{127, 0, 0, 1}, 0},
           backlog: 16,
           header_timeout: 1_000,
           idle_timeout: 1_000,

@@ -5,7 +5,7 @@ defmodule Ferrosock.Adapter do
 
   @behaviour Plug.Conn.Adapter
 
-  alias Ferrosock.{Body, Native, Options}
+  alias Ferrosock.{Address, Body, Native, Options}
 
   @already_sent {:plug_conn, :sent}
 
@@ -31,7 +31,7 @@ defmodule Ferrosock.Adapter do
           owner: pid(),
           method: Plug.Conn.method(),
           version: :"HTTP/1.0" | :"HTTP/1.1",
-          peer: Native.address(),
+          peer: Address.t(),
           options: Options.t(),
           upgrade: Ferrosock.Upgrade.t() | nil,
           socket: Native.socket() | nil,

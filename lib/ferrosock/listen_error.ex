@@ -3,7 +3,7 @@ defmodule Ferrosock.ListenError do
 
   defexception [:address, :reason]
 
-  @type t :: %__MODULE__{address: {:inet.ip_address(), :inet.port_number()}, reason: atom()}
+  @type t :: %__MODULE__{address: Ferrosock.Address.t(), reason: atom()}
 
   @impl true
   def message(%__MODULE__{address: address, reason: reason}) do

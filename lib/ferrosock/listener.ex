@@ -36,7 +36,7 @@ defmodule Ferrosock.Listener do
       {:error, reason} ->
         # Raised, because only an exception with its stacktrace is told in words by those who
         # report a failed start.
-        raise ListenError, address: {native_options.ip, native_options.port}, reason: reason
+        raise ListenError, address: native_options.address, reason: reason
     end
   end
 

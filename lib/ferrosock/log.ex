@@ -5,7 +5,7 @@ defmodule Ferrosock.Log do
 
   require Logger
 
-  alias Ferrosock.{Address, Ending, Native, Options}
+  alias Ferrosock.{Address, Ending, Options}
 
   @lines_per_second 10
 
@@ -22,7 +22,7 @@ defmodule Ferrosock.Log do
     :atomics.add_get(limiter, 2, 1) <= @lines_per_second
   end
 
-  @spec startup(Options.t(), Native.address()) :: :ok
+  @spec startup(Options.t(), Address.t()) :: :ok
   def startup(%{startup_log: false}, _address), do: :ok
 
   def startup(options, address) do
@@ -41,13 +41,13 @@ defmodule Ferrosock.Log do
     Logger.error(text, domain: [:ferrosock])
   end
 
-  @spec http_error(Native.address(), term()) :: :ok
+  @spec http_error(Address.t(), term()) :: :ok
   def http_error(peer, reason) do
     text = "Ferrosock refused what #{Address.format(peer)} sent: #{phrase(reason)}"
     Logger.warning(text, domain: [:ferrosock])
   end
 
-  @spec websocket_error(limiter(), Native.address(), module(), {atom(), 1000..4999}) :: :ok
+  @spec websocket_error(limiter(), Address.t(), module(), {atom(), 1000..4999}) :: :ok
   def websocket_error(limiter, peer, websock, {reason, code}) do
     if allow?(limiter) do
       Logger.warning(

@@ -43,6 +43,8 @@ defmodule Ferrosock.Native do
   # is answered with 500, a half-sent response is cut off, a WebSocket is closed with 1011. A handle
   # that is garbage collected ends in the same way.
 
+  alias Ferrosock.Address
+
   @on_load :load
 
   @type reactor :: reference()
@@ -51,8 +53,6 @@ defmodule Ferrosock.Native do
   @type socket :: reference()
   @type tag :: reference()
 
-  @type address :: {:inet.ip_address(), :inet.port_number()}
-
   @typedoc """
   The head of a request. `host` is `""` when an HTTP/1.0 request named none; `port` is `nil` when the
   request named none. `query` is `""` when there is none.
@@ -60,7 +60,7 @@ defmodule Ferrosock.Native do
   @type request ::
           {method :: binary(), host :: binary(), port :: :inet.port_number() | nil,
            path :: binary(), query :: binary(), version :: :"HTTP/1.0" | :"HTTP/1.1",
-           headers :: [{binary(), binary()}], peer :: address()}
+           headers :: [{binary(), binary()}], peer :: Address.t()}
 
   @typedoc """
   An event of a WebSocket. The last five end it: nothing follows them.
@@ -82,8 +82,7 @@ defmodule Ferrosock.Native do
   @type message :: {:text | :binary | :ping | :pong, iodata() | nil}
 
   @type listener_options :: %{
-          ip: :inet.ip_address(),
-          port: :inet.port_number(),
+          address: Address.t(),
           backlog: pos_integer(),
           header_timeout: pos_integer(),
           idle_timeout: pos_integer(),
@@ -157,7 +156,7 @@ defmodule Ferrosock.Native do
 
   @doc "The bound address and counts since the start."
   @spec listener_info(listener()) :: %{
-          address: address(),
+          address: Address.t(),
           connections: non_neg_integer(),
           accepted: non_neg_integer(),
           requests: non_neg_integer()
@@ -241,7 +240,7 @@ defmodule Ferrosock.Native do
   def exchange_inform(_exchange, _status, _headers), do: nif_error()
 
   @doc "The local address of the exchange's connection."
-  @spec exchange_sock(exchange()) :: address()
+  @spec exchange_sock(exchange()) :: Address.t()
   def exchange_sock(_exchange), do: nif_error()
 
   @doc """

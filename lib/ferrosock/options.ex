@@ -3,6 +3,7 @@ defmodule Ferrosock.Options do
   # Every option once: its type, default and documentation. What goes down to the engine is made
   # here too, so that a default exists in one place. How a type is checked is not its concern.
 
+  alias Ferrosock.Address
   alias Ferrosock.Options.Type
   alias Ferrosock.SockPlug
 
@@ -82,7 +83,13 @@ defmodule Ferrosock.Options do
          "runs once, at the start"},
     scheme: {{:one_of, [:http]}, :http, "the protocol"},
     port: {{:range, 0..65_535}, 4000, "0 takes a free one; see `info/1`"},
-    ip: {:ip, :any, "the address to listen on"},
+    ip:
+      {:ip, :any,
+       "the address to listen on. That of a Unix socket has no `:port`; its file is removed when the " <>
+         "server stops, and replaced if nobody listens on it any more"},
+    inet6:
+      {:boolean, false,
+       "whether `:any` and `:loopback` are those of IPv6; with `:any` IPv4 is served, too"},
     startup_log: {:log_level, :info, "the level of the line that says where the server runs"},
     display_plug: {:any, nil, "what that line names instead of `:plug`"},
     num_acceptors: {:count, :default, "processes that start connections; one per scheduler"},
@@ -145,7 +152,10 @@ defmodule Ferrosock.Options do
   @doc "Checks a server's options and fills in what is missing. Raises `ArgumentError`."
   @spec server!(keyword()) :: t()
   def server!(options) do
-    struct!(__MODULE__, options |> check!(@server, "") |> served!() |> complete(@server))
+    struct!(
+      __MODULE__,
+      options |> check!(@server, "") |> served!() |> placed!() |> complete(@server)
+    )
   end
 
   @doc "Checks the options of one upgrade against the `websocket_options` of its server."
@@ -180,8 +190,11 @@ defmodule Ferrosock.Options do
   def listener(%__MODULE__{} = options) do
     options.http_1_options
     |> Map.drop([:send_timeout, :clear_process_dict])
-    |> Map.merge(%{ip: Type.ip(options.ip), port: options.port, backlog: options.backlog})
+    |> Map.merge(%{address: address(options), backlog: options.backlog})
   end
+
+  defp address(%{ip: {:local, _path} = host}), do: {host, 0}
+  defp address(options), do: {Address.host(options.ip, options.inet6), options.port}
 
   @doc "The options of a table as a Markdown list."
   @spec docs(:server | :http_1 | :websocket | :deflate | :upgrade) :: String.t()
@@ -206,6 +219,14 @@ defmodule Ferrosock.Options do
           "option :plug is required: #{Type.describe(:plug)}. Without one, :sock is: " <>
             Type.describe(:sock)
   end
+
+  defp placed!(%{ip: {:local, _path}, port: port}) when port != 0,
+    do: raise(ArgumentError, "option :port has no meaning with a Unix socket as :ip")
+
+  defp placed!(%{inet6: true, ip: ip}) when is_tuple(ip) and tuple_size(ip) != 8,
+    do: raise(ArgumentError, "option :inet6 contradicts :ip, which is #{inspect(ip)}")
+
+  defp placed!(checked), do: checked
 
   defp check!(options, table, where) do
     unless Keyword.keyword?(options) do

@@ -6,7 +6,7 @@ defmodule Ferrosock.Session do
   # What callbacks push is gathered, so that a batch of events costs one call and one write. The
   # state is committed after each callback: `terminate/2` sees the one before a callback that failed.
 
-  alias Ferrosock.{Ending, Log, Native, Result, ResultError, SockHost}
+  alias Ferrosock.{Address, Ending, Log, Native, Result, ResultError, SockHost}
 
   # Past this, gathered pushes go down before the batch has ended.
   @gather_limit 65_536
@@ -24,7 +24,7 @@ defmodule Ferrosock.Session do
           # Whether `websock` is a `WebSock`, or a `Sock`.
           kind: :websocket | :sock,
           socket: Native.socket(),
-          peer: Native.address(),
+          peer: Address.t(),
           send_timeout: timeout(),
           log_limiter: Log.limiter(),
           state: term(),

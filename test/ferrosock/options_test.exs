@@ -89,7 +89,7 @@ defmodule Ferrosock.OptionsTest do
     test "give the engine an address and limits" do
       native = Options.listener(Options.server!(plug: MyApp, ip: :loopback, port: 0))
 
-      assert %{ip: {127, 0, 0, 1}, port: 0, backlog: 1024, max_requests: 0} = native
+      assert %{address: {{127, 0, 0, 1}, 0}, backlog: 1024, max_requests: 0} = native
       refute is_map_key(native, :clear_process_dict)
     end
   end

@@ -33,11 +33,18 @@ defmodule Ferrosock.Test.Raw do
 
   def connect(server_or_port, options \\ [])
 
-  def connect(server, options) when is_pid(server), do: server |> port() |> connect(options)
+  def connect(server, options) when is_pid(server) do
+    case Ferrosock.info(server).address do
+      {{:local, _path} = host, 0} -> connect_to(host, 0, options)
+      {_ip, port} -> connect(port, options)
+    end
+  end
 
-  def connect(port, options) do
-    options = [:binary, active: false, nodelay: true] ++ options
-    {:ok, socket} = :gen_tcp.connect({127, 0, 0, 1}, port, options, @timeout)
+  def connect(port, options), do: connect_to({127, 0, 0, 1}, port, [nodelay: true] ++ options)
+
+  defp connect_to(host, port, options) do
+    options = [:binary, active: false] ++ options
+    {:ok, socket} = :gen_tcp.connect(host, port, options, @timeout)
     socket
   end
 

@@ -2,6 +2,9 @@ defmodule Ferrosock.Options.Type do
   @moduledoc false
   # The types that an option can have: how each is checked, and how it is told to people.
 
+  # unix(7): what an address has room for, and the NUL after it.
+  @max_path 107
+
   @levels [:emergency, :alert, :critical, :error, :warning, :notice, :info, :debug]
 
   @type t ::
@@ -27,6 +30,7 @@ defmodule Ferrosock.Options.Type do
   def valid?(:boolean, value), do: is_boolean(value)
   def valid?(:count, value), do: value == :default or valid?(:pos_integer, value)
   def valid?(:heap_size, value), do: is_map(value) or valid?(:non_neg_integer, value)
+  def valid?(:ip, {:local, path}), do: is_binary(path) and byte_size(path) in 1..@max_path
   def valid?(:ip, value), do: value in [:any, :loopback] or :inet.is_ip_address(value)
   def valid?(:keyword, value), do: Keyword.keyword?(value)
   def valid?(:limit, value), do: value == :infinity or valid?(:pos_integer, value)
@@ -46,7 +50,12 @@ defmodule Ferrosock.Options.Type do
   def describe(:boolean), do: "a boolean"
   def describe(:count), do: "a positive integer or `:default`"
   def describe(:heap_size), do: "a number of words or a map, as in `:erlang.max_heap_size()`"
-  def describe(:ip), do: "an IP address as a tuple, or `:any`, or `:loopback`"
+
+  def describe(:ip) do
+    "an IP address as a tuple, or `:any`, or `:loopback`, or `{:local, path}` with the path of a " <>
+      "Unix socket in up to #{@max_path} bytes"
+  end
+
   def describe(:keyword), do: "a keyword list"
   def describe(:limit), do: "a positive integer or `:infinity`"
   def describe(:log_level), do: "a log level or `false`"
@@ -63,12 +72,6 @@ defmodule Ferrosock.Options.Type do
     do: "any of " <> Enum.map_join(values, ", ", &"`#{inspect(&1)}`")
 
   def describe({:range, first..last//_}), do: "an integer from #{first} to #{last}"
-
-  @doc "The address that an `:ip` stands for."
-  @spec ip(:any | :loopback | :inet.ip_address()) :: :inet.ip_address()
-  def ip(:any), do: {0, 0, 0, 0}
-  def ip(:loopback), do: {127, 0, 0, 1}
-  def ip(address), do: address
 
   defp plug?({module, _options}), do: module?(module)
   defp plug?(value), do: is_function(value, 2) or module?(value)

@@ -1,11 +1,12 @@
 //! The limits and times that the engine enforces. Their defaults live where people configure them.
 
-use std::net::SocketAddr;
 use std::time::Duration;
+
+use crate::stream::Address;
 
 #[derive(Debug, Clone)]
 pub struct ListenerConfig {
-    pub addr: SocketAddr,
+    pub addr: Address,
     /// Connections that the kernel holds for us before it refuses more.
     pub backlog: i32,
     /// From the accept, or from the first byte of a later request, to the end of the request's head.

@@ -1,8 +1,7 @@
-//! One TCP connection while it speaks HTTP. Its concern is hyper, the deadlines that hyper does not
+//! One connection while it speaks HTTP. Its concern is hyper, the deadlines that hyper does not
 //! keep, and how the connection ends; a request is the concern of [`crate::exchange`].
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -23,6 +22,7 @@ use crate::lock;
 use crate::owner::Owner;
 use crate::runtime::Reactor;
 use crate::stats::{self, Counted};
+use crate::stream::Address;
 use crate::timer::Timer;
 use crate::ws::socket::Socket;
 
@@ -34,7 +34,7 @@ const MIN_BUFFER: usize = 8192;
 
 pub struct Connection<O: Owner> {
     pub(crate) owner: O,
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: Address,
     /// What runs its tasks.
     pub(crate) reactor: &'static Reactor,
     pub(crate) listener: Arc<Shared>,
@@ -50,7 +50,7 @@ pub struct Connection<O: Owner> {
 
 impl<O: Owner> Connection<O> {
     pub(crate) fn new(
-        peer: SocketAddr,
+        peer: Address,
         reactor: &'static Reactor,
         listener: Arc<Shared>,
         io: Arc<io::Shared>,
@@ -90,7 +90,7 @@ impl<O: Owner> Connection<O> {
         lock(&self.open).is_none()
     }
 
-    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+    pub fn local_addr(&self) -> std::io::Result<Address> {
         let io = self.io().ok_or(std::io::ErrorKind::NotConnected)?;
         io.stream().local_addr()
     }
@@ -109,7 +109,7 @@ impl<O: Owner> Connection<O> {
         *lock(&self.current) = Arc::downgrade(exchange);
     }
 
-    /// The TCP connection is gone, or will be as soon as its last bytes are out.
+    /// The connection is gone, or will be as soon as its last bytes are out.
     pub(crate) fn end(&self) {
         *lock(&self.open) = None;
     }
@@ -133,7 +133,7 @@ impl<O: Owner> Connection<O> {
     }
 }
 
-/// The TCP connection, which a handle to the [`Connection`] may outlive.
+/// The stream, which a handle to the [`Connection`] may outlive.
 struct Open {
     io: Arc<io::Shared>,
     listener: Arc<Shared>,
@@ -223,18 +223,18 @@ async fn finish<O: Owner>(connection: &Connection<O>, shared: &io::Shared, outco
         Outcome::Ended(Err(e)) if e.is_parse_too_large() => {
             connection
                 .owner
-                .http_error(connection.peer, HttpError::HeadTooLarge);
+                .http_error(&connection.peer, HttpError::HeadTooLarge);
         }
         Outcome::Ended(Err(e)) if e.is_parse() => {
             connection
                 .owner
-                .http_error(connection.peer, HttpError::Malformed);
+                .http_error(&connection.peer, HttpError::Malformed);
         }
         Outcome::Ended(Err(_)) => {}
         Outcome::TimedOut if shared.has_partial_head() => {
             connection
                 .owner
-                .http_error(connection.peer, HttpError::HeaderTimeout);
+                .http_error(&connection.peer, HttpError::HeaderTimeout);
             let _ = shared.stream().try_write(REQUEST_TIMEOUT);
         }
         Outcome::TimedOut => {}

@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::fs::File;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::atomic::Ordering;
@@ -32,6 +31,7 @@ use crate::lock;
 use crate::owner::{Owner, Request};
 use crate::runtime::{self, Reactor};
 use crate::stats::{self, Counted};
+use crate::stream::Address;
 use crate::upload::{Piece, Upload};
 use crate::ws::extension::{DeflateConfig, negotiate};
 use crate::ws::socket::Socket;
@@ -132,7 +132,7 @@ pub(crate) async fn serve<O: Owner>(
         Ok(false) => closing(StatusCode::SERVICE_UNAVAILABLE),
         Err((status, error)) => {
             let connection = &tracked.exchange.connection;
-            connection.owner.http_error(connection.peer, error);
+            connection.owner.http_error(&connection.peer, error);
             closing(status)
         }
     };
@@ -194,7 +194,7 @@ fn dispatch<O: Owner>(
         query: head.uri.query().unwrap_or(""),
         version: head.version,
         headers: &head.headers,
-        peer: connection.peer,
+        peer: &connection.peer,
     };
     Ok(connection.owner.request(exchange, &request))
 }
@@ -401,7 +401,7 @@ impl<O: Owner> Exchange<O> {
         self.connection.reactor
     }
 
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+    pub fn local_addr(&self) -> io::Result<Address> {
         self.connection.local_addr()
     }
 

@@ -1,4 +1,4 @@
-//! A TCP stream whose two halves serve different masters: hyper reads and writes through [`Io`]; a
+//! A stream whose two halves serve different masters: hyper reads and writes through [`Io`]; a
 //! WebSocket's sends go to the write half from any thread.
 
 use std::io;
@@ -8,11 +8,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::Instant;
 
 use crate::lock;
+use crate::stream::{ReadHalf, Stream, WriteHalf};
 use crate::timer::timeout;
 
 /// How long we go on reading after the last byte was sent, so that the kernel does not answer what
@@ -25,7 +24,7 @@ pub(crate) const LINGER_SENDING: Duration = Duration::from_secs(30);
 /// The part of a connection that outlives hyper.
 pub(crate) struct Shared {
     /// `None` only as it is dropped.
-    write: Option<OwnedWriteHalf>,
+    write: Option<WriteHalf>,
     reading: Mutex<Reading>,
     interim: Mutex<Interim>,
 }
@@ -48,11 +47,8 @@ struct Interim {
 }
 
 impl Shared {
-    pub(crate) fn stream(&self) -> &TcpStream {
-        self.write
-            .as_ref()
-            .expect("there until it is dropped")
-            .as_ref()
+    pub(crate) fn stream(&self) -> &WriteHalf {
+        self.write.as_ref().expect("there until it is dropped")
     }
 
     pub(crate) fn request_started(&self) {
@@ -112,7 +108,7 @@ impl Shared {
     fn poll_try(
         &self,
         cx: &mut Context<'_>,
-        mut write: impl FnMut(&TcpStream) -> io::Result<usize>,
+        mut write: impl FnMut(&WriteHalf) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         let stream = self.stream();
         loop {
@@ -127,7 +123,7 @@ impl Shared {
     fn poll_response(
         &self,
         cx: &mut Context<'_>,
-        write: impl FnMut(&TcpStream) -> io::Result<usize>,
+        write: impl FnMut(&WriteHalf) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_interim(cx))?;
         lock(&self.interim).in_write = true;
@@ -146,12 +142,12 @@ impl Drop for Shared {
 
 /// What hyper reads and writes.
 pub(crate) struct Io {
-    pub(crate) read: OwnedReadHalf,
+    pub(crate) read: ReadHalf,
     pub(crate) shared: Arc<Shared>,
 }
 
 impl Io {
-    pub(crate) fn new(stream: TcpStream) -> Self {
+    pub(crate) fn new(stream: Stream) -> Self {
         let (read, write) = stream.into_split();
         let reading = Reading {
             in_request: false,
@@ -216,28 +212,19 @@ impl AsyncWrite for Io {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(shutdown_write(self.shared.stream()))
+        Poll::Ready(self.shared.stream().shut_down())
     }
-}
-
-pub(crate) fn shutdown_write(stream: &TcpStream) -> io::Result<()> {
-    socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write)
-}
-
-/// Makes the close of the stream a reset.
-pub(crate) fn reset(stream: &TcpStream) {
-    let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
 /// Ends the connection in the order that lets the peer read our last bytes: FIN, then read until
 /// the peer's own FIN, for a bounded time.
-pub(crate) async fn linger(stream: &TcpStream) {
+pub(crate) async fn linger(stream: &WriteHalf) {
     linger_for(stream, LINGER).await;
 }
 
 /// The same, but as long as the peer is sending it may take up to `at_most`.
-pub(crate) async fn linger_for(stream: &TcpStream, at_most: Duration) {
-    let _ = shutdown_write(stream);
+pub(crate) async fn linger_for(stream: &WriteHalf, at_most: Duration) {
+    let _ = stream.shut_down();
     let drain = async {
         while let Ok(Ok(())) = timeout(LINGER, stream.readable()).await {
             match discard(stream) {
@@ -252,6 +239,6 @@ pub(crate) async fn linger_for(stream: &TcpStream, at_most: Duration) {
 }
 
 /// Its own function so that the buffer is not a part of every connection's task.
-fn discard(stream: &TcpStream) -> io::Result<usize> {
+fn discard(stream: &WriteHalf) -> io::Result<usize> {
     stream.try_read(&mut [0; 4096])
 }

@@ -3,7 +3,8 @@
 //! The rooms:
 //!
 //! - [`listener`]: binds, accepts, and stops accepting
-//! - [`connection`]: one TCP connection while it speaks HTTP: hyper, deadlines, how it ends
+//! - [`stream`]: TCP and Unix sockets, and their addresses
+//! - [`connection`]: one connection while it speaks HTTP: hyper, deadlines, how it ends
 //! - [`exchange`]: one request and its response, as the handler drives it
 //! - [`upload`]: request bodies; [`body`]: response bodies, whole, streamed or from a file
 //! - [`ws`]: frames and messages without I/O, and the socket that feeds them
@@ -16,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 pub mod backpressure;
+mod bind;
 pub mod body;
 pub mod config;
 pub mod connection;
@@ -26,6 +28,7 @@ pub mod listener;
 pub mod owner;
 pub mod runtime;
 pub mod stats;
+pub mod stream;
 mod timer;
 pub mod upload;
 pub mod ws;

@@ -1,21 +1,20 @@
 //! Binds, accepts, and stops accepting.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::bind::{SocketFile, bind};
 use crate::config::{ListenerConfig, SocketConfig};
 use crate::connection::{self, Connection};
 use crate::io::Io;
 use crate::owner::Owner;
 use crate::runtime::{self, Reactor};
+use crate::stream::{Address, Listening, Stream};
 use crate::{lock, stats, timer};
 
 /// Pause after an error that will still be there at once: out of descriptors or of memory.
@@ -34,8 +33,8 @@ pub trait Host: Send + Sync + 'static {
 }
 
 pub struct Listener {
-    addr: SocketAddr,
-    socket: Mutex<Option<Arc<TcpListener>>>,
+    addr: Address,
+    open: Mutex<Option<(Arc<Listening>, SocketFile)>>,
     shared: Arc<Shared>,
     close: watch::Sender<bool>,
 }
@@ -63,7 +62,7 @@ impl Shared {
 
 /// Counts since the start, but for `connections`, which are those open now.
 pub struct Info {
-    pub addr: SocketAddr,
+    pub addr: Address,
     pub connections: usize,
     pub accepted: u64,
     pub requests: u64,
@@ -72,11 +71,11 @@ pub struct Info {
 impl Listener {
     /// The runtime must have been started ([`runtime::start`]).
     pub fn open<H: Host>(config: ListenerConfig, host: H) -> io::Result<Self> {
-        let socket = bind(&config)?;
+        let (socket, file) = bind(&config)?;
         let reactor = runtime::next();
         let socket = {
             let _guard = reactor.enter();
-            Arc::new(TcpListener::from_std(socket.into())?)
+            Arc::new(Listening::new(socket, &config.addr)?)
         };
         let addr = socket.local_addr()?;
         let (close, closing) = watch::channel(false);
@@ -97,7 +96,7 @@ impl Listener {
         ));
         Ok(Self {
             addr,
-            socket: Mutex::new(Some(socket)),
+            open: Mutex::new(Some((socket, file))),
             shared,
             close,
         })
@@ -105,7 +104,7 @@ impl Listener {
 
     pub fn info(&self) -> Info {
         Info {
-            addr: self.addr,
+            addr: self.addr.clone(),
             connections: self.shared.connections.load(Ordering::Relaxed),
             accepted: self.shared.accepted.load(Ordering::Relaxed),
             requests: self.shared.requests.load(Ordering::Relaxed),
@@ -115,9 +114,10 @@ impl Listener {
     /// Stops accepting; idle connections close, busy ones after their response.
     pub fn close(&self) {
         self.close.send_replace(true);
-        if let Some(socket) = lock(&self.socket).take() {
+        if let Some((socket, file)) = lock(&self.open).take() {
+            drop(file);
             // The address is free when this returns; the task drops the socket a little later.
-            let _ = SockRef::from(&*socket).shutdown(std::net::Shutdown::Both);
+            socket.shut_down();
         }
     }
 
@@ -132,21 +132,8 @@ impl Drop for Listener {
     }
 }
 
-fn bind(config: &ListenerConfig) -> io::Result<Socket> {
-    let socket = Socket::new(
-        Domain::for_address(config.addr),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    socket.set_nonblocking(true)?;
-    socket.set_reuse_address(true)?;
-    socket.bind(&config.addr.into())?;
-    socket.listen(config.backlog)?;
-    Ok(socket)
-}
-
 async fn accept<H: Host>(
-    socket: Arc<TcpListener>,
+    socket: Arc<Listening>,
     reactor: &'static Reactor,
     host: H,
     shared: Arc<Shared>,
@@ -193,15 +180,14 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 fn serve<H: Host>(
-    stream: TcpStream,
-    peer: SocketAddr,
+    stream: Stream,
+    peer: Address,
     reactor: &'static Reactor,
     host: &H,
     shared: &Arc<Shared>,
 ) {
     shared.accepted.fetch_add(1, Ordering::Relaxed);
-    // A peer that has left already: hyper finds that out by itself.
-    let _ = stream.set_nodelay(true);
+    stream.set_nodelay();
     let io = Io::new(stream);
     let connection = Connection::new(peer, reactor, shared.clone(), io.shared.clone(), |weak| {
         host.owner(weak)

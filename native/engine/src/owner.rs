@@ -1,12 +1,12 @@
 //! The process that owns a connection, as the engine sees it.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::{HeaderMap, Method, Version};
 
 use crate::error::HttpError;
 use crate::exchange::Exchange;
+use crate::stream::Address;
 use crate::ws::buffer::Buffer;
 use crate::ws::message::Sink;
 
@@ -20,7 +20,7 @@ pub struct Request<'a> {
     pub query: &'a str,
     pub version: Version,
     pub headers: &'a HeaderMap,
-    pub peer: SocketAddr,
+    pub peer: &'a Address,
 }
 
 /// What a batch of WebSocket events is collected into. The last four end it.
@@ -53,5 +53,5 @@ pub trait Owner: Send + Sync + Sized + 'static {
     fn idle(&self);
 
     /// A peer was answered without the owner.
-    fn http_error(&self, peer: SocketAddr, error: HttpError);
+    fn http_error(&self, peer: &Address, error: HttpError);
 }

@@ -27,12 +27,13 @@ use async_task::Runnable;
 use crossbeam::queue::SegQueue;
 use once_cell::sync::OnceCell;
 use pin_project_lite::pin_project;
-use tokio::net::{self, TcpStream};
+use tokio::net;
 use tokio::runtime::{Builder, EnterGuard, Handle, Runtime};
 use tokio::task::unconstrained;
 use tokio::time::Instant;
 
 use crate::stats::{self, Counted, Gauge};
+use crate::stream::Stream;
 
 static ENGINE: OnceCell<Engine> = OnceCell::new();
 
@@ -274,13 +275,12 @@ impl Reactor {
     }
 
     /// Takes over a stream that another reactor accepted.
-    pub(crate) fn adopt(&self, stream: TcpStream, from: &Self) -> io::Result<TcpStream> {
+    pub(crate) fn adopt(&self, stream: Stream, from: &Self) -> io::Result<Stream> {
         if ptr::eq(self, from) {
             return Ok(stream);
         }
-        let stream = stream.into_std()?;
         let _guard = self.enter();
-        TcpStream::from_std(stream)
+        stream.adopt()
     }
 }
 

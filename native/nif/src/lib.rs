@@ -24,6 +24,7 @@ use ferrosock_engine::exchange::FileError;
 use ferrosock_engine::listener::Listener;
 use ferrosock_engine::runtime::{self, Driver, Reactor, Turned};
 use ferrosock_engine::stats;
+use ferrosock_engine::stream;
 use ferrosock_engine::ws::extension::DeflateConfig;
 use ferrosock_engine::ws::{self, Sent};
 use rustler::{Atom, Binary, Encoder, Env, NifMap, NifResult, ResourceArc, Term, schedule};
@@ -98,8 +99,7 @@ fn engine_stats() -> Stats {
 
 #[derive(NifMap)]
 struct ListenerOptions {
-    ip: term::Ip,
-    port: Fits<u16>,
+    address: term::Address<stream::Address>,
     backlog: i32,
     header_timeout: u64,
     idle_timeout: u64,
@@ -113,7 +113,7 @@ struct ListenerOptions {
 impl From<ListenerOptions> for ListenerConfig {
     fn from(options: ListenerOptions) -> Self {
         Self {
-            addr: (options.ip.0, options.port.0).into(),
+            addr: options.address.0,
             backlog: options.backlog,
             header_timeout: Duration::from_millis(options.header_timeout),
             idle_timeout: Duration::from_millis(options.idle_timeout),
@@ -141,7 +141,7 @@ fn listener_open(env: Env, options: ListenerOptions) -> Term {
 
 #[derive(NifMap)]
 struct ListenerInfo {
-    address: term::Address,
+    address: term::Address<stream::Address>,
     connections: usize,
     accepted: u64,
     requests: u64,
@@ -331,7 +331,9 @@ fn exchange_inform<'a>(
 }
 
 #[rustler::nif]
-fn exchange_sock(exchange: ResourceArc<ExchangeHandle>) -> NifResult<term::Address> {
+fn exchange_sock(
+    exchange: ResourceArc<ExchangeHandle>,
+) -> NifResult<term::Address<stream::Address>> {
     exchange
         .0
         .local_addr()

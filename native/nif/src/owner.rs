@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
@@ -13,13 +12,14 @@ use ferrosock_engine::error::HttpError;
 use ferrosock_engine::exchange::Exchange;
 use ferrosock_engine::listener::Host;
 use ferrosock_engine::owner::{Events, Owner, Request};
+use ferrosock_engine::stream::Address;
 use ferrosock_engine::ws::message::{Payload, Sink};
 use rustler::env::SavedTerm;
 use rustler::{Encoder, Env, LocalPid, OwnedEnv, ResourceArc, Term};
 
 use crate::handle::{ExchangeHandle, ListenerTag, Tag};
 use crate::raw;
-use crate::term::{Address, BinaryBuffer, atom, atoms, binary, posix, request};
+use crate::term::{self, BinaryBuffer, atom, atoms, binary, posix, request};
 
 /// Messages about peers that do not speak HTTP, per second and listener.
 const HTTP_ERRORS_PER_SECOND: u64 = 10;
@@ -146,11 +146,15 @@ impl Owner for BeamOwner {
         }
     }
 
-    fn http_error(&self, peer: SocketAddr, error: HttpError) {
+    fn http_error(&self, peer: &Address, error: HttpError) {
         if self.hall.http_errors.allows() {
             send(&self.hall.owner, |env| {
                 let reason = atom(env, error.name());
-                (&self.hall.tag, (atoms::http_error(), Address(peer), reason)).encode(env)
+                (
+                    &self.hall.tag,
+                    (atoms::http_error(), term::Address(peer), reason),
+                )
+                    .encode(env)
             });
         }
     }

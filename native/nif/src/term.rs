@@ -1,11 +1,15 @@
 //! Conversions between terms and what the engine knows.
 
+use std::borrow::Borrow;
+use std::ffi::OsStr;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use ferrosock_engine::error::{ReadError, SendError};
 use ferrosock_engine::owner::Request;
+use ferrosock_engine::stream;
 use ferrosock_engine::ws::Message;
 use ferrosock_engine::ws::buffer::Buffer;
 use ferrosock_engine::ws::frame::Opcode;
@@ -19,7 +23,7 @@ pub mod atoms {
     rustler::atoms! {
         accept_error, already_reading, already_sent, binary, close, closed, connection, drained,
         error, full, gone, http_error, http_1_0 = "HTTP/1.0", http_1_1 = "HTTP/1.1", idle, infinity,
-        invalid_header, invalid_status, max_lifetime, more, nil, not_supported, ok, ping, pong, request, soon, text,
+        invalid_header, invalid_status, local, max_lifetime, more, nil, not_supported, ok, ping, pong, request, soon, text,
         timeout, undefined, wait
     }
 }
@@ -140,19 +144,33 @@ impl Encoder for Ip {
     }
 }
 
-/// `{ip, port}`
-pub struct Address(pub SocketAddr);
+/// `{ip, port}` or `{{:local, path}, 0}`
+pub struct Address<T>(pub T);
 
-impl Encoder for Address {
+impl<T: Borrow<stream::Address>> Encoder for Address<T> {
     fn encode<'a>(&self, env: Env<'a>) -> Term<'a> {
-        (Ip(self.0.ip()), self.0.port()).encode(env)
+        match self.0.borrow() {
+            stream::Address::Inet(addr) => (Ip(addr.ip()), addr.port()).encode(env),
+            stream::Address::Local(path) => {
+                let path = binary(env, path.as_os_str().as_bytes());
+                ((atoms::local(), path), 0).encode(env)
+            }
+        }
     }
 }
 
-impl<'a> Decoder<'a> for Address {
+impl<'a> Decoder<'a> for Address<stream::Address> {
     fn decode(term: Term<'a>) -> NifResult<Self> {
-        let (ip, port): (Ip, Fits<u16>) = term.decode()?;
-        Ok(Self((ip.0, port.0).into()))
+        let (host, port): (Term, Fits<u16>) = term.decode()?;
+        if let Ok(Ip(ip)) = host.decode() {
+            return Ok(Self(stream::Address::Inet((ip, port.0).into())));
+        }
+        let (local, path): (Atom, Binary) = host.decode()?;
+        if local != atoms::local() {
+            return Err(Error::BadArg);
+        }
+        let path = OsStr::from_bytes(path.as_slice()).into();
+        Ok(Self(stream::Address::Local(path)))
     }
 }
 

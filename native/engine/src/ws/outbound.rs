@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use tokio::net::TcpStream;
 
 use crate::backpressure::{Waiter, Watermark};
 use crate::io::Shared;
+use crate::stream::WriteHalf;
 use crate::ws::encoder::{Compression, Encoder, Message, Segment};
 use crate::ws::extension::Agreed;
 use crate::ws::frame::Opcode;
@@ -208,7 +208,7 @@ impl Outbound {
         self.mark.remove(plain)
     }
 
-    fn poll_write(&self, cx: &mut Context<'_>, stream: &TcpStream) -> Poll<io::Result<usize>> {
+    fn poll_write(&self, cx: &mut Context<'_>, stream: &WriteHalf) -> Poll<io::Result<usize>> {
         loop {
             ready!(stream.poll_write_ready(cx))?;
             let slices: Vec<_> = self

@@ -19,17 +19,17 @@ use bytes::Bytes;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::tcp::OwnedReadHalf;
 use tokio::time::Instant;
 
 use crate::backpressure::{Waiter, call};
 use crate::config::SocketConfig;
 use crate::connection::Connection;
-use crate::io::{Io, linger, reset};
+use crate::io::{Io, linger};
 use crate::lock;
 use crate::owner::{Events, Owner};
 use crate::runtime::{self, Reactor};
 use crate::stats::{self, Counted};
+use crate::stream::ReadHalf;
 use crate::timer::Timer;
 use crate::ws::buffer::Buffer;
 use crate::ws::encoder::{Compression, Message};
@@ -173,7 +173,7 @@ impl<O: Owner> Socket<O> {
         match end {
             // Boxed, as it would be the larger part of every socket's task.
             End::Finished => Box::pin(linger(shared.stream())).await,
-            End::Reset => reset(shared.stream()),
+            End::Reset => shared.stream().reset(),
             End::Gone => {}
         }
     }
@@ -359,7 +359,7 @@ impl<'a, O: Owner> Task<'a, O> {
         }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, read: &mut OwnedReadHalf) -> Poll<End> {
+    fn poll(&mut self, cx: &mut Context<'_>, read: &mut ReadHalf) -> Poll<End> {
         loop {
             if let Some(end) = self.poll_outbound(cx) {
                 return Poll::Ready(end);
@@ -434,11 +434,7 @@ impl<'a, O: Owner> Task<'a, O> {
     }
 
     /// Ready when something was read, or the end.
-    fn poll_read(
-        &mut self,
-        cx: &mut Context<'_>,
-        read: &mut OwnedReadHalf,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(&mut self, cx: &mut Context<'_>, read: &mut ReadHalf) -> Poll<io::Result<()>> {
         if self.at_eof || !self.may_read() {
             return Poll::Pending;
         }
@@ -664,11 +660,7 @@ impl<O: Owner> Drop for Task<'_, O> {
     }
 }
 
-fn poll_into(
-    cx: &mut Context<'_>,
-    read: &mut OwnedReadHalf,
-    buf: &mut [u8],
-) -> Poll<io::Result<usize>> {
+fn poll_into(cx: &mut Context<'_>, read: &mut ReadHalf, buf: &mut [u8]) -> Poll<io::Result<usize>> {
     let mut buf = ReadBuf::new(buf);
     ready!(Pin::new(read).poll_read(cx, &mut buf))?;
     Poll::Ready(Ok(buf.filled().len()))

@@ -1,7 +1,7 @@
 //! An owner that is not a process: it writes down what it is told, and answers by a closure.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use ferrosock_engine::exchange::Exchange;
 use ferrosock_engine::listener::{Host, Listener};
 use ferrosock_engine::owner::{Events, Owner, Request};
 use ferrosock_engine::runtime::{self, Driver};
+use ferrosock_engine::stream::Address;
 use ferrosock_engine::ws::Message;
 use ferrosock_engine::ws::buffer::{Buffer, VecBuffer};
 use ferrosock_engine::ws::extension::DeflateConfig;
@@ -136,7 +137,7 @@ impl Owner for TestOwner {
         self.log.push(Event::Idle);
     }
 
-    fn http_error(&self, _peer: SocketAddr, error: HttpError) {
+    fn http_error(&self, _peer: &Address, error: HttpError) {
         self.log.push(Event::HttpError(error));
     }
 }
@@ -256,7 +257,7 @@ impl Server {
     ) -> Self {
         runtime::start(0, Driver::Threads).expect("threads");
         let config = ListenerConfig {
-            addr: ([127, 0, 0, 1], 0).into(),
+            addr: Address::Inet(([127, 0, 0, 1], 0).into()),
             backlog: 16,
             header_timeout: Duration::from_millis(200),
             idle_timeout: Duration::from_millis(400),
@@ -279,7 +280,10 @@ impl Server {
     }
 
     pub fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.listener.info().addr).unwrap();
+        let Address::Inet(addr) = self.listener.info().addr else {
+            panic!("it listens on TCP");
+        };
+        let stream = TcpStream::connect(addr).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(WAIT)).unwrap();
         stream

@@ -1,0 +1,224 @@
+//! A byte stream to a peer, over TCP or over a Unix socket, and the addresses of its ends.
+
+use std::io::{self, IoSlice};
+use std::net::{Shutdown, SocketAddr};
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+#[cfg(target_os = "linux")]
+use std::{ffi::OsString, os::unix::ffi::OsStringExt};
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream, tcp, unix};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    Inet(SocketAddr),
+    /// The path of a Unix socket: empty where it has none, as with most clients, and with a NUL in front
+    /// where it is no file (unix(7), abstract).
+    Local(PathBuf),
+}
+
+impl From<SocketAddr> for Address {
+    fn from(addr: SocketAddr) -> Self {
+        Self::Inet(addr)
+    }
+}
+
+impl From<unix::SocketAddr> for Address {
+    fn from(addr: unix::SocketAddr) -> Self {
+        Self::Local(path(&addr).unwrap_or_default())
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn path(addr: &unix::SocketAddr) -> Option<PathBuf> {
+    let abstract_path = || {
+        let name = [b"\0", addr.as_abstract_name()?].concat();
+        Some(OsString::from_vec(name).into())
+    };
+    addr.as_pathname().map(PathBuf::from).or_else(abstract_path)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn path(addr: &unix::SocketAddr) -> Option<PathBuf> {
+    addr.as_pathname().map(PathBuf::from)
+}
+
+pub(crate) enum Listening {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listening {
+    /// The socket is one that listens and does not block.
+    pub(crate) fn new(socket: socket2::Socket, addr: &Address) -> io::Result<Self> {
+        Ok(match addr {
+            Address::Inet(_) => Self::Tcp(TcpListener::from_std(socket.into())?),
+            Address::Local(_) => Self::Unix(UnixListener::from_std(socket.into())?),
+        })
+    }
+
+    pub(crate) async fn accept(&self) -> io::Result<(Stream, Address)> {
+        Ok(match self {
+            Self::Tcp(socket) => {
+                let (stream, peer) = socket.accept().await?;
+                (Stream::Tcp(stream), peer.into())
+            }
+            Self::Unix(socket) => {
+                let (stream, peer) = socket.accept().await?;
+                (Stream::Unix(stream), peer.into())
+            }
+        })
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<Address> {
+        Ok(match self {
+            Self::Tcp(socket) => socket.local_addr()?.into(),
+            Self::Unix(socket) => socket.local_addr()?.into(),
+        })
+    }
+
+    /// No connection is accepted any more, although the socket is still open.
+    pub(crate) fn shut_down(&self) {
+        let socket = match self {
+            Self::Tcp(socket) => SockRef::from(socket),
+            Self::Unix(socket) => SockRef::from(socket),
+        };
+        let _ = socket.shutdown(Shutdown::Both);
+    }
+}
+
+pub(crate) enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Stream {
+    /// The same stream, watched by the runtime that the caller has entered.
+    pub(crate) fn adopt(self) -> io::Result<Self> {
+        Ok(match self {
+            Self::Tcp(stream) => Self::Tcp(TcpStream::from_std(stream.into_std()?)?),
+            Self::Unix(stream) => Self::Unix(UnixStream::from_std(stream.into_std()?)?),
+        })
+    }
+
+    /// Sends small packets at once, where there is a choice.
+    pub(crate) fn set_nodelay(&self) {
+        if let Self::Tcp(stream) = self {
+            // It fails where the peer has left already, which reading will tell.
+            let _ = stream.set_nodelay(true);
+        }
+    }
+
+    pub(crate) fn into_split(self) -> (ReadHalf, WriteHalf) {
+        match self {
+            Self::Tcp(stream) => {
+                let (read, write) = stream.into_split();
+                (ReadHalf::Tcp(read), WriteHalf::Tcp(write))
+            }
+            Self::Unix(stream) => {
+                let (read, write) = stream.into_split();
+                (ReadHalf::Unix(read), WriteHalf::Unix(write))
+            }
+        }
+    }
+}
+
+/// Where a task reads. A half and not the stream itself, because only this way tokio knows that a read
+/// which did not fill its buffer was the last one for now.
+pub(crate) enum ReadHalf {
+    Tcp(tcp::OwnedReadHalf),
+    Unix(unix::OwnedReadHalf),
+}
+
+impl AsyncRead for ReadHalf {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(half) => Pin::new(half).poll_read(cx, buf),
+            Self::Unix(half) => Pin::new(half).poll_read(cx, buf),
+        }
+    }
+}
+
+/// Everything but the reading: for any thread.
+pub(crate) enum WriteHalf {
+    Tcp(tcp::OwnedWriteHalf),
+    Unix(unix::OwnedWriteHalf),
+}
+
+impl WriteHalf {
+    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(half) => half.try_write(bytes),
+            Self::Unix(half) => half.try_write(bytes),
+        }
+    }
+
+    pub(crate) fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(half) => half.try_write_vectored(slices),
+            Self::Unix(half) => half.try_write_vectored(slices),
+        }
+    }
+
+    pub(crate) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(half) => half.as_ref().poll_write_ready(cx),
+            Self::Unix(half) => half.as_ref().poll_write_ready(cx),
+        }
+    }
+
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(half) => half.as_ref().readable().await,
+            Self::Unix(half) => half.as_ref().readable().await,
+        }
+    }
+
+    /// Reads after the task that had the other half has gone.
+    pub(crate) fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(half) => half.as_ref().try_read(buf),
+            Self::Unix(half) => half.as_ref().try_read(buf),
+        }
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<Address> {
+        Ok(match self {
+            Self::Tcp(half) => half.local_addr()?.into(),
+            Self::Unix(half) => half.local_addr()?.into(),
+        })
+    }
+
+    /// Tells the peer that nothing more will come.
+    pub(crate) fn shut_down(&self) -> io::Result<()> {
+        self.socket().shutdown(Shutdown::Write)
+    }
+
+    /// Makes the close of the stream a reset.
+    pub(crate) fn reset(&self) {
+        let _ = self.socket().set_linger(Some(Duration::ZERO));
+    }
+
+    /// Drops it without the FIN that is sent otherwise.
+    pub(crate) fn forget(self) {
+        match self {
+            Self::Tcp(half) => half.forget(),
+            Self::Unix(half) => half.forget(),
+        }
+    }
+
+    fn socket(&self) -> SockRef<'_> {
+        match self {
+            Self::Tcp(half) => SockRef::from(half.as_ref()),
+            Self::Unix(half) => SockRef::from(half.as_ref()),
+        }
+    }
+}
