@@ -39,6 +39,25 @@ defmodule Ferrosock do
     * `:name` - registers the server's supervisor, as in `Supervisor.start_link/3`
     * `:id` - the id of the child specification. Default: the `:name`, or `Ferrosock`
 
+  ### `:http_options`
+
+  What `send_resp` sends is compressed where the client's `accept-encoding` allows one of the codings,
+  and `vary` says so to caches. Left as they are: bodies of fewer than 1,024 bytes and those that would
+  not become smaller, responses with a `content-encoding` or a strong `etag`, partial ones (206), files
+  and chunks. An app that sets `cache-control: no-transform` keeps a response from being compressed. It
+  should do so for one that has both a secret and text of the request in it, where encryption is to hide
+  them: the length would tell whether they are alike.
+
+  #{Ferrosock.Options.docs(:http)}
+
+  #### Its `:deflate_options`
+
+  #{Ferrosock.Options.docs(:http_deflate)}
+
+  #### Its `:zstd_options`
+
+  #{Ferrosock.Options.docs(:zstd)}
+
   ### `:http_1_options`
 
   #{Ferrosock.Options.docs(:http_1)}
@@ -47,7 +66,7 @@ defmodule Ferrosock do
 
   #{Ferrosock.Options.docs(:websocket)}
 
-  ### `:deflate_options`
+  #### Its `:deflate_options`
 
   permessage-deflate (RFC 7692) is negotiated where the server's `:compress` and the upgrade's both say
   so and the client offers it.

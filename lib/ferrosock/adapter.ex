@@ -5,7 +5,7 @@ defmodule Ferrosock.Adapter do
 
   @behaviour Plug.Conn.Adapter
 
-  alias Ferrosock.{Address, Body, Native, Options}
+  alias Ferrosock.{Address, Body, Compression, Native, Options}
 
   @already_sent {:plug_conn, :sent}
 
@@ -18,6 +18,8 @@ defmodule Ferrosock.Adapter do
     :method,
     :version,
     :peer,
+    # The values of the request's header fields of this name.
+    :accept_encoding,
     :options,
     # What `upgrade/3` recorded, and the socket that came of it.
     :upgrade,
@@ -32,6 +34,7 @@ defmodule Ferrosock.Adapter do
           method: Plug.Conn.method(),
           version: :"HTTP/1.0" | :"HTTP/1.1",
           peer: Address.t(),
+          accept_encoding: [binary()],
           options: Options.t(),
           upgrade: Ferrosock.Upgrade.t() | nil,
           socket: Native.socket() | nil,
@@ -48,6 +51,7 @@ defmodule Ferrosock.Adapter do
   end
 
   def send_resp(adapter, status, headers, body) do
+    {headers, body} = Compression.encode(adapter, status, headers, body)
     adapter |> Body.respond(status, headers, body) |> sent(adapter)
   end
 

@@ -7,6 +7,32 @@ defmodule Ferrosock.Options do
   alias Ferrosock.Options.Type
   alias Ferrosock.SockPlug
 
+  @http_deflate [
+    # Twice as fast as zlib's own default, 6, for a body that is a tenth larger.
+    level: {{:range, 1..9}, 4, "1 is fast, 9 is small"},
+    window_bits: {{:range, 9..15}, 15, "the window is 2 to this power bytes"},
+    mem_level: {{:range, 1..9}, 8, "the memory of a compressor besides its window"},
+    strategy:
+      {{:one_of, [:default, :filtered, :huffman_only, :rle]}, :default,
+       "what `:zlib.deflateInit/6` calls so"}
+  ]
+
+  # The names are those of `:zstd.compress/2`. There are higher levels, which keep a scheduler for
+  # tens of ms at a time.
+  @zstd [
+    compressionLevel: {{:range, 1..9}, 3, "1 is fast, 9 is small"}
+  ]
+
+  @http [
+    compress: {:boolean, true, "whether responses are compressed for the clients that accept it"},
+    response_encodings:
+      {{:list_of, ["zstd", "gzip", "deflate"]}, ["zstd", "gzip", "deflate"],
+       "the content codings, the preferred first. `\"zstd\"` is left out before OTP 28"},
+    deflate_options:
+      {{:options, @http_deflate}, [], "how `\"gzip\"` and `\"deflate\"` compress, below"},
+    zstd_options: {{:options, @zstd}, [], "how `\"zstd\"` compresses, below"}
+  ]
+
   @http_1 [
     header_timeout:
       {:pos_integer, 10_000,
@@ -102,6 +128,7 @@ defmodule Ferrosock.Options do
       {:pos_integer, 15_000, "ms that open connections have to end when the server stops"},
     hibernate_after:
       {:timeout, 15_000, "ms after which the process of an idle connection hibernates"},
+    http_options: {{:options, @http}, [], "how responses are compressed, below"},
     http_1_options: {{:options, @http_1}, [], "HTTP/1 limits, below"},
     websocket_options: {{:options, @websocket}, [], "WebSocket limits and defaults, below"}
   ]
@@ -130,6 +157,9 @@ defmodule Ferrosock.Options do
 
   @tables %{
     server: @server,
+    http: @http,
+    http_deflate: @http_deflate,
+    zstd: @zstd,
     http_1: @http_1,
     websocket: @websocket,
     deflate: @deflate,
@@ -139,7 +169,7 @@ defmodule Ferrosock.Options do
   # `log_limiter` is no option: it is made at the start and shared by the server's processes.
   defstruct Keyword.keys(@server) ++ [:log_limiter]
 
-  @typedoc "A server's options; those of `http_1_options` and `websocket_options` are maps"
+  @typedoc "A server's options; the groups, as `http_1_options`, are maps"
   @type t :: %__MODULE__{}
 
   @typedoc "What one upgrade asks for, within the server's limits"
@@ -197,7 +227,8 @@ defmodule Ferrosock.Options do
   defp address(options), do: {Address.host(options.ip, options.inet6), options.port}
 
   @doc "The options of a table as a Markdown list."
-  @spec docs(:server | :http_1 | :websocket | :deflate | :upgrade) :: String.t()
+  @spec docs(:server | :http | :http_deflate | :zstd | :http_1 | :websocket | :deflate | :upgrade) ::
+          String.t()
   def docs(table) do
     Enum.map_join(@tables[table], "\n", fn {name, {type, default, doc}} ->
       "  * `#{inspect(name)}` - #{doc}. #{accepted(type)}#{default(default)}"

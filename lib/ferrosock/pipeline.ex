@@ -40,6 +40,7 @@ defmodule Ferrosock.Pipeline do
       method: method,
       version: version,
       peer: peer,
+      accept_encoding: for({"accept-encoding", value} <- headers, do: value),
       options: options
     }
 

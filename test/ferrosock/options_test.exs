@@ -74,6 +74,42 @@ defmodule Ferrosock.OptionsTest do
       end
     end
 
+    for {name, value} <- [
+          compress: :yes,
+          response_encodings: [],
+          response_encodings: "gzip",
+          response_encodings: ["br"],
+          response_encodings: [:gzip],
+          response_encodings: ["gzip" | "deflate"]
+        ] do
+      test "raise on #{inspect(value)} for #{inspect(name)} of :http_options" do
+        assert_raise ArgumentError,
+                     ~r/option #{inspect(unquote(name))} in :http_options: .*; accepted is a/,
+                     fn ->
+                       options = [{unquote(name), unquote(Macro.escape(value))}]
+                       Options.server!(plug: MyApp, http_options: options)
+                     end
+      end
+    end
+
+    for {group, name, value} <- [
+          {:deflate_options, :level, 0},
+          {:deflate_options, :window_bits, 8},
+          {:deflate_options, :window_bits, 16},
+          {:deflate_options, :mem_level, 10},
+          {:deflate_options, :strategy, :fast},
+          {:zstd_options, :compressionLevel, 10}
+        ] do
+      test "raise on #{inspect(value)} for #{inspect(name)} of HTTP's #{inspect(group)}" do
+        assert_raise ArgumentError,
+                     ~r/option #{inspect(unquote(name))} in #{inspect(unquote(group))}: /,
+                     fn ->
+                       options = [{unquote(group), [{unquote(name), unquote(value)}]}]
+                       Options.server!(plug: MyApp, http_options: options)
+                     end
+      end
+    end
+
     test "say what is accepted" do
       assert_raise ArgumentError, ~r/accepted is an integer from 0 to 65535/, fn ->
         Options.server!(plug: MyApp, port: 70_000)

@@ -55,6 +55,39 @@ defmodule Ferrosock.HTTP.LargeTest do
     length_read(socket, length, read + byte_size(data))
   end
 
+  # Counted, because the time between two of them is the machine's too.
+  for coding <- ["gzip", "deflate", "zstd"] do
+    @tag skip: coding == "zstd" and not Code.ensure_loaded?(:zstd)
+    test "to compress 50 MB gives the scheduler back at each MB: #{coding}" do
+      test = self()
+      # Little is left of it: a call into zstd returns when its output is full.
+      body = :binary.copy("0123456789", 5_000_000)
+
+      server =
+        serve(fn conn ->
+          :erlang.trace(self(), true, [:running, tracer: test])
+          conn = send_resp(conn, 200, body)
+          :erlang.trace(self(), false, [:running])
+          send(test, {:sent, self()})
+          conn
+        end)
+
+      socket = connect(server)
+      write(socket, head("GET", "/", [{"accept-encoding", unquote(coding)}]))
+      assert_receive {:sent, pid}, 60_000
+      assert header(response(socket), "content-encoding") == [unquote(coding)]
+      assert times_out(pid) > 50
+    end
+  end
+
+  defp times_out(pid, times \\ 0) do
+    receive do
+      {:trace, ^pid, :out, _function} -> times_out(pid, times + 1)
+    after
+      0 -> times
+    end
+  end
+
   describe "Plug.Parsers" do
     test "stores an upload of 20 MB" do
       test = self()

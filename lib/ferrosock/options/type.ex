@@ -21,6 +21,7 @@ defmodule Ferrosock.Options.Type do
           | :pos_integer
           | :sock
           | :timeout
+          | {:list_of, [String.t()]}
           | {:one_of, [atom()]}
           | {:range, Range.t()}
 
@@ -41,6 +42,11 @@ defmodule Ferrosock.Options.Type do
   def valid?(:sock, {module, _argument}), do: module?(module)
   def valid?(:sock, value), do: module?(value)
   def valid?(:timeout, value), do: valid?(:limit, value)
+
+  def valid?({:list_of, values}, [_ | _] = list),
+    do: not List.improper?(list) and Enum.all?(list, &(&1 in values))
+
+  def valid?({:list_of, _values}, _value), do: false
   def valid?({:one_of, values}, value), do: value in values
   def valid?({:range, range}, value), do: is_integer(value) and value in range
 
@@ -68,10 +74,12 @@ defmodule Ferrosock.Options.Type do
   def describe(:sock), do: "a module, or a tuple of a module and the argument of its `init/1`"
   def describe(:timeout), do: "a positive integer or `:infinity`"
 
-  def describe({:one_of, values}),
-    do: "any of " <> Enum.map_join(values, ", ", &"`#{inspect(&1)}`")
+  def describe({:list_of, values}), do: "a list of one or more: " <> choices(values)
+  def describe({:one_of, values}), do: "any of " <> choices(values)
 
   def describe({:range, first..last//_}), do: "an integer from #{first} to #{last}"
+
+  defp choices(values), do: Enum.map_join(values, ", ", &"`#{inspect(&1)}`")
 
   defp plug?({module, _options}), do: module?(module)
   defp plug?(value), do: is_function(value, 2) or module?(value)
