@@ -13,7 +13,7 @@ AUTOBAHN := .toolchain/autobahn
 ELIXIR := source bin/env.sh
 
 help:
-	@echo 'make run     the chat example on http://localhost:4000 (PORT=... for another port)'
+	@echo 'make run     the chat example on http://localhost:4000 (PORT=... for another port, SCHEME=https)'
 	@echo 'make test    all tests'
 	@echo 'make check   formatting, compiler warnings and clippy'
 	@echo 'make conformance  Autobahn, other WebSocket clients, and a minute of fuzzing per target'
@@ -33,7 +33,7 @@ test-engine:
 test-server: test-clients
 	@$(ELIXIR) && fetch_packages && mix test
 
-test-clients: $(CLIENTS)/node_modules/.package-lock.json $(CLIENTS)/.venv/.installed $(CHROMIUM)
+test-clients: /usr/bin/curl /usr/bin/openssl $(CLIENTS)/node_modules/.package-lock.json $(CLIENTS)/.venv/.installed $(CHROMIUM)
 
 $(CLIENTS)/node_modules/.package-lock.json: $(CLIENTS)/package-lock.json
 	cd $(CLIENTS) && npm ci --no-audit --no-fund
@@ -44,6 +44,9 @@ $(CLIENTS)/.venv/.installed: $(CLIENTS)/requirements.txt
 	python3 -m venv $(CLIENTS)/.venv
 	$(CLIENTS)/.venv/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
+
+/usr/bin/curl /usr/bin/openssl:
+	@bin/debian $(@F)
 
 $(CHROMIUM):
 	@bin/debian chromium

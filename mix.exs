@@ -22,7 +22,7 @@ defmodule Ferrosock.MixProject do
   end
 
   def application do
-    [mod: {Ferrosock.Reactors, []}, extra_applications: [:logger]]
+    [mod: {Ferrosock.Reactors, []}, extra_applications: [:logger, :public_key, :ssl]]
   end
 
   defp elixirc_paths(:test), do: ["lib", "test/support"]

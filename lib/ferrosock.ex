@@ -62,6 +62,12 @@ defmodule Ferrosock do
 
   #{Ferrosock.Options.docs(:http_1)}
 
+  ### `:tls_options`
+
+  With `scheme: :https`. TLS 1.2 and 1.3; sessions are resumed by tickets.
+
+  #{Ferrosock.Options.docs(:tls)}
+
   ### `:websocket_options`
 
   #{Ferrosock.Options.docs(:websocket)}
@@ -115,6 +121,15 @@ defmodule Ferrosock do
   @doc "What a running server listens on, and its counts."
   @spec info(Supervisor.supervisor()) :: info()
   def info(server), do: server |> Server.listener() |> Listener.info()
+
+  @doc """
+  Loads the certificates and keys of a server anew, from the files and terms that its options name. The
+  connections to come get them. On an error, which says what is wrong with which file, the server goes on
+  with those that it has.
+  """
+  @spec reload_certificates(Supervisor.supervisor()) :: :ok | {:error, ArgumentError.t()}
+  def reload_certificates(server),
+    do: server |> Server.listener() |> Listener.reload_certificates()
 
   @doc """
   Makes the request's connection a WebSocket that `websock` handles. The same function as

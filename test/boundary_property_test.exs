@@ -293,6 +293,8 @@ defmodule Ferrosock.BoundaryPropertyTest do
   defp open(state) do
     options = %{
       address: {{127, 0, 0, 1}, 0},
+      tls: nil,
+      handshake_timeout: 300,
       backlog: 16,
       header_timeout: 300,
       idle_timeout: 300,

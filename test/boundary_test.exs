@@ -180,6 +180,8 @@ defmodule Ferrosock.BoundaryTest do
       {:ok, listener, tag} =
         Native.listener_open(%{
           address: {{127, 0, 0, 1}, 0},
+          tls: nil,
+          handshake_timeout: 1_000,
           backlog: 16,
           header_timeout: 1_000,
           idle_timeout: 1_000,

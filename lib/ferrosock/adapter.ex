@@ -115,8 +115,15 @@ defmodule Ferrosock.Adapter do
   def push(_adapter, _path, _headers), do: {:error, :not_supported}
 
   @impl true
-  def get_peer_data(%__MODULE__{peer: {address, port}}),
-    do: %{address: address, port: port, ssl_cert: nil}
+  def get_peer_data(%__MODULE__{peer: {address, port}} = adapter) do
+    certificate =
+      case tls(adapter) do
+        {_version, _suite, certificate} -> certificate
+        nil -> nil
+      end
+
+    %{address: address, port: port, ssl_cert: certificate}
+  end
 
   @impl {:get_sock_data, 1} in @callbacks
   def get_sock_data(adapter) do
@@ -125,7 +132,15 @@ defmodule Ferrosock.Adapter do
   end
 
   @impl {:get_ssl_data, 1} in @callbacks
-  def get_ssl_data(_adapter), do: nil
+  def get_ssl_data(adapter) do
+    with {version, suite, _certificate} <- tls(adapter) do
+      suite = suite |> to_charlist() |> :ssl.str_to_suite()
+      [protocol: version, selected_cipher_suite: suite]
+    end
+  end
+
+  defp tls(%{options: %{scheme: :http}}), do: nil
+  defp tls(adapter), do: Native.exchange_tls(adapter.exchange)
 
   @impl true
   def get_http_protocol(adapter), do: adapter.version

@@ -5,10 +5,11 @@ defmodule Ferrosock.Listener do
 
   use GenServer
 
-  alias Ferrosock.{ListenError, Log, Native, Options}
+  alias Ferrosock.{ListenError, Log, Native, Options, TLS}
 
-  @spec start_link({:ets.table(), Options.t()}) :: GenServer.on_start()
-  def start_link({_table, _options} = argument), do: GenServer.start_link(__MODULE__, argument)
+  @spec start_link({:ets.table(), Options.t(), TLS.t() | nil}) :: GenServer.on_start()
+  def start_link({_table, _options, _tls} = argument),
+    do: GenServer.start_link(__MODULE__, argument)
 
   @doc "The handle and the tag of a server's listener."
   @spec handle(:ets.table()) :: {Native.listener(), Native.tag()}
@@ -21,17 +22,23 @@ defmodule Ferrosock.Listener do
   @spec info(pid()) :: Ferrosock.info()
   def info(pid), do: GenServer.call(pid, :info)
 
+  @doc "See `Ferrosock.reload_certificates/1`."
+  @spec reload_certificates(pid()) :: :ok | {:error, ArgumentError.t()}
+  def reload_certificates(pid), do: GenServer.call(pid, :reload_certificates)
+
   @impl true
-  def init({table, options}) do
+  def init({table, options, tls}) do
     # Without this, `terminate/2` would not run when the supervisor stops us.
     Process.flag(:trap_exit, true)
-    native_options = Options.listener(options)
+    stamp = TLS.stamp(tls)
+    native_options = options |> Options.listener() |> Map.put(:tls, TLS.config!(tls))
 
     case Native.listener_open(native_options) do
       {:ok, listener, tag} ->
         :ets.insert(table, {:listener, listener, tag})
         Log.startup(options, Native.listener_info(listener).address)
-        {:ok, %{listener: listener, tag: tag}}
+        look_later(tls)
+        {:ok, %{listener: listener, tag: tag, tls: tls, stamp: stamp}}
 
       {:error, reason} ->
         # Raised, because only an exception with its stacktrace is told in words by those who
@@ -45,7 +52,25 @@ defmodule Ferrosock.Listener do
     {:reply, Native.listener_info(state.listener), state}
   end
 
+  def handle_call(:reload_certificates, _from, state) do
+    {result, state} = reload(state)
+    {:reply, result, state}
+  end
+
   @impl true
+  def handle_info(:look, state) do
+    look_later(state.tls)
+
+    if TLS.stamp(state.tls) == state.stamp do
+      {:noreply, state}
+    else
+      # Told once and not at each look: its key may be on the way.
+      {result, state} = reload(state)
+      with {:error, error} <- result, do: Log.certificate_error(error)
+      {:noreply, state}
+    end
+  end
+
   def handle_info({tag, {:accept_error, reason}}, %{tag: tag} = state) do
     Log.accept_error(reason)
     {:noreply, state}
@@ -57,6 +82,24 @@ defmodule Ferrosock.Listener do
   end
 
   def handle_info(_message, state), do: {:noreply, state}
+
+  defp reload(state) do
+    # Before they are loaded: what changes meanwhile must be seen at the next look.
+    state = %{state | stamp: TLS.stamp(state.tls)}
+
+    try do
+      config = TLS.config!(state.tls)
+      if config, do: Native.listener_set_tls(state.listener, config)
+      {:ok, state}
+    rescue
+      error in ArgumentError -> {{:error, error}, state}
+    end
+  end
+
+  defp look_later(%TLS{interval: interval}) when is_integer(interval),
+    do: Process.send_after(self(), :look, interval)
+
+  defp look_later(_tls), do: :ok
 
   @impl true
   def terminate(_reason, state), do: Native.listener_close(state.listener)

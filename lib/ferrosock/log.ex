@@ -41,6 +41,12 @@ defmodule Ferrosock.Log do
     Logger.error(text, domain: [:ferrosock])
   end
 
+  @spec certificate_error(Exception.t()) :: :ok
+  def certificate_error(error) do
+    text = "Ferrosock goes on with the certificates that it has: #{Exception.message(error)}"
+    Logger.error(text, domain: [:ferrosock])
+  end
+
   @spec http_error(Address.t(), term()) :: :ok
   def http_error(peer, reason) do
     text = "Ferrosock refused what #{Address.format(peer)} sent: #{phrase(reason)}"

@@ -49,6 +49,7 @@ defmodule Ferrosock.Native do
 
   @type reactor :: reference()
   @type listener :: reference()
+  @type tls :: reference()
   @type exchange :: reference()
   @type socket :: reference()
   @type tag :: reference()
@@ -83,6 +84,8 @@ defmodule Ferrosock.Native do
 
   @type listener_options :: %{
           address: Address.t(),
+          tls: tls() | nil,
+          handshake_timeout: pos_integer(),
           backlog: pos_integer(),
           header_timeout: pos_integer(),
           idle_timeout: pos_integer(),
@@ -150,6 +153,21 @@ defmodule Ferrosock.Native do
         }
   def stats, do: nif_error()
 
+  @doc """
+  Checks certificates and keys, in DER, and makes a configuration of them. The number in an error is
+  the index of the identity or authority that is wrong.
+  """
+  @spec tls_config(%{
+          identities: [
+            %{chain: [binary()], key: {:rsa | :ec | :pkcs8, binary()}, hosts: [String.t()]}
+          ],
+          client_auth: %{authorities: [binary()], required: boolean()} | nil,
+          versions: [:tls12 | :tls13]
+        }) ::
+          {:ok, tls()}
+          | {:error, {:identity | :authority | :other, non_neg_integer(), String.t()}}
+  def tls_config(_terms), do: nif_error()
+
   @doc "Binds and listens. The caller owns the listener: it closes when the caller dies."
   @spec listener_open(listener_options()) :: {:ok, listener(), tag()} | {:error, atom()}
   def listener_open(_options), do: nif_error()
@@ -162,6 +180,10 @@ defmodule Ferrosock.Native do
           requests: non_neg_integer()
         }
   def listener_info(_listener), do: nif_error()
+
+  @doc "Serves the connections to come with another configuration."
+  @spec listener_set_tls(listener(), tls()) :: :ok
+  def listener_set_tls(_listener, _tls), do: nif_error()
 
   @doc "Makes the caller one of the listener's acceptors, until it dies."
   @spec listener_accept(listener()) :: :ok | {:error, :closed}
@@ -238,6 +260,11 @@ defmodule Ferrosock.Native do
   @spec exchange_inform(exchange(), 100..199, Plug.Conn.headers()) ::
           :ok | {:error, send_error() | :not_supported}
   def exchange_inform(_exchange, _status, _headers), do: nif_error()
+
+  @doc "The version, the cipher suite and the client's certificate; `nil` without TLS."
+  @spec exchange_tls(exchange()) ::
+          {:"tlsv1.2" | :"tlsv1.3", String.t() | nil, certificate :: binary() | nil} | nil
+  def exchange_tls(_exchange), do: nif_error()
 
   @doc "The local address of the exchange's connection."
   @spec exchange_sock(exchange()) :: Address.t()

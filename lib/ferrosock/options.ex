@@ -98,6 +98,30 @@ defmodule Ferrosock.Options do
        "whether `upgrade/4` itself raises on a request that is no valid handshake"}
   ]
 
+  @tls [
+    certs_keys:
+      {:identities, [],
+       "certificates besides that of `:certfile` or `:cert`, each with the same options; a client gets " <>
+         "the first that it can use"},
+    sni_hosts:
+      {:hosts, [],
+       "certificates for the host names that clients ask for (RFC 6066), `*.example.com` for all names " <>
+         "of one level"},
+    versions:
+      {{:list_of, [:"tlsv1.3", :"tlsv1.2"]}, [:"tlsv1.3", :"tlsv1.2"], "versions of the protocol"},
+    verify:
+      {{:one_of, [:verify_none, :verify_peer]}, :verify_none,
+       "whether clients are asked for a certificate"},
+    fail_if_no_peer_cert:
+      {:boolean, false, "whether clients without a certificate are refused, with `:verify_peer`"},
+    cacertfile: {:file, nil, "PEM with the authorities of the clients' certificates"},
+    cacerts: {:ders, nil, "the same as a list of DERs"},
+    handshake_timeout: {:pos_integer, 5_000, "ms from accepting to the end of the TLS handshake"},
+    reload_interval:
+      {:timeout, :infinity,
+       "ms between two looks at the files: changed ones are loaded, see `reload_certificates/1`"}
+  ]
+
   @server [
     plug:
       {:plug, nil,
@@ -107,7 +131,18 @@ defmodule Ferrosock.Options do
       {:sock, nil,
        "what serves every request as a WebSocket, in place of a Plug; see `sock/3`. Its `init/1` " <>
          "runs once, at the start"},
-    scheme: {{:one_of, [:http]}, :http, "the protocol"},
+    scheme: {{:one_of, [:http, :https]}, :http, "the protocol"},
+    certfile:
+      {:file, nil, "PEM with the server's certificate and those between it and its authority"},
+    keyfile: {:file, nil, "PEM with its key, if that is not in `:certfile`"},
+    cert: {:cert, nil, "the same as `:certfile`, as a term"},
+    key: {:key, nil, "the same as `:keyfile`, as a term"},
+    password: {:password, nil, "of an encrypted key"},
+    otp_app: {:app, nil, "the application whose folder relative paths of files are in"},
+    cipher_suite:
+      {{:one_of, [nil, :strong, :compatible]}, nil,
+       "accepted for the sake of Plug.SSL's options and ignored: there are only strong ones"},
+    tls_options: {{:options, @tls}, [], "TLS, below"},
     port: {{:range, 0..65_535}, 4000, "0 takes a free one; see `info/1`"},
     ip:
       {:ip, :any,
@@ -161,6 +196,7 @@ defmodule Ferrosock.Options do
     http_deflate: @http_deflate,
     zstd: @zstd,
     http_1: @http_1,
+    tls: @tls,
     websocket: @websocket,
     deflate: @deflate,
     upgrade: @upgrade
@@ -215,20 +251,33 @@ defmodule Ferrosock.Options do
 
   defp deflate(_limits, _asked), do: nil
 
-  @doc "What the engine needs to know of a server."
-  @spec listener(t()) :: Ferrosock.Native.listener_options()
+  @doc "What the engine needs to know of a server, but for TLS."
+  @spec listener(t()) :: map()
   def listener(%__MODULE__{} = options) do
     options.http_1_options
     |> Map.drop([:send_timeout, :clear_process_dict])
-    |> Map.merge(%{address: address(options), backlog: options.backlog})
+    |> Map.merge(%{
+      address: address(options),
+      backlog: options.backlog,
+      handshake_timeout: options.tls_options.handshake_timeout
+    })
   end
 
   defp address(%{ip: {:local, _path} = host}), do: {host, 0}
   defp address(options), do: {Address.host(options.ip, options.inet6), options.port}
 
   @doc "The options of a table as a Markdown list."
-  @spec docs(:server | :http | :http_deflate | :zstd | :http_1 | :websocket | :deflate | :upgrade) ::
-          String.t()
+  @spec docs(
+          :server
+          | :http
+          | :http_deflate
+          | :zstd
+          | :http_1
+          | :tls
+          | :websocket
+          | :deflate
+          | :upgrade
+        ) :: String.t()
   def docs(table) do
     Enum.map_join(@tables[table], "\n", fn {name, {type, default, doc}} ->
       "  * `#{inspect(name)}` - #{doc}. #{accepted(type)}#{default(default)}"

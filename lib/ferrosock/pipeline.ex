@@ -44,9 +44,13 @@ defmodule Ferrosock.Pipeline do
       options: options
     }
 
-    uri = %URI{scheme: "http", host: host, port: port || 80, path: path, query: query}
+    {scheme, default_port} = scheme(options.scheme)
+    uri = %URI{scheme: scheme, host: host, port: port || default_port, path: path, query: query}
     Plug.Conn.Adapter.conn({Adapter, adapter}, method, uri, elem(peer, 0), headers)
   end
+
+  defp scheme(:http), do: {"http", 80}
+  defp scheme(:https), do: {"https", 443}
 
   defp call(conn, {module, options}) do
     conn |> module.call(options) |> returned!("#{inspect(module)}.call/2")

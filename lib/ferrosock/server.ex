@@ -5,7 +5,7 @@ defmodule Ferrosock.Server do
 
   use Supervisor
 
-  alias Ferrosock.{Acceptors, Drainer, Listener, Log, Options, Pipeline, Reactors}
+  alias Ferrosock.{Acceptors, Drainer, Listener, Log, Options, Pipeline, Reactors, TLS}
 
   @doc "Starts a server. Raises on options that are wrong."
   @spec start_link(keyword()) :: Supervisor.on_start()
@@ -13,8 +13,12 @@ defmodule Ferrosock.Server do
     {supervisor_options, options} = Keyword.split(options, [:name])
     options = Options.server!(options)
     Reactors.ensure_started!(options.reactors)
+    # Called here, so that what is wrong with a certificate is raised where the options are given.
+    tls = TLS.new(options)
+    TLS.config!(tls)
+    options = TLS.forget(options)
     options = %{options | plug: Pipeline.init(options.plug), log_limiter: Log.limiter()}
-    Supervisor.start_link(__MODULE__, options, supervisor_options)
+    Supervisor.start_link(__MODULE__, {options, tls}, supervisor_options)
   end
 
   @doc "The process that owns the listener of a running server."
@@ -25,7 +29,7 @@ defmodule Ferrosock.Server do
   end
 
   @impl true
-  def init(options) do
+  def init({options, tls}) do
     # Where the listener leaves its handle for its siblings: they start after it, in this process,
     # and have no name to find it by.
     table = :ets.new(:ferrosock_server, [:public, read_concurrency: true])
@@ -33,7 +37,7 @@ defmodule Ferrosock.Server do
     # When acceptors give up, their supervisor's end closes the listener by way of the drainer. It
     # must be opened anew then, which `:rest_for_one` would not do.
     Supervisor.init(
-      [{Listener, {table, options}}, {Acceptors, {table, options}}, {Drainer, table}],
+      [{Listener, {table, options, tls}}, {Acceptors, {table, options}}, {Drainer, table}],
       strategy: :one_for_all
     )
   end

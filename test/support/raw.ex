@@ -1,6 +1,6 @@
 defmodule Ferrosock.Test.Raw do
   @moduledoc """
-  A client of raw bytes over `:gen_tcp`: its own reading and writing of HTTP and WebSocket frames, so
+  A client of raw bytes over `:gen_tcp`, or `:ssl`: its own reading and writing of HTTP and WebSocket frames, so
   that the server's code is not its own judge.
   """
 
@@ -48,7 +48,21 @@ defmodule Ferrosock.Test.Raw do
     socket
   end
 
-  def write(socket, data), do: :ok = :gen_tcp.send(socket, data)
+  @doc "A connection with TLS; the options are those of `:ssl.connect/4`."
+  def connect_tls(server, options) do
+    options = [mode: :binary, active: false, server_name_indication: ~c"localhost"] ++ options
+    :ssl.connect({127, 0, 0, 1}, port(server), options, @timeout)
+  end
+
+  defp recv(socket, size, timeout), do: transport(socket).recv(socket, size, timeout)
+
+  defp setopts(socket, options) when is_port(socket), do: :inet.setopts(socket, options)
+  defp setopts(socket, options), do: :ssl.setopts(socket, options)
+
+  defp transport(socket) when is_port(socket), do: :gen_tcp
+  defp transport(_socket), do: :ssl
+
+  def write(socket, data), do: :ok = transport(socket).send(socket, data)
 
   @doc "Sends a request and reads its response."
   def request(socket, method, path, headers \\ [], body \\ "") do
@@ -71,11 +85,12 @@ defmodule Ferrosock.Test.Raw do
   def header(%{headers: headers}, name), do: for({^name, value} <- headers, do: value)
 
   defp response_line(socket) do
-    with {:ok, {:http_response, _version, status, _phrase}} <- packet(socket), do: {:ok, status}
+    with {:ok, {:http_response, _version, status, _phrase}} <- packet(socket, :http_bin),
+         do: {:ok, status}
   end
 
   defp headers(socket, headers) do
-    case packet(socket) do
+    case packet(socket, :httph_bin) do
       {:ok, {:http_header, _, name, _, value}} ->
         headers(socket, [{name |> to_string() |> String.downcase(), value} | headers])
 
@@ -84,10 +99,10 @@ defmodule Ferrosock.Test.Raw do
     end
   end
 
-  defp packet(socket) do
-    :inet.setopts(socket, packet: :http_bin)
-    result = :gen_tcp.recv(socket, 0, @timeout)
-    :inet.setopts(socket, packet: :raw)
+  defp packet(socket, type) do
+    setopts(socket, packet: type)
+    result = recv(socket, 0, @timeout)
+    setopts(socket, packet: :raw)
     result
   end
 
@@ -119,22 +134,22 @@ defmodule Ferrosock.Test.Raw do
   end
 
   defp line(socket) do
-    :inet.setopts(socket, packet: :line)
-    {:ok, line} = :gen_tcp.recv(socket, 0, @timeout)
-    :inet.setopts(socket, packet: :raw)
+    setopts(socket, packet: :line)
+    {:ok, line} = recv(socket, 0, @timeout)
+    setopts(socket, packet: :raw)
     String.trim_trailing(line, "\r\n")
   end
 
   def read(_socket, 0), do: ""
 
   def read(socket, size) do
-    {:ok, data} = :gen_tcp.recv(socket, size, @timeout)
+    {:ok, data} = recv(socket, size, @timeout)
     data
   end
 
   @doc "Reads until the server closes."
   def read_all(socket, read \\ []) do
-    case :gen_tcp.recv(socket, 0, @timeout) do
+    case recv(socket, 0, @timeout) do
       {:ok, data} -> read_all(socket, [read | data])
       {:error, :closed} -> IO.iodata_to_binary(read)
     end
@@ -142,7 +157,7 @@ defmodule Ferrosock.Test.Raw do
 
   @doc "Whether the server closes within the time, whatever it still sends."
   def closed?(socket, timeout \\ @timeout) do
-    case :gen_tcp.recv(socket, 0, timeout) do
+    case recv(socket, 0, timeout) do
       {:ok, _data} -> closed?(socket, timeout)
       {:error, reason} -> reason != :timeout
     end
@@ -213,7 +228,7 @@ defmodule Ferrosock.Test.Raw do
 
   @doc "Reads one frame of the server: `{opcode, payload}`; a close frame is `{:close, code, reason}`."
   def recv_frame(socket, timeout \\ @timeout) do
-    with {:ok, <<1::1, 0::3, opcode::4, 0::1, length::7>>} <- :gen_tcp.recv(socket, 2, timeout) do
+    with {:ok, <<1::1, 0::3, opcode::4, 0::1, length::7>>} <- recv(socket, 2, timeout) do
       {opcode, _} = List.keyfind(@opcodes, opcode, 1)
 
       case {opcode, read(socket, length(socket, length))} do

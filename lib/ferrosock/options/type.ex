@@ -7,36 +7,72 @@ defmodule Ferrosock.Options.Type do
 
   @levels [:emergency, :alert, :critical, :error, :warning, :notice, :info, :debug]
 
+  @key_types [:RSAPrivateKey, :ECPrivateKey, :PrivateKeyInfo]
+
+  @identity_types %{
+    certfile: :file,
+    keyfile: :file,
+    cert: :cert,
+    key: :key,
+    password: :password
+  }
+  @identity "a keyword list or map of `:certfile`, `:keyfile`, `:cert`, `:key` and `:password`"
+
   @type t ::
           :any
+          | :app
           | :boolean
+          | :cert
           | :count
+          | :ders
+          | :file
           | :heap_size
+          | :hosts
+          | :identities
           | :ip
+          | :key
           | :keyword
           | :limit
           | :log_level
           | :non_neg_integer
+          | :password
           | :plug
           | :pos_integer
           | :sock
           | :timeout
-          | {:list_of, [String.t()]}
+          | {:list_of, [atom() | String.t()]}
           | {:one_of, [atom()]}
           | {:range, Range.t()}
 
   @doc "Whether the value has the type."
   @spec valid?(t(), term()) :: boolean()
   def valid?(:any, _value), do: true
+  def valid?(:app, value), do: module?(value)
   def valid?(:boolean, value), do: is_boolean(value)
+  def valid?(:cert, value), do: is_binary(value) or valid?(:ders, value)
   def valid?(:count, value), do: value == :default or valid?(:pos_integer, value)
+  def valid?(:ders, value), do: is_list(value) and value != [] and Enum.all?(value, &is_binary/1)
+  def valid?(:file, value), do: (is_binary(value) or List.ascii_printable?(value)) and value != ""
   def valid?(:heap_size, value), do: is_map(value) or valid?(:non_neg_integer, value)
+
+  def valid?(:hosts, value) do
+    is_list(value) and
+      Enum.all?(value, fn
+        {host, identity} -> valid?(:file, host) and identity?(identity)
+        _other -> false
+      end)
+  end
+
+  def valid?(:identities, value), do: is_list(value) and Enum.all?(value, &identity?/1)
   def valid?(:ip, {:local, path}), do: is_binary(path) and byte_size(path) in 1..@max_path
   def valid?(:ip, value), do: value in [:any, :loopback] or :inet.is_ip_address(value)
+  def valid?(:key, {type, der}), do: type in @key_types and is_binary(der)
+  def valid?(:key, value), do: is_binary(value)
   def valid?(:keyword, value), do: Keyword.keyword?(value)
   def valid?(:limit, value), do: value == :infinity or valid?(:pos_integer, value)
   def valid?(:log_level, value), do: value in [false | @levels]
   def valid?(:non_neg_integer, value), do: is_integer(value) and value >= 0
+  def valid?(:password, value), do: valid?(:file, value) or is_function(value, 0)
   def valid?(:plug, value), do: plug?(value)
   def valid?(:pos_integer, value), do: is_integer(value) and value > 0
   def valid?(:sock, {module, _argument}), do: module?(module)
@@ -53,13 +89,25 @@ defmodule Ferrosock.Options.Type do
   @doc "What the type accepts, in words."
   @spec describe(t()) :: String.t()
   def describe(:any), do: "any term"
+  def describe(:app), do: "the name of an application"
   def describe(:boolean), do: "a boolean"
+  def describe(:cert), do: "a binary in PEM or DER, or a list of binaries in DER"
   def describe(:count), do: "a positive integer or `:default`"
+  def describe(:ders), do: "a list of binaries in DER"
+  def describe(:file), do: "a path, as a string or a charlist"
   def describe(:heap_size), do: "a number of words or a map, as in `:erlang.max_heap_size()`"
 
   def describe(:ip) do
     "an IP address as a tuple, or `:any`, or `:loopback`, or `{:local, path}` with the path of a " <>
       "Unix socket in up to #{@max_path} bytes"
+  end
+
+  def describe(:hosts), do: "a list of tuples of a host name and " <> @identity
+  def describe(:identities), do: "a list with, for each, " <> @identity
+
+  def describe(:key) do
+    "a binary in PEM, or a tuple of `:RSAPrivateKey`, `:ECPrivateKey` or `:PrivateKeyInfo` and a binary " <>
+      "in DER"
   end
 
   def describe(:keyword), do: "a keyword list"
@@ -69,6 +117,9 @@ defmodule Ferrosock.Options.Type do
 
   def describe(:plug),
     do: "a module, a tuple of a module and its options, or a function of arity 2"
+
+  def describe(:password),
+    do: "a string, a charlist, or a function without arguments that returns one"
 
   def describe(:pos_integer), do: "a positive integer"
   def describe(:sock), do: "a module, or a tuple of a module and the argument of its `init/1`"
@@ -80,6 +131,13 @@ defmodule Ferrosock.Options.Type do
   def describe({:range, first..last//_}), do: "an integer from #{first} to #{last}"
 
   defp choices(values), do: Enum.map_join(values, ", ", &"`#{inspect(&1)}`")
+
+  defp identity?(identity) do
+    (is_map(identity) or Keyword.keyword?(identity)) and
+      Enum.all?(identity, fn {name, value} ->
+        @identity_types[name] && valid?(@identity_types[name], value)
+      end)
+  end
 
   defp plug?({module, _options}), do: module?(module)
   defp plug?(value), do: is_function(value, 2) or module?(value)

@@ -9,6 +9,8 @@ pub struct ListenerConfig {
     pub addr: Address,
     /// Connections that the kernel holds for us before it refuses more.
     pub backlog: i32,
+    /// From the accept to the end of a TLS handshake.
+    pub handshake_timeout: Duration,
     /// From the accept, or from the first byte of a later request, to the end of the request's head.
     pub header_timeout: Duration,
     /// Between two requests of a connection.

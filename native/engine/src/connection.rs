@@ -2,6 +2,7 @@
 //! keep, and how the connection ends; a request is the concern of [`crate::exchange`].
 
 use std::future::poll_fn;
+use std::io::ErrorKind;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -23,7 +24,8 @@ use crate::owner::Owner;
 use crate::runtime::Reactor;
 use crate::stats::{self, Counted};
 use crate::stream::Address;
-use crate::timer::Timer;
+use crate::timer::{Timer, timeout};
+use crate::tls::TlsInfo;
 use crate::ws::socket::Socket;
 
 const REQUEST_TIMEOUT: &[u8] =
@@ -93,6 +95,11 @@ impl<O: Owner> Connection<O> {
     pub fn local_addr(&self) -> std::io::Result<Address> {
         let io = self.io().ok_or(std::io::ErrorKind::NotConnected)?;
         io.stream().local_addr()
+    }
+
+    /// `None` without TLS, and after the end.
+    pub fn tls(&self) -> Option<TlsInfo> {
+        self.io()?.tls().map(|tls| tls.info())
     }
 
     pub(crate) fn io(&self) -> Option<Arc<io::Shared>> {
@@ -168,7 +175,12 @@ impl<O: Owner> Drop for End<O> {
     }
 }
 
-pub(crate) async fn serve<O: Owner>(connection: Arc<Connection<O>>, io: Io) {
+pub(crate) async fn serve<O: Owner>(connection: Arc<Connection<O>>, mut io: Io) {
+    // Boxed, as it would make the task of every connection larger.
+    if io.shared.tls().is_some() && !Box::pin(handshake(&connection, &mut io)).await {
+        connection.end();
+        return;
+    }
     let listener = connection.listener.clone();
     let ListenerConfig {
         header_timeout,
@@ -212,6 +224,21 @@ pub(crate) async fn serve<O: Owner>(connection: Arc<Connection<O>>, io: Io) {
     finish(&connection, &shared, outcome).await;
 }
 
+/// Whether TLS is there to speak HTTP over.
+async fn handshake<O: Owner>(connection: &Connection<O>, io: &mut Io) -> bool {
+    let limit = connection.listener.config.handshake_timeout;
+    let error = match timeout(limit, io.handshake()).await {
+        Ok(Ok(())) => return true,
+        Ok(Err(e)) if e.kind() == ErrorKind::InvalidData => HttpError::TlsHandshake,
+        // The peer went away.
+        Ok(Err(_)) => return false,
+        Err(_elapsed) => HttpError::TlsTimeout,
+    };
+    connection.owner.http_error(&connection.peer, error);
+    io::linger(&io.shared).await;
+    false
+}
+
 enum Outcome {
     Ended(hyper::Result<()>),
     TimedOut,
@@ -235,11 +262,11 @@ async fn finish<O: Owner>(connection: &Connection<O>, shared: &io::Shared, outco
             connection
                 .owner
                 .http_error(&connection.peer, HttpError::HeaderTimeout);
-            let _ = shared.stream().try_write(REQUEST_TIMEOUT);
+            let _ = shared.try_write(REQUEST_TIMEOUT);
         }
         Outcome::TimedOut => {}
     }
-    io::linger_for(shared.stream(), io::LINGER_SENDING).await;
+    io::linger_for(shared, io::LINGER_SENDING).await;
 }
 
 fn builder(config: &ListenerConfig) -> http1::Builder {

@@ -42,6 +42,10 @@ pub enum HttpError {
     HeadTooLarge,
     #[error("request head not complete in time")]
     HeaderTimeout,
+    #[error("no TLS that we speak, or a certificate that we do not trust (RFC8446§6.2)")]
+    TlsHandshake,
+    #[error("TLS handshake not complete in time")]
+    TlsTimeout,
 }
 
 impl HttpError {
@@ -53,6 +57,8 @@ impl HttpError {
             Self::TargetTooLong => "request_line_too_long",
             Self::HeadTooLarge => "header_too_large",
             Self::HeaderTimeout => "header_timeout",
+            Self::TlsHandshake => "tls_handshake_failed",
+            Self::TlsTimeout => "tls_handshake_timeout",
         }
     }
 }

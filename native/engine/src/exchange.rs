@@ -32,6 +32,7 @@ use crate::owner::{Owner, Request};
 use crate::runtime::{self, Reactor};
 use crate::stats::{self, Counted};
 use crate::stream::Address;
+use crate::tls::TlsInfo;
 use crate::upload::{Piece, Upload};
 use crate::ws::extension::{DeflateConfig, negotiate};
 use crate::ws::socket::Socket;
@@ -399,6 +400,11 @@ impl<O: Owner> Exchange<O> {
     /// What runs the tasks that sending wakes.
     pub fn reactor(&self) -> &'static Reactor {
         self.connection.reactor
+    }
+
+    /// What was agreed on; `None` without TLS, and after the connection's end.
+    pub fn tls(&self) -> Option<TlsInfo> {
+        self.connection.tls()
     }
 
     pub fn local_addr(&self) -> io::Result<Address> {

@@ -1,9 +1,10 @@
 //! A stream whose two halves serve different masters: hyper reads and writes through [`Io`]; a
 //! WebSocket's sends go to the write half from any thread.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tokio::time::Instant;
 use crate::lock;
 use crate::stream::{ReadHalf, Stream, WriteHalf};
 use crate::timer::timeout;
+use crate::tls::{Incoming, Tls};
 
 /// How long we go on reading after the last byte was sent, so that the kernel does not answer what
 /// the peer still sends by a reset that overtakes our last words.
@@ -25,6 +27,8 @@ pub(crate) const LINGER_SENDING: Duration = Duration::from_secs(30);
 pub(crate) struct Shared {
     /// `None` only as it is dropped.
     write: Option<WriteHalf>,
+    /// Boxed: it is larger than all the rest.
+    tls: Option<Box<Mutex<Tls>>>,
     reading: Mutex<Reading>,
     interim: Mutex<Interim>,
 }
@@ -49,6 +53,48 @@ struct Interim {
 impl Shared {
     pub(crate) fn stream(&self) -> &WriteHalf {
         self.write.as_ref().expect("there until it is dropped")
+    }
+
+    pub(crate) fn tls(&self) -> Option<MutexGuard<'_, Tls>> {
+        self.tls.as_deref().map(lock)
+    }
+
+    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self.tls() {
+            Some(mut tls) => tls.write(self.stream(), &[io::IoSlice::new(bytes)]),
+            None => self.stream().try_write(bytes),
+        }
+    }
+
+    pub(crate) fn try_write_vectored(&self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        match self.tls() {
+            Some(mut tls) => tls.write(self.stream(), slices),
+            None => self.stream().try_write_vectored(slices),
+        }
+    }
+
+    /// Whether the kernel has all that was written.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.tls().is_none_or(|tls| tls.is_flushed())
+    }
+
+    pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_flushed() {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_try(cx, || match self.tls() {
+            Some(mut tls) => tls.flush(self.stream()).map(|()| 0),
+            None => Ok(0),
+        })
+        .map_ok(|_| ())
+    }
+
+    /// Tells the peer that nothing more will come.
+    pub(crate) fn shut_down(&self) -> io::Result<()> {
+        if let Some(mut tls) = self.tls() {
+            tls.close(self.stream());
+        }
+        self.stream().shut_down()
     }
 
     pub(crate) fn request_started(&self) {
@@ -99,21 +145,20 @@ impl Shared {
     fn poll_interim(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut interim = lock(&self.interim);
         while !interim.bytes.is_empty() && !interim.in_write {
-            let n = ready!(self.poll_try(cx, |stream| stream.try_write(&interim.bytes)))?;
+            let n = ready!(self.poll_try(cx, || self.try_write(&interim.bytes)))?;
             interim.bytes.drain(..n);
         }
         Poll::Ready(Ok(()))
     }
 
-    fn poll_try(
+    pub(crate) fn poll_try(
         &self,
         cx: &mut Context<'_>,
-        mut write: impl FnMut(&WriteHalf) -> io::Result<usize>,
+        mut write: impl FnMut() -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
-        let stream = self.stream();
         loop {
-            ready!(stream.poll_write_ready(cx))?;
-            match write(stream) {
+            ready!(self.stream().poll_write_ready(cx))?;
+            match write() {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 result => return Poll::Ready(result),
             }
@@ -123,7 +168,7 @@ impl Shared {
     fn poll_response(
         &self,
         cx: &mut Context<'_>,
-        write: impl FnMut(&WriteHalf) -> io::Result<usize>,
+        write: impl FnMut() -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_interim(cx))?;
         lock(&self.interim).in_write = true;
@@ -140,15 +185,18 @@ impl Drop for Shared {
     }
 }
 
-/// What hyper reads and writes.
+/// What hyper reads and writes, and a WebSocket's task reads.
 pub(crate) struct Io {
-    pub(crate) read: ReadHalf,
+    half: ReadHalf,
+    /// With TLS.
+    incoming: Option<Box<Incoming>>,
     pub(crate) shared: Arc<Shared>,
 }
 
 impl Io {
-    pub(crate) fn new(stream: Stream) -> Self {
-        let (read, write) = stream.into_split();
+    pub(crate) fn new(stream: Stream, tls: Option<Tls>) -> Self {
+        let (half, write) = stream.into_split();
+        let incoming = tls.as_ref().map(|_| Box::default());
         let reading = Reading {
             in_request: false,
             partial: false,
@@ -157,13 +205,55 @@ impl Io {
         };
         let shared = Shared {
             write: Some(write),
+            tls: tls.map(|tls| Box::new(Mutex::new(tls))),
             reading: Mutex::new(reading),
             interim: Mutex::new(Interim::default()),
         };
         Self {
-            read,
+            half,
+            incoming,
             shared: Arc::new(shared),
         }
+    }
+
+    /// Ready when TLS may carry bytes of the peer's and ours.
+    pub(crate) async fn handshake(&mut self) -> io::Result<()> {
+        poll_fn(|cx| {
+            loop {
+                ready!(self.shared.poll_flush(cx))?;
+                let (Some(incoming), Some(tls)) = (&mut self.incoming, self.shared.tls()) else {
+                    return Poll::Ready(Ok(()));
+                };
+                if !tls.is_handshaking() {
+                    return Poll::Ready(Ok(()));
+                }
+                drop(tls);
+                let filled = ready!(incoming.poll_fill(cx, &mut self.half, &self.shared));
+                if let Err(e) = filled {
+                    // With an alert.
+                    let _ = self.shared.poll_flush(cx);
+                    return Poll::Ready(Err(e));
+                }
+                if incoming.is_at_end() {
+                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                }
+            }
+        })
+        .await
+    }
+
+    pub(crate) fn poll_bytes(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Some(incoming) = &mut self.incoming else {
+            return Pin::new(&mut self.half).poll_read(cx, buf);
+        };
+        while !incoming.give(buf) && !incoming.is_at_end() {
+            ready!(incoming.poll_fill(cx, &mut self.half, &self.shared))?;
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -175,7 +265,7 @@ impl AsyncRead for Io {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        ready!(Pin::new(&mut this.read).poll_read(cx, buf))?;
+        ready!(this.poll_bytes(cx, buf))?;
         if buf.filled().len() > before {
             this.shared.read_some();
         }
@@ -189,8 +279,7 @@ impl AsyncWrite for Io {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.shared
-            .poll_response(cx, |stream| stream.try_write(buf))
+        self.shared.poll_response(cx, || self.shared.try_write(buf))
     }
 
     fn poll_write_vectored(
@@ -199,7 +288,7 @@ impl AsyncWrite for Io {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.shared
-            .poll_response(cx, |stream| stream.try_write_vectored(bufs))
+            .poll_response(cx, || self.shared.try_write_vectored(bufs))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -208,23 +297,25 @@ impl AsyncWrite for Io {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         lock(&self.shared.interim).in_write = false;
-        self.shared.poll_interim(cx)
+        ready!(self.shared.poll_interim(cx))?;
+        self.shared.poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.shared.stream().shut_down())
+        Poll::Ready(self.shared.shut_down())
     }
 }
 
 /// Ends the connection in the order that lets the peer read our last bytes: FIN, then read until
 /// the peer's own FIN, for a bounded time.
-pub(crate) async fn linger(stream: &WriteHalf) {
-    linger_for(stream, LINGER).await;
+pub(crate) async fn linger(shared: &Shared) {
+    linger_for(shared, LINGER).await;
 }
 
 /// The same, but as long as the peer is sending it may take up to `at_most`.
-pub(crate) async fn linger_for(stream: &WriteHalf, at_most: Duration) {
-    let _ = stream.shut_down();
+pub(crate) async fn linger_for(shared: &Shared, at_most: Duration) {
+    let _ = shared.shut_down();
+    let stream = shared.stream();
     let drain = async {
         while let Ok(Ok(())) = timeout(LINGER, stream.readable()).await {
             match discard(stream) {

@@ -4,6 +4,7 @@
 //!
 //! - [`listener`]: binds, accepts, and stops accepting
 //! - [`stream`]: TCP and Unix sockets, and their addresses
+//! - [`tls`]: certificates, and the TLS of one connection
 //! - [`connection`]: one connection while it speaks HTTP: hyper, deadlines, how it ends
 //! - [`exchange`]: one request and its response, as the handler drives it
 //! - [`upload`]: request bodies; [`body`]: response bodies, whole, streamed or from a file
@@ -30,6 +31,7 @@ pub mod runtime;
 pub mod stats;
 pub mod stream;
 mod timer;
+pub mod tls;
 pub mod upload;
 pub mod ws;
 

@@ -15,6 +15,8 @@ use crate::io::Io;
 use crate::owner::Owner;
 use crate::runtime::{self, Reactor};
 use crate::stream::{Address, Listening, Stream};
+use crate::tls::Tls;
+use crate::tls::config::TlsConfig;
 use crate::{lock, stats, timer};
 
 /// Pause after an error that will still be there at once: out of descriptors or of memory.
@@ -45,11 +47,16 @@ pub(crate) struct Shared {
     pub(crate) accepted: AtomicU64,
     pub(crate) requests: AtomicU64,
     pub(crate) closing: watch::Receiver<bool>,
+    tls: Option<Mutex<TlsConfig>>,
     /// Of the latest socket: mostly that of the next one.
     socket_config: Mutex<Option<Arc<SocketConfig>>>,
 }
 
 impl Shared {
+    fn tls(&self) -> Option<TlsConfig> {
+        self.tls.as_ref().map(|tls| lock(tls).clone())
+    }
+
     /// Sockets of the same configuration share it.
     pub(crate) fn share(&self, config: SocketConfig) -> Arc<SocketConfig> {
         let mut latest = lock(&self.socket_config);
@@ -70,7 +77,11 @@ pub struct Info {
 
 impl Listener {
     /// The runtime must have been started ([`runtime::start`]).
-    pub fn open<H: Host>(config: ListenerConfig, host: H) -> io::Result<Self> {
+    pub fn open<H: Host>(
+        config: ListenerConfig,
+        tls: Option<TlsConfig>,
+        host: H,
+    ) -> io::Result<Self> {
         let (socket, file) = bind(&config)?;
         let reactor = runtime::next();
         let socket = {
@@ -85,6 +96,7 @@ impl Listener {
             accepted: AtomicU64::new(0),
             requests: AtomicU64::new(0),
             closing: closing.clone(),
+            tls: tls.map(Mutex::new),
             socket_config: Mutex::new(None),
         });
         reactor.spawn(accept(
@@ -118,6 +130,13 @@ impl Listener {
             drop(file);
             // The address is free when this returns; the task drops the socket a little later.
             socket.shut_down();
+        }
+    }
+
+    /// For the connections to come. Nothing where TLS is not spoken.
+    pub fn set_tls(&self, config: TlsConfig) {
+        if let Some(tls) = &self.shared.tls {
+            *lock(tls) = config;
         }
     }
 
@@ -188,7 +207,10 @@ fn serve<H: Host>(
 ) {
     shared.accepted.fetch_add(1, Ordering::Relaxed);
     stream.set_nodelay();
-    let io = Io::new(stream);
+    let Ok(tls) = shared.tls().map(Tls::new).transpose() else {
+        return;
+    };
+    let io = Io::new(stream, tls);
     let connection = Connection::new(peer, reactor, shared.clone(), io.shared.clone(), |weak| {
         host.owner(weak)
     });

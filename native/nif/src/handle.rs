@@ -9,6 +9,7 @@ use ferrosock_engine::connection::Connection;
 use ferrosock_engine::exchange::Exchange;
 use ferrosock_engine::listener::Listener;
 use ferrosock_engine::runtime::{self, Reactor, Turned};
+use ferrosock_engine::tls::config::TlsConfig;
 use ferrosock_engine::ws::socket::Socket;
 use rustler::{Env, LocalPid, Monitor, Resource, ResourceArc};
 
@@ -148,6 +149,11 @@ impl Resource for ListenerHandle {
         self.hall.remove(&pid);
     }
 }
+
+pub struct TlsHandle(pub TlsConfig);
+
+#[rustler::resource_impl]
+impl Resource for TlsHandle {}
 
 pub struct ExchangeHandle(pub Arc<Exchange<BeamOwner>>);
 

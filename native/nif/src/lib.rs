@@ -25,12 +25,17 @@ use ferrosock_engine::listener::Listener;
 use ferrosock_engine::runtime::{self, Driver, Reactor, Turned};
 use ferrosock_engine::stats;
 use ferrosock_engine::stream;
+use ferrosock_engine::tls::config::{
+    ClientAuth, Identity, Key, TlsConfig, TlsError, TlsOptions, Version,
+};
 use ferrosock_engine::ws::extension::DeflateConfig;
 use ferrosock_engine::ws::{self, Sent};
-use rustler::{Atom, Binary, Encoder, Env, NifMap, NifResult, ResourceArc, Term, schedule};
+use rustler::{
+    Atom, Binary, Encoder, Env, NifMap, NifResult, NifUnitEnum, ResourceArc, Term, schedule,
+};
 
 use crate::answer::Answer;
-use crate::handle::{ExchangeHandle, ListenerHandle, ReactorHandle, SocketHandle, Tag};
+use crate::handle::{ExchangeHandle, ListenerHandle, ReactorHandle, SocketHandle, Tag, TlsHandle};
 use crate::owner::{BeamHost, Hall};
 use crate::term::{Fits, HeaderList, Limit, Messages, atoms, posix};
 
@@ -98,8 +103,83 @@ fn engine_stats() -> Stats {
 // Listeners
 
 #[derive(NifMap)]
+struct TlsTerms<'a> {
+    identities: Vec<IdentityTerm<'a>>,
+    client_auth: Option<ClientAuthTerm<'a>>,
+    versions: Vec<VersionTerm>,
+}
+
+#[derive(NifMap)]
+struct IdentityTerm<'a> {
+    chain: Vec<Binary<'a>>,
+    key: (KeyType, Binary<'a>),
+    hosts: Vec<String>,
+}
+
+/// As `:public_key` names them.
+#[derive(NifUnitEnum)]
+enum KeyType {
+    Rsa,
+    Ec,
+    Pkcs8,
+}
+
+#[derive(NifUnitEnum)]
+enum VersionTerm {
+    Tls12,
+    Tls13,
+}
+
+#[derive(NifMap)]
+struct ClientAuthTerm<'a> {
+    authorities: Vec<Binary<'a>>,
+    required: bool,
+}
+
+impl From<TlsTerms<'_>> for TlsOptions {
+    fn from(terms: TlsTerms<'_>) -> Self {
+        let owned = |ders: Vec<Binary<'_>>| ders.iter().map(|der| der.to_vec()).collect();
+        let identity = |term: IdentityTerm<'_>| Identity {
+            chain: owned(term.chain),
+            key: match term.key {
+                (KeyType::Rsa, der) => Key::Pkcs1(der.to_vec()),
+                (KeyType::Ec, der) => Key::Sec1(der.to_vec()),
+                (KeyType::Pkcs8, der) => Key::Pkcs8(der.to_vec()),
+            },
+            hosts: term.hosts,
+        };
+        let version = |term| match term {
+            VersionTerm::Tls12 => Version::Tls12,
+            VersionTerm::Tls13 => Version::Tls13,
+        };
+        Self {
+            identities: terms.identities.into_iter().map(identity).collect(),
+            client_auth: terms.client_auth.map(|term| ClientAuth {
+                authorities: owned(term.authorities),
+                is_required: term.required,
+            }),
+            versions: terms.versions.into_iter().map(version).collect(),
+        }
+    }
+}
+
+// Keys are parsed and checked, which takes too long for a scheduler.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn tls_config<'a>(env: Env<'a>, terms: TlsTerms<'a>) -> Term<'a> {
+    let error = match TlsConfig::new(terms.into()) {
+        Ok(config) => return (atoms::ok(), ResourceArc::new(TlsHandle(config))).encode(env),
+        Err(TlsError::Identity(index, text)) => (atoms::identity(), index, text).encode(env),
+        Err(TlsError::Authority(index, text)) => (atoms::authority(), index, text).encode(env),
+        Err(TlsError::Other(text)) => (atoms::other(), 0, text).encode(env),
+    };
+    env.error_tuple(error)
+}
+
+#[derive(NifMap)]
 struct ListenerOptions {
     address: term::Address<stream::Address>,
+    tls: Option<ResourceArc<TlsHandle>>,
+    handshake_timeout: u64,
     backlog: i32,
     header_timeout: u64,
     idle_timeout: u64,
@@ -115,6 +195,7 @@ impl From<ListenerOptions> for ListenerConfig {
         Self {
             addr: options.address.0,
             backlog: options.backlog,
+            handshake_timeout: Duration::from_millis(options.handshake_timeout),
             header_timeout: Duration::from_millis(options.header_timeout),
             idle_timeout: Duration::from_millis(options.idle_timeout),
             max_request_line_length: options.max_request_line_length,
@@ -129,7 +210,8 @@ impl From<ListenerOptions> for ListenerConfig {
 #[rustler::nif]
 fn listener_open(env: Env, options: ListenerOptions) -> Term {
     let hall = Hall::new(env.pid());
-    match Listener::open(options.into(), BeamHost(hall.clone())) {
+    let tls = options.tls.as_ref().map(|tls| tls.0.clone());
+    match Listener::open(options.into(), tls, BeamHost(hall.clone())) {
         Ok(listener) => {
             let tag = hall.tag.clone();
             let handle = ListenerHandle::open(env, listener, hall);
@@ -156,6 +238,12 @@ fn listener_info(handle: ResourceArc<ListenerHandle>) -> ListenerInfo {
         accepted: info.accepted,
         requests: info.requests,
     }
+}
+
+#[rustler::nif]
+fn listener_set_tls(handle: ResourceArc<ListenerHandle>, tls: ResourceArc<TlsHandle>) -> Atom {
+    handle.listener.set_tls(tls.0.clone());
+    atoms::ok()
 }
 
 #[rustler::nif]
@@ -328,6 +416,20 @@ fn exchange_inform<'a>(
             .0
             .and_then(|headers| exchange.0.inform(status.0, &headers)),
     )
+}
+
+#[rustler::nif]
+fn exchange_tls(env: Env, exchange: ResourceArc<ExchangeHandle>) -> Term {
+    let Some(info) = exchange.0.tls() else {
+        return atoms::nil().encode(env);
+    };
+    let version = if info.is_tls13 {
+        atoms::tls13()
+    } else {
+        atoms::tls12()
+    };
+    let certificate = info.peer_certificate.map(|der| term::binary(env, &der));
+    (version, info.cipher_suite, certificate).encode(env)
 }
 
 #[rustler::nif]

@@ -2,8 +2,9 @@ defmodule Chat.Application do
   @moduledoc """
   The chat: one room and one Ferrosock server.
 
-  `PORT` (4000) and `IP` (127.0.0.1) come from the environment. The address is only this machine's
-  unless `IP` says otherwise: `IP=0.0.0.0` lets others in.
+  `PORT` (4000), `IP` (127.0.0.1) and `SCHEME` (http) come from the environment. The address is only
+  this machine's unless `IP` says otherwise: `IP=0.0.0.0` lets others in. `SCHEME=https` needs the PEM
+  files `CERTFILE` and `KEYFILE`.
   """
 
   use Application
@@ -16,14 +17,27 @@ defmodule Chat.Application do
     port = String.to_integer(System.get_env("PORT", "4000"))
     ip = ip!(System.get_env("IP", "127.0.0.1"))
 
-    children = [
-      Chat.Room,
-      {Ferrosock,
-       plug: Chat.Router, ip: ip, port: port, websocket_options: [max_frame_size: @max_frame_size]}
-    ]
+    options =
+      [plug: Chat.Router, ip: ip, port: port] ++
+        [websocket_options: [max_frame_size: @max_frame_size]] ++
+        tls!(System.get_env("SCHEME", "http"))
+
+    children = [Chat.Room, {Ferrosock, options}]
 
     Supervisor.start_link(children, strategy: :one_for_one, name: Chat.Supervisor)
   end
+
+  defp tls!("http"), do: []
+
+  defp tls!("https") do
+    [
+      scheme: :https,
+      certfile: System.fetch_env!("CERTFILE"),
+      keyfile: System.fetch_env!("KEYFILE")
+    ]
+  end
+
+  defp tls!(other), do: raise(ArgumentError, "SCHEME is http or https, not #{inspect(other)}")
 
   defp ip!(text) do
     case :inet.parse_address(String.to_charlist(text)) do

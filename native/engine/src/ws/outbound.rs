@@ -5,13 +5,12 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 
 use crate::backpressure::{Waiter, Watermark};
 use crate::io::Shared;
-use crate::stream::WriteHalf;
 use crate::ws::encoder::{Compression, Encoder, Message, Segment};
 use crate::ws::extension::Agreed;
 use crate::ws::frame::Opcode;
@@ -74,7 +73,9 @@ impl Outbound {
 
     /// Whether nothing waits for the peer.
     pub(super) fn is_empty(&self) -> bool {
-        self.queue.is_empty() && !self.encoder.is_lent()
+        self.queue.is_empty()
+            && !self.encoder.is_lent()
+            && self.io.as_ref().is_none_or(|io| io.is_flushed())
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -121,12 +122,10 @@ impl Outbound {
             .take_while(|part| !part.is_empty());
         let result = match segments {
             [] => Ok(0),
-            [_] => slices
-                .next()
-                .map_or(Ok(0), |only| io.stream().try_write(only)),
+            [_] => slices.next().map_or(Ok(0), |only| io.try_write(only)),
             _ => {
                 let slices: Vec<_> = slices.take(MAX_SLICES).map(IoSlice::new).collect();
-                io.stream().try_write_vectored(&slices)
+                io.try_write_vectored(&slices)
             }
         };
         match result {
@@ -180,13 +179,16 @@ impl Outbound {
             return (waiters, Ok(()));
         };
         while let Some(Queued::Bytes(_)) = self.queue.front() {
-            match self.poll_write(cx, io.stream()) {
+            match self.poll_write(cx, &io) {
                 Poll::Ready(Ok(n)) => waiters.append(&mut self.advance(n)),
                 Poll::Ready(Err(e)) => return (waiters, Err(e)),
-                Poll::Pending => break,
+                Poll::Pending => return (waiters, Ok(())),
             }
         }
-        (waiters, Ok(()))
+        match io.poll_flush(cx) {
+            Poll::Ready(flushed) => (waiters, flushed),
+            Poll::Pending => (waiters, Ok(())),
+        }
     }
 
     /// The message that keeps the queue from being written, for the task to compress.
@@ -208,9 +210,8 @@ impl Outbound {
         self.mark.remove(plain)
     }
 
-    fn poll_write(&self, cx: &mut Context<'_>, stream: &WriteHalf) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(stream.poll_write_ready(cx))?;
+    fn poll_write(&self, cx: &mut Context<'_>, io: &Shared) -> Poll<io::Result<usize>> {
+        io.poll_try(cx, || {
             let slices: Vec<_> = self
                 .queue
                 .iter()
@@ -220,11 +221,8 @@ impl Outbound {
                 })
                 .take(MAX_SLICES)
                 .collect();
-            match stream.try_write_vectored(&slices) {
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                result => return Poll::Ready(result),
-            }
-        }
+            io.try_write_vectored(&slices)
+        })
     }
 
     fn advance(&mut self, mut written: usize) -> Vec<Waiter> {

@@ -10,7 +10,6 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker, ready};
@@ -18,7 +17,7 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::Bytes;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::ReadBuf;
 use tokio::time::Instant;
 
 use crate::backpressure::{Waiter, call};
@@ -29,7 +28,6 @@ use crate::lock;
 use crate::owner::{Events, Owner};
 use crate::runtime::{self, Reactor};
 use crate::stats::{self, Counted};
-use crate::stream::ReadHalf;
 use crate::timer::Timer;
 use crate::ws::buffer::Buffer;
 use crate::ws::encoder::{Compression, Message};
@@ -163,16 +161,17 @@ impl<O: Owner> Socket<O> {
         let Ok(upgraded) = on_upgrade.await else {
             return;
         };
-        let (Io { mut read, shared }, mut early) = take_back(upgraded);
+        let (mut io, mut early) = take_back(upgraded);
+        let shared = io.shared.clone();
         self.state().outbound.connect(shared.clone());
 
         task.feed(&mut early);
         drop(early);
-        let end = poll_fn(|cx| task.poll(cx, &mut read)).await;
+        let end = poll_fn(|cx| task.poll(cx, &mut io)).await;
         drop(task);
         match end {
             // Boxed, as it would be the larger part of every socket's task.
-            End::Finished => Box::pin(linger(shared.stream())).await,
+            End::Finished => Box::pin(linger(&shared)).await,
             End::Reset => shared.stream().reset(),
             End::Gone => {}
         }
@@ -359,13 +358,13 @@ impl<'a, O: Owner> Task<'a, O> {
         }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, read: &mut ReadHalf) -> Poll<End> {
+    fn poll(&mut self, cx: &mut Context<'_>, io: &mut Io) -> Poll<End> {
         loop {
             if let Some(end) = self.poll_outbound(cx) {
                 return Poll::Ready(end);
             }
             self.compress(cx);
-            match self.poll_read(cx, read) {
+            match self.poll_read(cx, io) {
                 Poll::Ready(Ok(())) if runtime::is_late(self.last_read) => {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
@@ -434,19 +433,19 @@ impl<'a, O: Owner> Task<'a, O> {
     }
 
     /// Ready when something was read, or the end.
-    fn poll_read(&mut self, cx: &mut Context<'_>, read: &mut ReadHalf) -> Poll<io::Result<()>> {
+    fn poll_read(&mut self, cx: &mut Context<'_>, io: &mut Io) -> Poll<io::Result<()>> {
         if self.at_eof || !self.may_read() {
             return Poll::Pending;
         }
         let (n, delivered) = if let Some(tail) = self.reader.tail() {
             let len = tail.len().min(TAIL_READ_SIZE);
-            let n = ready!(poll_into(cx, read, &mut tail[..len]))?;
+            let n = ready!(poll_into(cx, io, &mut tail[..len]))?;
             let delivered = self.take(|reader, intake| reader.tail_filled(n, intake));
             (n, delivered)
         } else {
             let len = self.read_size;
             ready!(READ.with_borrow_mut(|buf| {
-                let n = ready!(poll_into(cx, read, &mut buf[..len]))?;
+                let n = ready!(poll_into(cx, io, &mut buf[..len]))?;
                 let delivered = self.feed(&mut buf[..n]);
                 Poll::Ready(io::Result::Ok((n, delivered)))
             }))?
@@ -660,9 +659,9 @@ impl<O: Owner> Drop for Task<'_, O> {
     }
 }
 
-fn poll_into(cx: &mut Context<'_>, read: &mut ReadHalf, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+fn poll_into(cx: &mut Context<'_>, io: &mut Io, buf: &mut [u8]) -> Poll<io::Result<usize>> {
     let mut buf = ReadBuf::new(buf);
-    ready!(Pin::new(read).poll_read(cx, &mut buf))?;
+    ready!(io.poll_bytes(cx, &mut buf))?;
     Poll::Ready(Ok(buf.filled().len()))
 }
 

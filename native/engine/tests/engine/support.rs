@@ -259,6 +259,7 @@ impl Server {
         let config = ListenerConfig {
             addr: Address::Inet(([127, 0, 0, 1], 0).into()),
             backlog: 16,
+            handshake_timeout: Duration::from_millis(500),
             header_timeout: Duration::from_millis(200),
             idle_timeout: Duration::from_millis(400),
             max_request_line_length: 1000,
@@ -274,7 +275,7 @@ impl Server {
             socket,
         };
         Self {
-            listener: Listener::open(config, host).expect("a free port"),
+            listener: Listener::open(config, None, host).expect("a free port"),
             log,
         }
     }

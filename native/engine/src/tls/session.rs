@@ -1,0 +1,296 @@
+//! The TLS of one connection: ciphertext in, plaintext out, and the other way round. Reading and writing
+//! are done by different threads, so [`Tls`] is locked for each step; [`Incoming`] is the reader's.
+
+use std::cell::RefCell;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use rustls::ProtocolVersion;
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus,
+};
+use tokio::io::{AsyncRead, ReadBuf};
+
+use super::config::TlsConfig;
+use crate::io::Shared;
+use crate::stream::{ReadHalf, WriteHalf};
+
+/// What one write encrypts: some tens of microseconds of a sender's thread.
+const ENCRYPT_AT_ONCE: usize = 64 * 1024;
+
+thread_local! {
+    /// Plaintext that comes in pieces, put together so that it makes no more records than it must.
+    static JOINED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    /// What was just encrypted.
+    static SEALED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What a handshake has agreed on.
+pub struct TlsInfo {
+    /// If not, it is 1.2.
+    pub is_tls13: bool,
+    /// As IANA names it.
+    pub cipher_suite: Option<String>,
+    /// In DER.
+    pub peer_certificate: Option<Vec<u8>>,
+}
+
+pub(crate) struct Tls {
+    connection: UnbufferedServerConnection,
+    /// Encrypted, and not yet taken by the kernel.
+    outgoing: Vec<u8>,
+    has_peer_closed: bool,
+}
+
+impl Tls {
+    pub(crate) fn new(config: TlsConfig) -> io::Result<Self> {
+        let connection = UnbufferedServerConnection::new(config.0).map_err(io::Error::other)?;
+        Ok(Self {
+            connection,
+            outgoing: Vec::new(),
+            has_peer_closed: false,
+        })
+    }
+
+    pub(crate) fn info(&self) -> TlsInfo {
+        let suite = self.connection.negotiated_cipher_suite();
+        let chain = self.connection.peer_certificates();
+        TlsInfo {
+            is_tls13: self.connection.protocol_version() == Some(ProtocolVersion::TLSv1_3),
+            cipher_suite: suite
+                .and_then(|suite| suite.suite().as_str())
+                .map(|name| name.replacen("TLS13_", "TLS_", 1)),
+            peer_certificate: chain
+                .and_then(|chain| chain.first())
+                .map(|own| own.to_vec()),
+        }
+    }
+
+    pub(crate) fn is_handshaking(&self) -> bool {
+        self.connection.is_handshaking()
+    }
+
+    /// The peer has said that nothing more comes.
+    pub(crate) fn has_peer_closed(&self) -> bool {
+        self.has_peer_closed
+    }
+
+    /// Whether the kernel has taken everything.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.outgoing.is_empty()
+    }
+
+    /// Takes what was read, and passes on the plaintext in it. Returns how much was used; the rest is
+    /// the beginning of a record. After an error, an alert is there to be flushed.
+    pub(crate) fn take(
+        &mut self,
+        ciphertext: &mut [u8],
+        mut pass: impl FnMut(&[u8]),
+    ) -> io::Result<usize> {
+        let mut used = 0;
+        loop {
+            let UnbufferedStatus { discard, state, .. } =
+                self.connection.process_tls_records(&mut ciphertext[used..]);
+            match state {
+                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                    while let Some(record) = traffic.next_record() {
+                        let record = record.map_err(invalid)?;
+                        used += record.discard;
+                        pass(record.payload);
+                    }
+                }
+                Ok(ConnectionState::EncodeTlsData(data)) => encode(data, &mut self.outgoing),
+                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+                Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
+                    self.has_peer_closed = true;
+                    return Ok(used + discard);
+                }
+                Ok(_) => return Ok(used + discard),
+                Err(e) => {
+                    self.take_alert();
+                    return Err(invalid(e));
+                }
+            }
+            used += discard;
+        }
+    }
+
+    fn take_alert(&mut self) {
+        while let Ok(ConnectionState::EncodeTlsData(data)) =
+            self.connection.process_tls_records(&mut []).state
+        {
+            encode(data, &mut self.outgoing);
+        }
+    }
+
+    /// Encrypts some of the plaintext and sends it. Returns how much: that counts as sent, although the
+    /// kernel may not have taken all of it ([`Self::is_flushed`]).
+    pub(crate) fn write(
+        &mut self,
+        stream: &WriteHalf,
+        plaintext: &[IoSlice<'_>],
+    ) -> io::Result<usize> {
+        self.flush(stream)?;
+        if let [only] = plaintext {
+            return self.seal_and_send(stream, only);
+        }
+        JOINED.with_borrow_mut(|joined| {
+            joined.clear();
+            for slice in plaintext {
+                let room = ENCRYPT_AT_ONCE - joined.len();
+                joined.extend_from_slice(&slice[..slice.len().min(room)]);
+            }
+            self.seal_and_send(stream, joined)
+        })
+    }
+
+    fn seal_and_send(&mut self, stream: &WriteHalf, plaintext: &[u8]) -> io::Result<usize> {
+        let plaintext = &plaintext[..plaintext.len().min(ENCRYPT_AT_ONCE)];
+        // What the handshake has left to say goes first.
+        self.take(&mut [], |_| {})?;
+        SEALED.with_borrow_mut(|sealed| {
+            sealed.clear();
+            sealed.append(&mut self.outgoing);
+            let state = self.connection.process_tls_records(&mut []).state;
+            let Ok(ConnectionState::WriteTraffic(mut traffic)) = state else {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            };
+            append(sealed, |room| match traffic.encrypt(plaintext, room) {
+                Err(EncryptError::InsufficientSize(e)) => Err(Some(e.required_size)),
+                result => result.map_err(|_| None),
+            })?;
+            let taken = match stream.try_write(sealed) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => 0,
+                result => result?,
+            };
+            self.outgoing.extend_from_slice(&sealed[taken..]);
+            Ok(plaintext.len())
+        })
+    }
+
+    /// Sends what the kernel has not taken before.
+    pub(crate) fn flush(&mut self, stream: &WriteHalf) -> io::Result<()> {
+        while !self.outgoing.is_empty() {
+            let taken = stream.try_write(&self.outgoing)?;
+            self.outgoing.drain(..taken);
+        }
+        // An idle connection should be small.
+        self.outgoing = Vec::new();
+        Ok(())
+    }
+
+    /// Tells the peer that nothing more comes (RFC8446§6.1).
+    pub(crate) fn close(&mut self, stream: &WriteHalf) {
+        let state = self.connection.process_tls_records(&mut []).state;
+        if let Ok(ConnectionState::WriteTraffic(mut traffic)) = state {
+            let _ = append(&mut self.outgoing, |room| {
+                match traffic.queue_close_notify(room) {
+                    Err(EncryptError::InsufficientSize(e)) => Err(Some(e.required_size)),
+                    result => result.map_err(|_| None),
+                }
+            });
+        }
+        let _ = self.flush(stream);
+    }
+}
+
+fn encode<Data>(mut data: EncodeTlsData<'_, Data>, out: &mut Vec<u8>) {
+    let _ = append(out, |room| match data.encode(room) {
+        Err(EncodeError::InsufficientSize(e)) => Err(Some(e.required_size)),
+        result => result.map_err(|_| None),
+    });
+}
+
+/// Appends what `write` makes, which fails with the room that it needs if it has too little.
+fn append(
+    out: &mut Vec<u8>,
+    mut write: impl FnMut(&mut [u8]) -> Result<usize, Option<usize>>,
+) -> io::Result<()> {
+    let start = out.len();
+    loop {
+        match write(&mut out[start..]) {
+            Ok(n) => {
+                out.truncate(start + n);
+                return Ok(());
+            }
+            Err(Some(room)) => out.resize(start + room, 0),
+            Err(None) => {
+                out.truncate(start);
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+        }
+    }
+}
+
+fn invalid(error: rustls::Error) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+/// What was read of a TLS connection and is not yet plaintext in the reader's hands.
+#[derive(Default)]
+pub(crate) struct Incoming {
+    /// The beginning of a record.
+    partial: Vec<u8>,
+    /// What the reader has not taken yet, from `given` on.
+    plaintext: Vec<u8>,
+    given: usize,
+    at_end: bool,
+}
+
+/// Read at once. A record has to fit in (RFC8446§5.2, RFC5246§6.2.3).
+const READ_SIZE: usize = 64 * 1024;
+
+thread_local! {
+    static CIPHERTEXT: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SIZE].into_boxed_slice());
+}
+
+impl Incoming {
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.at_end
+    }
+
+    /// Gives what is there. `false`: there is nothing.
+    pub(crate) fn give(&mut self, buf: &mut ReadBuf<'_>) -> bool {
+        let rest = &self.plaintext[self.given..];
+        let part = &rest[..rest.len().min(buf.remaining())];
+        buf.put_slice(part);
+        self.given += part.len();
+        let has_given = !part.is_empty();
+        if self.given == self.plaintext.len() {
+            self.plaintext = Vec::new();
+            self.given = 0;
+        }
+        has_given
+    }
+
+    /// Ready when something was read, or the end.
+    pub(crate) fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        half: &mut ReadHalf,
+        shared: &Shared,
+    ) -> Poll<io::Result<()>> {
+        CIPHERTEXT.with_borrow_mut(|ciphertext| {
+            let kept = self.partial.len();
+            ciphertext[..kept].copy_from_slice(&self.partial);
+            let mut room = ReadBuf::new(&mut ciphertext[kept..]);
+            ready!(Pin::new(half).poll_read(cx, &mut room))?;
+            let read = room.filled().len();
+            let Some(mut tls) = shared.tls().filter(|_| read > 0) else {
+                self.at_end = true;
+                return Poll::Ready(Ok(()));
+            };
+            let ciphertext = &mut ciphertext[..kept + read];
+            let taken = tls.take(ciphertext, |part| self.plaintext.extend_from_slice(part));
+            self.at_end = tls.has_peer_closed();
+            match tls.flush(shared.stream()) {
+                Err(e) if e.kind() != io::ErrorKind::WouldBlock => return Poll::Ready(Err(e)),
+                _ => {}
+            }
+            self.partial = ciphertext[taken?..].to_vec();
+            Poll::Ready(Ok(()))
+        })
+    }
+}
