@@ -294,6 +294,7 @@ defmodule Ferrosock.BoundaryPropertyTest do
     options = %{
       address: {{127, 0, 0, 1}, 0},
       tls: nil,
+      proxy_protocol: false,
       handshake_timeout: 300,
       backlog: 16,
       header_timeout: 300,

@@ -181,6 +181,7 @@ defmodule Ferrosock.BoundaryTest do
         Native.listener_open(%{
           address: {{127, 0, 0, 1}, 0},
           tls: nil,
+          proxy_protocol: false,
           handshake_timeout: 1_000,
           backlog: 16,
           header_timeout: 1_000,

@@ -190,7 +190,7 @@ defmodule Ferrosock.TLSTest do
   end
 
   test "a handshake that stalls ends in time", %{made: made} do
-    server = start!(made, tls_options: [handshake_timeout: 300])
+    server = start!(made, handshake_timeout: 300)
 
     log =
       capture_log(fn ->
@@ -203,7 +203,7 @@ defmodule Ferrosock.TLSTest do
         eventually(fn -> Ferrosock.info(server).connections == 0 end)
       end)
 
-    assert log =~ "sent: tls handshake timeout"
+    assert log =~ "sent: handshake timeout"
   end
 
   defp folder!(_context) do

@@ -85,6 +85,7 @@ defmodule Ferrosock.Native do
   @type listener_options :: %{
           address: Address.t(),
           tls: tls() | nil,
+          proxy_protocol: boolean(),
           handshake_timeout: pos_integer(),
           backlog: pos_integer(),
           header_timeout: pos_integer(),

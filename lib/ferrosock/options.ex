@@ -116,7 +116,6 @@ defmodule Ferrosock.Options do
       {:boolean, false, "whether clients without a certificate are refused, with `:verify_peer`"},
     cacertfile: {:file, nil, "PEM with the authorities of the clients' certificates"},
     cacerts: {:ders, nil, "the same as a list of DERs"},
-    handshake_timeout: {:pos_integer, 5_000, "ms from accepting to the end of the TLS handshake"},
     reload_interval:
       {:timeout, :infinity,
        "ms between two looks at the files: changed ones are loaded, see `reload_certificates/1`"}
@@ -158,6 +157,13 @@ defmodule Ferrosock.Options do
       {:count, :default,
        "processes that run the engine's part of the connections; all servers of a node share them, " <>
          "and the first decides; one per two cores"},
+    proxy_protocol:
+      {:boolean, false,
+       "whether connections begin with a header of the PROXY protocol, version 1 or 2, that tells the " <>
+         "client's address; only for a server that nobody but the proxy can reach"},
+    handshake_timeout:
+      {:pos_integer, 5_000,
+       "ms from accepting to the end of that header and of the TLS handshake"},
     backlog: {:pos_integer, 1024, "connections that the kernel keeps until they are accepted"},
     shutdown_timeout:
       {:pos_integer, 15_000, "ms that open connections have to end when the server stops"},
@@ -256,11 +262,8 @@ defmodule Ferrosock.Options do
   def listener(%__MODULE__{} = options) do
     options.http_1_options
     |> Map.drop([:send_timeout, :clear_process_dict])
-    |> Map.merge(%{
-      address: address(options),
-      backlog: options.backlog,
-      handshake_timeout: options.tls_options.handshake_timeout
-    })
+    |> Map.merge(Map.take(options, [:backlog, :proxy_protocol, :handshake_timeout]))
+    |> Map.put(:address, address(options))
   end
 
   defp address(%{ip: {:local, _path} = host}), do: {host, 0}

@@ -9,7 +9,9 @@ pub struct ListenerConfig {
     pub addr: Address,
     /// Connections that the kernel holds for us before it refuses more.
     pub backlog: i32,
-    /// From the accept to the end of a TLS handshake.
+    /// Whether connections begin with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
+    /// From the accept to the end of that header, and of a TLS handshake after it.
     pub handshake_timeout: Duration,
     /// From the accept, or from the first byte of a later request, to the end of the request's head.
     pub header_timeout: Duration,

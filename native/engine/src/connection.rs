@@ -36,7 +36,9 @@ const MIN_BUFFER: usize = 8192;
 
 pub struct Connection<O: Owner> {
     pub(crate) owner: O,
-    pub(crate) peer: Address,
+    peer: Address,
+    /// Who the peer is a proxy of.
+    proxied: OnceCell<Box<Address>>,
     /// What runs its tasks.
     pub(crate) reactor: &'static Reactor,
     pub(crate) listener: Arc<Shared>,
@@ -61,6 +63,7 @@ impl<O: Owner> Connection<O> {
         Arc::new_cyclic(|weak| Self {
             owner: owner(weak.clone()),
             peer,
+            proxied: OnceCell::new(),
             reactor,
             open: Mutex::new(Some(Open::new(&listener, io))),
             listener,
@@ -95,6 +98,10 @@ impl<O: Owner> Connection<O> {
     pub fn local_addr(&self) -> std::io::Result<Address> {
         let io = self.io().ok_or(std::io::ErrorKind::NotConnected)?;
         io.stream().local_addr()
+    }
+
+    pub(crate) fn peer(&self) -> &Address {
+        self.proxied.get().map_or(&self.peer, |client| client)
     }
 
     /// `None` without TLS, and after the end.
@@ -177,7 +184,8 @@ impl<O: Owner> Drop for End<O> {
 
 pub(crate) async fn serve<O: Owner>(connection: Arc<Connection<O>>, mut io: Io) {
     // Boxed, as it would make the task of every connection larger.
-    if io.shared.tls().is_some() && !Box::pin(handshake(&connection, &mut io)).await {
+    let has_handshake = connection.listener.config.proxy_protocol || io.shared.tls().is_some();
+    if has_handshake && !Box::pin(shake_hands(&connection, &mut io)).await {
         connection.end();
         return;
     }
@@ -224,19 +232,34 @@ pub(crate) async fn serve<O: Owner>(connection: Arc<Connection<O>>, mut io: Io) 
     finish(&connection, &shared, outcome).await;
 }
 
-/// Whether TLS is there to speak HTTP over.
-async fn handshake<O: Owner>(connection: &Connection<O>, io: &mut Io) -> bool {
+/// What comes before HTTP. `false`: it came to nothing.
+async fn shake_hands<O: Owner>(connection: &Connection<O>, io: &mut Io) -> bool {
     let limit = connection.listener.config.handshake_timeout;
-    let error = match timeout(limit, io.handshake()).await {
+    let error = match timeout(limit, introduce(connection, io)).await {
         Ok(Ok(())) => return true,
-        Ok(Err(e)) if e.kind() == ErrorKind::InvalidData => HttpError::TlsHandshake,
         // The peer went away.
-        Ok(Err(_)) => return false,
-        Err(_elapsed) => HttpError::TlsTimeout,
+        Ok(Err(None)) => return false,
+        Ok(Err(Some(error))) => error,
+        Err(_elapsed) => HttpError::HandshakeTimeout,
     };
-    connection.owner.http_error(&connection.peer, error);
+    connection.owner.http_error(connection.peer(), error);
     io::linger(&io.shared).await;
     false
+}
+
+async fn introduce<O: Owner>(
+    connection: &Connection<O>,
+    io: &mut Io,
+) -> Result<(), Option<HttpError>> {
+    let wrong =
+        |error| move |e: std::io::Error| (e.kind() == ErrorKind::InvalidData).then_some(error);
+    if connection.listener.config.proxy_protocol {
+        let client = io.read_proxy_header().await;
+        if let Some(client) = client.map_err(wrong(HttpError::ProxyHeader))? {
+            let _ = connection.proxied.set(Box::new(client));
+        }
+    }
+    io.handshake().await.map_err(wrong(HttpError::TlsHandshake))
 }
 
 enum Outcome {
@@ -250,18 +273,18 @@ async fn finish<O: Owner>(connection: &Connection<O>, shared: &io::Shared, outco
         Outcome::Ended(Err(e)) if e.is_parse_too_large() => {
             connection
                 .owner
-                .http_error(&connection.peer, HttpError::HeadTooLarge);
+                .http_error(connection.peer(), HttpError::HeadTooLarge);
         }
         Outcome::Ended(Err(e)) if e.is_parse() => {
             connection
                 .owner
-                .http_error(&connection.peer, HttpError::Malformed);
+                .http_error(connection.peer(), HttpError::Malformed);
         }
         Outcome::Ended(Err(_)) => {}
         Outcome::TimedOut if shared.has_partial_head() => {
             connection
                 .owner
-                .http_error(&connection.peer, HttpError::HeaderTimeout);
+                .http_error(connection.peer(), HttpError::HeaderTimeout);
             let _ = shared.try_write(REQUEST_TIMEOUT);
         }
         Outcome::TimedOut => {}

@@ -42,10 +42,12 @@ pub enum HttpError {
     HeadTooLarge,
     #[error("request head not complete in time")]
     HeaderTimeout,
+    #[error("no header of the PROXY protocol, or a wrong one")]
+    ProxyHeader,
     #[error("no TLS that we speak, or a certificate that we do not trust (RFC8446§6.2)")]
     TlsHandshake,
-    #[error("TLS handshake not complete in time")]
-    TlsTimeout,
+    #[error("PROXY header or TLS handshake not complete in time")]
+    HandshakeTimeout,
 }
 
 impl HttpError {
@@ -58,7 +60,8 @@ impl HttpError {
             Self::HeadTooLarge => "header_too_large",
             Self::HeaderTimeout => "header_timeout",
             Self::TlsHandshake => "tls_handshake_failed",
-            Self::TlsTimeout => "tls_handshake_timeout",
+            Self::ProxyHeader => "proxy_header_invalid",
+            Self::HandshakeTimeout => "handshake_timeout",
         }
     }
 }

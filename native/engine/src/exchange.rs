@@ -133,7 +133,7 @@ pub(crate) async fn serve<O: Owner>(
         Ok(false) => closing(StatusCode::SERVICE_UNAVAILABLE),
         Err((status, error)) => {
             let connection = &tracked.exchange.connection;
-            connection.owner.http_error(&connection.peer, error);
+            connection.owner.http_error(connection.peer(), error);
             closing(status)
         }
     };
@@ -195,7 +195,7 @@ fn dispatch<O: Owner>(
         query: head.uri.query().unwrap_or(""),
         version: head.version,
         headers: &head.headers,
-        peer: &connection.peer,
+        peer: connection.peer(),
     };
     Ok(connection.owner.request(exchange, &request))
 }

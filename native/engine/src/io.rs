@@ -11,10 +11,10 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use crate::lock;
-use crate::stream::{ReadHalf, Stream, WriteHalf};
+use crate::stream::{Address, ReadHalf, Stream, WriteHalf};
 use crate::timer::timeout;
 use crate::tls::{Incoming, Tls};
+use crate::{lock, proxy};
 
 /// How long we go on reading after the last byte was sent, so that the kernel does not answer what
 /// the peer still sends by a reset that overtakes our last words.
@@ -214,6 +214,11 @@ impl Io {
             incoming,
             shared: Arc::new(shared),
         }
+    }
+
+    /// Before anything else is read.
+    pub(crate) async fn read_proxy_header(&mut self) -> io::Result<Option<Address>> {
+        proxy::read_header(&mut self.half).await
     }
 
     /// Ready when TLS may carry bytes of the peer's and ours.

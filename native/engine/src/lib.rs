@@ -4,6 +4,7 @@
 //!
 //! - [`listener`]: binds, accepts, and stops accepting
 //! - [`stream`]: TCP and Unix sockets, and their addresses
+//! - `proxy`: who a connection is from, when a proxy tells
 //! - [`tls`]: certificates, and the TLS of one connection
 //! - [`connection`]: one connection while it speaks HTTP: hyper, deadlines, how it ends
 //! - [`exchange`]: one request and its response, as the handler drives it
@@ -27,6 +28,7 @@ pub mod exchange;
 mod io;
 pub mod listener;
 pub mod owner;
+mod proxy;
 pub mod runtime;
 pub mod stats;
 pub mod stream;

@@ -179,6 +179,7 @@ fn tls_config<'a>(env: Env<'a>, terms: TlsTerms<'a>) -> Term<'a> {
 struct ListenerOptions {
     address: term::Address<stream::Address>,
     tls: Option<ResourceArc<TlsHandle>>,
+    proxy_protocol: bool,
     handshake_timeout: u64,
     backlog: i32,
     header_timeout: u64,
@@ -195,6 +196,7 @@ impl From<ListenerOptions> for ListenerConfig {
         Self {
             addr: options.address.0,
             backlog: options.backlog,
+            proxy_protocol: options.proxy_protocol,
             handshake_timeout: Duration::from_millis(options.handshake_timeout),
             header_timeout: Duration::from_millis(options.header_timeout),
             idle_timeout: Duration::from_millis(options.idle_timeout),

@@ -259,6 +259,7 @@ impl Server {
         let config = ListenerConfig {
             addr: Address::Inet(([127, 0, 0, 1], 0).into()),
             backlog: 16,
+            proxy_protocol: false,
             handshake_timeout: Duration::from_millis(500),
             header_timeout: Duration::from_millis(200),
             idle_timeout: Duration::from_millis(400),
