@@ -295,6 +295,8 @@ defmodule Ferrosock.BoundaryPropertyTest do
       address: {{127, 0, 0, 1}, 0},
       tls: nil,
       proxy_protocol: false,
+      max_connections: :infinity,
+      overload: :wait,
       handshake_timeout: 300,
       backlog: 16,
       header_timeout: 300,

@@ -182,6 +182,8 @@ defmodule Ferrosock.BoundaryTest do
           address: {{127, 0, 0, 1}, 0},
           tls: nil,
           proxy_protocol: false,
+          max_connections: :infinity,
+          overload: :wait,
           handshake_timeout: 1_000,
           backlog: 16,
           header_timeout: 1_000,

@@ -157,6 +157,11 @@ defmodule Ferrosock.Options do
       {:count, :default,
        "processes that run the engine's part of the connections; all servers of a node share them, " <>
          "and the first decides; one per two cores"},
+    max_connections: {:limit, :infinity, "connections at once, WebSockets among them"},
+    overload:
+      {{:one_of, [:wait, :refuse]}, :wait,
+       "whether a connection too many waits in the kernel's `:backlog`, or is answered with 503 (with TLS: " <>
+         "closed)"},
     proxy_protocol:
       {:boolean, false,
        "whether connections begin with a header of the PROXY protocol, version 1 or 2, that tells the " <>
@@ -262,7 +267,15 @@ defmodule Ferrosock.Options do
   def listener(%__MODULE__{} = options) do
     options.http_1_options
     |> Map.drop([:send_timeout, :clear_process_dict])
-    |> Map.merge(Map.take(options, [:backlog, :proxy_protocol, :handshake_timeout]))
+    |> Map.merge(
+      Map.take(options, [
+        :backlog,
+        :max_connections,
+        :overload,
+        :proxy_protocol,
+        :handshake_timeout
+      ])
+    )
     |> Map.put(:address, address(options))
   end
 

@@ -9,6 +9,9 @@ pub struct ListenerConfig {
     pub addr: Address,
     /// Connections that the kernel holds for us before it refuses more.
     pub backlog: i32,
+    /// Connections at once.
+    pub max_connections: usize,
+    pub overload: Overload,
     /// Whether connections begin with a header of the PROXY protocol.
     pub proxy_protocol: bool,
     /// From the accept to the end of that header, and of a TLS handshake after it.
@@ -27,6 +30,15 @@ pub struct ListenerConfig {
     pub max_requests: u64,
     /// Bytes of a streamed response that wait for the peer before its sender is told to wait too.
     pub high_water_mark: usize,
+}
+
+/// What becomes of a connection too many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overload {
+    /// It waits in the kernel's backlog.
+    Wait,
+    /// It is answered with 503, or closed where TLS is spoken.
+    Refuse,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -31,6 +31,9 @@ use crate::ws::socket::Socket;
 const REQUEST_TIMEOUT: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
+const SERVICE_UNAVAILABLE: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
 /// hyper's own limit is on its buffer, which cannot be smaller than this.
 const MIN_BUFFER: usize = 8192;
 
@@ -168,6 +171,7 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.listener.connections.fetch_sub(1, Ordering::Relaxed);
+        self.listener.freed.notify_one();
     }
 }
 
@@ -260,6 +264,18 @@ async fn introduce<O: Owner>(
         }
     }
     io.handshake().await.map_err(wrong(HttpError::TlsHandshake))
+}
+
+/// Ends a connection that is one too many.
+pub(crate) async fn refuse<O: Owner>(connection: Arc<Connection<O>>, io: Io) {
+    connection
+        .owner
+        .http_error(connection.peer(), HttpError::Overload);
+    if io.shared.tls().is_none() {
+        let _ = io.shared.try_write(SERVICE_UNAVAILABLE);
+        io::linger(&io.shared).await;
+    }
+    connection.end();
 }
 
 enum Outcome {

@@ -42,6 +42,8 @@ pub enum HttpError {
     HeadTooLarge,
     #[error("request head not complete in time")]
     HeaderTimeout,
+    #[error("more connections than may be open at once")]
+    Overload,
     #[error("no header of the PROXY protocol, or a wrong one")]
     ProxyHeader,
     #[error("no TLS that we speak, or a certificate that we do not trust (RFC8446§6.2)")]
@@ -60,6 +62,7 @@ impl HttpError {
             Self::HeadTooLarge => "header_too_large",
             Self::HeaderTimeout => "header_timeout",
             Self::TlsHandshake => "tls_handshake_failed",
+            Self::Overload => "too_many_connections",
             Self::ProxyHeader => "proxy_header_invalid",
             Self::HandshakeTimeout => "handshake_timeout",
         }

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::bind::{SocketFile, bind};
-use crate::config::{ListenerConfig, SocketConfig};
+use crate::config::{ListenerConfig, Overload, SocketConfig};
 use crate::connection::{self, Connection};
 use crate::io::Io;
 use crate::owner::Owner;
@@ -48,11 +48,23 @@ pub(crate) struct Shared {
     pub(crate) requests: AtomicU64,
     pub(crate) closing: watch::Receiver<bool>,
     tls: Option<Mutex<TlsConfig>>,
+    /// Wakes the accepting when a connection has ended.
+    pub(crate) freed: Notify,
     /// Of the latest socket: mostly that of the next one.
     socket_config: Mutex<Option<Arc<SocketConfig>>>,
 }
 
 impl Shared {
+    fn is_full(&self) -> bool {
+        self.connections.load(Ordering::Relaxed) >= self.config.max_connections
+    }
+
+    async fn has_room(&self) {
+        while self.config.overload == Overload::Wait && self.is_full() {
+            self.freed.notified().await;
+        }
+    }
+
     fn tls(&self) -> Option<TlsConfig> {
         self.tls.as_ref().map(|tls| lock(tls).clone())
     }
@@ -97,6 +109,7 @@ impl Listener {
             requests: AtomicU64::new(0),
             closing: closing.clone(),
             tls: tls.map(Mutex::new),
+            freed: Notify::new(),
             socket_config: Mutex::new(None),
         });
         reactor.spawn(accept(
@@ -164,7 +177,10 @@ async fn accept<H: Host>(
         let accepted = tokio::select! {
             biased;
             _ = closing.wait_for(|closing| *closing) => return,
-            accepted = socket.accept() => accepted,
+            accepted = async {
+                shared.has_room().await;
+                socket.accept().await
+            } => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {
@@ -207,6 +223,7 @@ fn serve<H: Host>(
 ) {
     shared.accepted.fetch_add(1, Ordering::Relaxed);
     stream.set_nodelay();
+    let is_full = shared.is_full();
     let Ok(tls) = shared.tls().map(Tls::new).transpose() else {
         return;
     };
@@ -214,5 +231,9 @@ fn serve<H: Host>(
     let connection = Connection::new(peer, reactor, shared.clone(), io.shared.clone(), |weak| {
         host.owner(weak)
     });
-    reactor.spawn(connection::serve(connection, io));
+    if is_full {
+        reactor.spawn(connection::refuse(connection, io));
+    } else {
+        reactor.spawn(connection::serve(connection, io));
+    }
 }

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ferrosock_engine::config::{ListenerConfig, Ping, SocketConfig};
+use ferrosock_engine::config::{ListenerConfig, Overload, Ping, SocketConfig};
 use ferrosock_engine::exchange::FileError;
 use ferrosock_engine::listener::Listener;
 use ferrosock_engine::runtime::{self, Driver, Reactor, Turned};
@@ -125,6 +125,12 @@ enum KeyType {
 }
 
 #[derive(NifUnitEnum)]
+enum OverloadTerm {
+    Wait,
+    Refuse,
+}
+
+#[derive(NifUnitEnum)]
 enum VersionTerm {
     Tls12,
     Tls13,
@@ -179,6 +185,8 @@ fn tls_config<'a>(env: Env<'a>, terms: TlsTerms<'a>) -> Term<'a> {
 struct ListenerOptions {
     address: term::Address<stream::Address>,
     tls: Option<ResourceArc<TlsHandle>>,
+    max_connections: Limit,
+    overload: OverloadTerm,
     proxy_protocol: bool,
     handshake_timeout: u64,
     backlog: i32,
@@ -196,6 +204,14 @@ impl From<ListenerOptions> for ListenerConfig {
         Self {
             addr: options.address.0,
             backlog: options.backlog,
+            max_connections: options
+                .max_connections
+                .0
+                .map_or(usize::MAX, |limit| limit as usize),
+            overload: match options.overload {
+                OverloadTerm::Wait => Overload::Wait,
+                OverloadTerm::Refuse => Overload::Refuse,
+            },
             proxy_protocol: options.proxy_protocol,
             handshake_timeout: Duration::from_millis(options.handshake_timeout),
             header_timeout: Duration::from_millis(options.header_timeout),

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-use ferrosock_engine::config::{ListenerConfig, SocketConfig};
+use ferrosock_engine::config::{ListenerConfig, Overload, SocketConfig};
 use ferrosock_engine::connection::Connection;
 use ferrosock_engine::error::HttpError;
 use ferrosock_engine::exchange::Exchange;
@@ -259,6 +259,8 @@ impl Server {
         let config = ListenerConfig {
             addr: Address::Inet(([127, 0, 0, 1], 0).into()),
             backlog: 16,
+            max_connections: usize::MAX,
+            overload: Overload::Wait,
             proxy_protocol: false,
             handshake_timeout: Duration::from_millis(500),
             header_timeout: Duration::from_millis(200),
