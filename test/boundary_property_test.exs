@@ -296,6 +296,8 @@ defmodule Ferrosock.BoundaryPropertyTest do
       tls: nil,
       proxy_protocol: false,
       max_connections: :infinity,
+      reuse_port: false,
+      nodelay: true,
       overload: :wait,
       handshake_timeout: 300,
       backlog: 16,

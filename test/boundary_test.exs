@@ -183,6 +183,8 @@ defmodule Ferrosock.BoundaryTest do
           tls: nil,
           proxy_protocol: false,
           max_connections: :infinity,
+          reuse_port: false,
+          nodelay: true,
           overload: :wait,
           handshake_timeout: 1_000,
           backlog: 16,

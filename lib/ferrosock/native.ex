@@ -85,6 +85,8 @@ defmodule Ferrosock.Native do
   @type listener_options :: %{
           address: Address.t(),
           tls: tls() | nil,
+          reuse_port: boolean(),
+          nodelay: boolean(),
           max_connections: pos_integer() | :infinity,
           overload: :wait | :refuse,
           proxy_protocol: boolean(),

@@ -157,6 +157,11 @@ defmodule Ferrosock.Options do
       {:count, :default,
        "processes that run the engine's part of the connections; all servers of a node share them, " <>
          "and the first decides; one per two cores"},
+    reuse_port:
+      {:boolean, false,
+       "whether several servers, of this node or of others, may listen on the same port: the kernel " <>
+         "spreads the connections (SO_REUSEPORT)"},
+    nodelay: {:boolean, true, "whether small packets are sent at once (TCP_NODELAY)"},
     max_connections: {:limit, :infinity, "connections at once, WebSockets among them"},
     overload:
       {{:one_of, [:wait, :refuse]}, :wait,
@@ -200,6 +205,9 @@ defmodule Ferrosock.Options do
   # What goes down to the engine as it is.
   @socket [:timeout, :ping_interval, :ping_timeout, :max_lifetime, :close_timeout] ++
             [:max_fragments, :validate_utf8, :high_water_mark]
+
+  @listener [:backlog, :reuse_port, :nodelay, :max_connections, :overload] ++
+              [:proxy_protocol, :handshake_timeout]
 
   @tables %{
     server: @server,
@@ -267,15 +275,7 @@ defmodule Ferrosock.Options do
   def listener(%__MODULE__{} = options) do
     options.http_1_options
     |> Map.drop([:send_timeout, :clear_process_dict])
-    |> Map.merge(
-      Map.take(options, [
-        :backlog,
-        :max_connections,
-        :overload,
-        :proxy_protocol,
-        :handshake_timeout
-      ])
-    )
+    |> Map.merge(Map.take(options, @listener))
     |> Map.put(:address, address(options))
   end
 

@@ -18,6 +18,7 @@ pub(crate) fn bind(config: &ListenerConfig) -> io::Result<(Socket, SocketFile)> 
         Address::Inet(addr) => {
             let socket = new_socket(Domain::for_address(*addr))?;
             socket.set_reuse_address(true)?;
+            socket.set_reuse_port(config.reuse_port)?;
             socket.bind(&(*addr).into())?;
             socket.listen(config.backlog)?;
             Ok((socket, SocketFile::default()))

@@ -9,6 +9,10 @@ pub struct ListenerConfig {
     pub addr: Address,
     /// Connections that the kernel holds for us before it refuses more.
     pub backlog: i32,
+    /// Whether other listeners may have the same address, and the kernel chooses among them.
+    pub reuse_port: bool,
+    /// Whether small packets are sent at once (TCP_NODELAY).
+    pub nodelay: bool,
     /// Connections at once.
     pub max_connections: usize,
     pub overload: Overload,

@@ -222,7 +222,7 @@ fn serve<H: Host>(
     shared: &Arc<Shared>,
 ) {
     shared.accepted.fetch_add(1, Ordering::Relaxed);
-    stream.set_nodelay();
+    stream.set_nodelay(shared.config.nodelay);
     let is_full = shared.is_full();
     let Ok(tls) = shared.tls().map(Tls::new).transpose() else {
         return;

@@ -106,10 +106,10 @@ impl Stream {
     }
 
     /// Sends small packets at once, where there is a choice.
-    pub(crate) fn set_nodelay(&self) {
+    pub(crate) fn set_nodelay(&self, nodelay: bool) {
         if let Self::Tcp(stream) = self {
             // It fails where the peer has left already, which reading will tell.
-            let _ = stream.set_nodelay(true);
+            let _ = stream.set_nodelay(nodelay);
         }
     }
 

@@ -185,6 +185,8 @@ fn tls_config<'a>(env: Env<'a>, terms: TlsTerms<'a>) -> Term<'a> {
 struct ListenerOptions {
     address: term::Address<stream::Address>,
     tls: Option<ResourceArc<TlsHandle>>,
+    reuse_port: bool,
+    nodelay: bool,
     max_connections: Limit,
     overload: OverloadTerm,
     proxy_protocol: bool,
@@ -204,6 +206,8 @@ impl From<ListenerOptions> for ListenerConfig {
         Self {
             addr: options.address.0,
             backlog: options.backlog,
+            reuse_port: options.reuse_port,
+            nodelay: options.nodelay,
             max_connections: options
                 .max_connections
                 .0

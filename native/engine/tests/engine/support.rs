@@ -259,6 +259,8 @@ impl Server {
         let config = ListenerConfig {
             addr: Address::Inet(([127, 0, 0, 1], 0).into()),
             backlog: 16,
+            reuse_port: false,
+            nodelay: true,
             max_connections: usize::MAX,
             overload: Overload::Wait,
             proxy_protocol: false,

@@ -1,4 +1,4 @@
-defmodule Ferrosock.HTTP.UnixSocketTest do
+defmodule Ferrosock.HTTP.AddressTest do
   use ExUnit.Case, async: true
 
   import Ferrosock.Test.Raw
@@ -185,6 +185,28 @@ defmodule Ferrosock.HTTP.UnixSocketTest do
       server = start_server!(plug: App, ip: :any, inet6: true)
       assert {{0, 0, 0, 0, 0, 0, 0, 0}, _port} = Ferrosock.info(server).address
       assert %{status: 404} = server |> connect() |> request("GET", "/")
+    end
+
+    test "let several servers listen on one port" do
+      start = fn text, port ->
+        plug = fn conn, _ -> Plug.Conn.send_resp(conn, 200, text) end
+        start_server!(plug: plug, port: port, reuse_port: true, id: text)
+      end
+
+      first = start.("first", 0)
+      start.("second", port(first))
+
+      answers =
+        for _ <- 1..50 do
+          %{body: body} = first |> connect() |> request("GET", "/")
+          body
+        end
+
+      assert answers |> Enum.uniq() |> Enum.sort() == ["first", "second"]
+
+      Process.flag(:trap_exit, true)
+      options = [plug: App, ip: :loopback, port: port(first), startup_log: false]
+      assert {:error, _} = Ferrosock.start_link(options)
     end
 
     test "that contradict IPv6 are refused" do
