@@ -79,6 +79,23 @@ defmodule Ferrosock do
 
   #{Ferrosock.Options.docs(:deflate)}
 
+  ## Stopping and deploys
+
+  A server that its supervisor stops, as on SIGTERM, is drained. It stops listening and serves what has
+  arrived: responses say `connection: close`, and idle connections close at once. Its WebSockets are
+  closed with 1001, not all in the same instant, and their `terminate/2` gets `:shutdown`. What has not
+  ended after `:shutdown_timeout` is killed. A server whose last connection has ended waits no longer.
+
+  `drain/2` does the same while the node runs on, with a close code and a pace of your choice. In
+  Kubernetes a `preStop` hook may do it, for a server that has a `:name`:
+
+      command: ["bin/my_app", "rpc", "Ferrosock.drain(MyApp.Server, code: 1012)"]
+
+  Kubernetes kills the container when hook and SIGTERM together take longer than its
+  `terminationGracePeriodSeconds`: let that be more than the `:deadline` of the drain and what the
+  application needs to stop. A load balancer should know by then that no connection will be accepted;
+  where that takes a while, let the hook sleep before it drains.
+
   ## Notes
 
   One process serves all requests of an HTTP/1.1 connection. Between two of them its mailbox is
@@ -88,12 +105,12 @@ defmodule Ferrosock do
   Time is in ms and sizes are in bytes.
   """
 
-  alias Ferrosock.{Listener, Server, Session, SockPlug, Upgrade}
+  alias Ferrosock.{Drainer, Listener, Options, Server, Session, SockPlug, Upgrade}
 
   @typedoc """
   `address` is what the server listens on, with the port that it got where it asked for 0; that of a
-  Unix socket is always 0. `connections`
-  are open now; `accepted` and `requests` were counted since the start.
+  Unix socket is always 0. `connections` are open now, but for those that only wait for their client to
+  close, too; `accepted` and `requests` were counted since the start.
   """
   @type info :: %{
           address: {:inet.ip_address() | {:local, binary()}, :inet.port_number()},
@@ -130,6 +147,36 @@ defmodule Ferrosock do
   @spec reload_certificates(Supervisor.supervisor()) :: :ok | {:error, ArgumentError.t()}
   def reload_certificates(server),
     do: server |> Server.listener() |> Listener.reload_certificates()
+
+  @doc """
+  Ends all that a running server serves, and waits until it has ended. Nothing is lost:
+
+    * The listening socket closes. Connections that the kernel has accepted are served.
+    * Requests are finished. Their responses say `connection: close`. Idle connections close at once.
+    * WebSockets are closed in batches, so that not all clients come back in the same instant. What
+      was pushed before arrives; `terminate/2` gets `:shutdown`.
+
+  Returns `:ok` when all connections have ended by themselves: their processes are gone, and the last
+  byte is sent. Returns `{:timeout, count}` when so many had not after the `:deadline`, and kills them:
+  a client sees 500, half a response, or the close code 1011.
+
+  The server stays in its supervisor, where it accepts nothing any more; `info/1` works. A further
+  call returns `:ok`. One that comes in the midst of another waits for the same result, and its own
+  options do not count.
+
+  A Plug or a WebSocket that drains its own server would wait for itself: let another process do it.
+
+  Raises `ArgumentError` on options that are wrong.
+
+  ## Options
+
+  #{Ferrosock.Options.docs(:drain)}
+  """
+  @spec drain(Supervisor.supervisor(), keyword()) :: :ok | {:timeout, pos_integer()}
+  def drain(server, options \\ []) do
+    options = Options.drain!(options)
+    server |> Server.drainer() |> Drainer.drain(options)
+  end
 
   @doc """
   Makes the request's connection a WebSocket that `websock` handles. The same function as

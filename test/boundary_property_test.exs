@@ -501,9 +501,16 @@ defmodule Ferrosock.BoundaryPropertyTest do
   end
 
   defp call(state, :close_listener) do
-    if :rand.uniform(4) == 1,
-      do: Actor.call(state, :listener_close, [state.listener], &(&1 == :ok)),
-      else: {:ok, state}
+    case :rand.uniform(8) do
+      1 ->
+        Actor.call(state, :listener_close, [state.listener], &(&1 == :ok))
+
+      2 ->
+        Actor.ask(state, :listener_drain, [state.listener], {&(&1 == :ok), :ok, &(&1 == :closed)})
+
+      _ ->
+        {:ok, state}
+    end
   end
 
   defp call(state, :attach) do

@@ -493,6 +493,15 @@ defmodule Ferrosock.SockTest do
       assert endings(pid) == [{:handle_close, [local: 1001], %{}}]
     end
 
+    test "by a drain of the server: {:local, code}" do
+      server = serve_sock!()
+      {socket, pid} = open(server)
+      assert Ferrosock.drain(server, code: 1012) == :ok
+      assert recv_frame(socket) == {:close, 1012, ""}
+      assert down(pid) == :shutdown
+      assert endings(pid) == [{:handle_close, [local: 1012], %{}}]
+    end
+
     test "by the server's max_lifetime: {:local, 1012}" do
       {socket, pid} = open(serve_sock!([], [], websocket_options: [max_lifetime: 100]))
       assert {:close, 1012, _text} = recv_frame(socket)

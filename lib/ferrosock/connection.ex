@@ -35,7 +35,11 @@ defmodule Ferrosock.Connection do
                          elem(message, 1) == parent) or
                       (tuple_size(message) == 3 and elem(message, 0) == :system))
 
-  @doc "Starts the process of a connection, linked to the caller, with its first request."
+  @doc """
+  Starts the process of a connection, linked to the caller, with its first request. The caller is sent
+  `{:upgraded, pid}` when the connection has become a WebSocket, which an exit signal from the caller
+  closes: one with the reason `{:shutdown, {:drain, code}}` with that code.
+  """
   @spec start_link(Options.t(), Native.tag(), Native.exchange(), Native.request()) :: pid()
   def start_link(options, tag, exchange, request),
     do: :proc_lib.spawn_link(__MODULE__, :init, [self(), options, tag, exchange, request])
@@ -70,8 +74,8 @@ defmodule Ferrosock.Connection do
       {^tag, event} ->
         event(connection, event)
 
-      {:EXIT, ^parent, _reason} ->
-        stop(connection)
+      {:EXIT, ^parent, reason} ->
+        stop(connection, reason)
 
       {:system, from, request} ->
         :sys.handle_system_msg(request, from, parent, __MODULE__, [], connection)
@@ -92,7 +96,7 @@ defmodule Ferrosock.Connection do
   def system_continue(_parent, _debug, connection), do: loop(connection)
 
   @doc false
-  def system_terminate(_reason, _parent, _debug, connection), do: stop(connection)
+  def system_terminate(reason, _parent, _debug, connection), do: stop(connection, reason)
 
   @doc false
   def system_get_state(%{session: nil} = connection), do: {:ok, connection}
@@ -158,6 +162,7 @@ defmodule Ferrosock.Connection do
     }
 
     Label.set({Ferrosock, websock})
+    send(connection.parent, {:upgraded, self()})
 
     run_session(%{connection | options: nil}, session, upgrade.argument, upgrade.settings.flags)
   end
@@ -194,8 +199,10 @@ defmodule Ferrosock.Connection do
     :erlang.raise(kind, reason, stacktrace)
   end
 
-  defp stop(%{session: nil}), do: exit(:shutdown)
-  defp stop(connection), do: next({:stop, Ending.shutdown(), connection.session}, connection)
+  defp stop(%{session: nil}, _reason), do: exit(:shutdown)
+
+  defp stop(connection, reason),
+    do: next({:stop, Ending.shutdown(reason), connection.session}, connection)
 
   defp plug_label({module, _options}), do: {Ferrosock, module}
   defp plug_label(plug), do: {Ferrosock, plug}

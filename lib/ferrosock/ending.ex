@@ -19,6 +19,10 @@ defmodule Ferrosock.Ending do
           crash?: boolean()
         }
 
+  @doc "Whether a close frame may have the code (RFC6455§7.4)."
+  defguard is_close_code(code)
+           when code in 1000..1003 or code in 1007..1014 or code in 1016..4999
+
   @typedoc "What the process raises at its end, so that it exits with the reason that is due"
   @type exit :: {Exception.kind(), term(), Exception.stacktrace()}
 
@@ -72,10 +76,12 @@ defmodule Ferrosock.Ending do
     %__MODULE__{terminate: {:error, reason}, exit: {:exit, {:shutdown, :closed}, []}}
   end
 
-  @doc "The server stops."
-  @spec shutdown() :: t()
-  def shutdown,
-    do: %__MODULE__{close: {1001, ""}, terminate: :shutdown, exit: {:exit, :shutdown, []}}
+  @doc "The server stops, or is drained: then with the code that was asked for."
+  @spec shutdown(reason :: term()) :: t()
+  def shutdown({:shutdown, {:drain, code}}),
+    do: %__MODULE__{close: {code, ""}, terminate: :shutdown, exit: {:exit, :shutdown, []}}
+
+  def shutdown(_reason), do: shutdown({:shutdown, {:drain, 1001}})
 
   @doc """
   The client does not read what it is sent. The engine resets the connection when the close frame

@@ -177,7 +177,10 @@ defmodule Ferrosock.Native do
   @spec listener_open(listener_options()) :: {:ok, listener(), tag()} | {:error, atom()}
   def listener_open(_options), do: nif_error()
 
-  @doc "The bound address and counts since the start."
+  @doc """
+  The bound address and counts since the start, but for `connections`: those on which there may be
+  something to say. What has sent its last byte and only waits for the peer is none of them.
+  """
   @spec listener_info(listener()) :: %{
           address: Address.t(),
           connections: non_neg_integer(),
@@ -195,8 +198,16 @@ defmodule Ferrosock.Native do
   def listener_accept(_listener), do: nif_error()
 
   @doc """
-  Stops accepting. Idle connections close; a connection in a request closes after its response.
-  WebSockets are left to their owners.
+  Stops accepting, but takes the connections that the kernel has accepted. Idle connections close; the
+  others after the response to the request of which something has arrived. WebSockets are left to
+  their owners. Answers `{ref, :closed}` when the address is free.
+  """
+  @spec listener_drain(listener(), reference()) :: :ok
+  def listener_drain(_listener, _ref), do: nif_error()
+
+  @doc """
+  Stops accepting at once. A connection whose request has no response yet closes after it, the others
+  at once. WebSockets are left to their owners.
   """
   @spec listener_close(listener()) :: :ok
   def listener_close(_listener), do: nif_error()

@@ -202,6 +202,17 @@ defmodule Ferrosock.Options do
     active_n: {:any, nil, "accepted for the sake of other servers and ignored"}
   ]
 
+  @drain [
+    rate:
+      {:pos_integer, 1_000,
+       "WebSockets that are told to close per second; more where it would take more than half of " <>
+         "the `:deadline`"},
+    code:
+      {:close_code, 1001, "what they are told; 1012 says that the server is about to restart"},
+    deadline:
+      {:pos_integer, "the server's `:shutdown_timeout`", "ms that connections have to end"}
+  ]
+
   # What goes down to the engine as it is.
   @socket [:timeout, :ping_interval, :ping_timeout, :max_lifetime, :close_timeout] ++
             [:max_fragments, :validate_utf8, :high_water_mark]
@@ -218,7 +229,8 @@ defmodule Ferrosock.Options do
     tls: @tls,
     websocket: @websocket,
     deflate: @deflate,
-    upgrade: @upgrade
+    upgrade: @upgrade,
+    drain: @drain
   }
 
   # `log_limiter` is no option: it is made at the start and shared by the server's processes.
@@ -232,6 +244,13 @@ defmodule Ferrosock.Options do
           socket: Ferrosock.Native.socket_options(),
           flags: [fullsweep_after: non_neg_integer(), max_heap_size: :erlang.max_heap_size()],
           early_validate?: boolean()
+        }
+
+  @typedoc "What a drain asks for"
+  @type drain :: %{
+          required(:rate) => pos_integer(),
+          required(:code) => 1000..4999,
+          optional(:deadline) => pos_integer()
         }
 
   @doc "Checks a server's options and fills in what is missing. Raises `ArgumentError`."
@@ -265,6 +284,13 @@ defmodule Ferrosock.Options do
     }
   end
 
+  @doc "Checks the options of a drain. Without a `:deadline` the server's own time is meant."
+  @spec drain!(keyword()) :: drain()
+  def drain!(options) do
+    asked = check!(options, @drain, "")
+    asked |> complete(Keyword.delete(@drain, :deadline)) |> Map.merge(asked)
+  end
+
   defp deflate(%{compress: true} = limits, %{compress: true} = asked),
     do: Map.merge(limits.deflate_options, asked[:deflate_options] || %{})
 
@@ -293,6 +319,7 @@ defmodule Ferrosock.Options do
           | :websocket
           | :deflate
           | :upgrade
+          | :drain
         ) :: String.t()
   def docs(table) do
     Enum.map_join(@tables[table], "\n", fn {name, {type, default, doc}} ->

@@ -2,6 +2,8 @@ defmodule Ferrosock.Result do
   @moduledoc false
   # What a `WebSock` callback returned: the one place that knows its shapes.
 
+  import Ferrosock.Ending, only: [is_close_code: 1]
+
   alias Ferrosock.{Ending, Native}
 
   @type t ::
@@ -90,9 +92,7 @@ defmodule Ferrosock.Result do
 
   defp close(code), do: close({code, nil})
 
-  defp close_code(code)
-       when code in 1000..1003 or code in 1007..1014 or code in 1016..4999,
-       do: {:ok, code}
+  defp close_code(code) when is_close_code(code), do: {:ok, code}
 
   defp close_code(code),
     do: {:error, "the close code #{inspect(code)} must not be sent (RFC6455§7.4)"}

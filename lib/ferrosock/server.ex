@@ -1,7 +1,7 @@
 defmodule Ferrosock.Server do
   @moduledoc false
-  # One server: a listener and what depends on it. Children stop last first, so the drainer stops
-  # the accepting before acceptors end their connections.
+  # One server: a listener and what depends on it. Children stop last first, so the drainer ends the
+  # connections in good order before acceptors and listener stop.
 
   use Supervisor
 
@@ -23,21 +23,31 @@ defmodule Ferrosock.Server do
 
   @doc "The process that owns the listener of a running server."
   @spec listener(Supervisor.supervisor()) :: pid()
-  def listener(server) do
-    {_id, pid, _type, _modules} = List.keyfind!(Supervisor.which_children(server), Listener, 0)
+  def listener(server), do: child(server, Listener)
+
+  @doc "The process that drains a running server."
+  @spec drainer(Supervisor.supervisor()) :: pid()
+  def drainer(server), do: child(server, Drainer)
+
+  defp child(server, id) do
+    {_id, pid, _type, _modules} = List.keyfind!(Supervisor.which_children(server), id, 0)
     pid
   end
 
   @impl true
   def init({options, tls}) do
-    # Where the listener leaves its handle for its siblings: they start after it, in this process,
-    # and have no name to find it by.
+    # Where children leave what their siblings need to find them: these start after them, in this
+    # process, and know no name of theirs.
     table = :ets.new(:ferrosock_server, [:public, read_concurrency: true])
 
     # When acceptors give up, their supervisor's end closes the listener by way of the drainer. It
     # must be opened anew then, which `:rest_for_one` would not do.
     Supervisor.init(
-      [{Listener, {table, options, tls}}, {Acceptors, {table, options}}, {Drainer, table}],
+      [
+        {Listener, {table, options, tls}},
+        {Acceptors, {table, options}},
+        {Drainer, {table, options}}
+      ],
       strategy: :one_for_all
     )
   end

@@ -371,9 +371,6 @@ defmodule Ferrosock.HTTP.ConnectionTest do
       assert_receive {:DOWN, ^monitor, :process, ^pid, :killed}
       assert %{status: 500} = response(socket)
     end
-
-    defp refused?(port),
-      do: match?({:error, _}, :gen_tcp.connect({127, 0, 0, 1}, port, [], 1_000))
   end
 
   describe "servers" do

@@ -54,6 +54,16 @@ defmodule Ferrosock.Test.Raw do
     :ssl.connect({127, 0, 0, 1}, port(server), options, @timeout)
   end
 
+  @doc "Whether there is nobody who listens."
+  def refused?(server) when is_pid(server), do: server |> port() |> refused?()
+
+  def refused?(port) do
+    case :gen_tcp.connect({127, 0, 0, 1}, port, [], @timeout) do
+      {:ok, socket} -> :gen_tcp.close(socket) != :ok
+      {:error, _reason} -> true
+    end
+  end
+
   defp recv(socket, size, timeout), do: transport(socket).recv(socket, size, timeout)
 
   defp setopts(socket, options) when is_port(socket), do: :inet.setopts(socket, options)

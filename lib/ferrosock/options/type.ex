@@ -2,6 +2,7 @@ defmodule Ferrosock.Options.Type do
   @moduledoc false
   # The types that an option can have: how each is checked, and how it is told to people.
 
+  import Ferrosock.Ending, only: [is_close_code: 1]
   # unix(7): what an address has room for, and the NUL after it.
   @max_path 107
 
@@ -23,6 +24,7 @@ defmodule Ferrosock.Options.Type do
           | :app
           | :boolean
           | :cert
+          | :close_code
           | :count
           | :ders
           | :file
@@ -50,6 +52,7 @@ defmodule Ferrosock.Options.Type do
   def valid?(:app, value), do: module?(value)
   def valid?(:boolean, value), do: is_boolean(value)
   def valid?(:cert, value), do: is_binary(value) or valid?(:ders, value)
+  def valid?(:close_code, value), do: is_close_code(value)
   def valid?(:count, value), do: value == :default or valid?(:pos_integer, value)
   def valid?(:ders, value), do: is_list(value) and value != [] and Enum.all?(value, &is_binary/1)
   def valid?(:file, value), do: (is_binary(value) or List.ascii_printable?(value)) and value != ""
@@ -92,6 +95,10 @@ defmodule Ferrosock.Options.Type do
   def describe(:app), do: "the name of an application"
   def describe(:boolean), do: "a boolean"
   def describe(:cert), do: "a binary in PEM or DER, or a list of binaries in DER"
+
+  def describe(:close_code),
+    do: "a close code that may be sent: 1000 to 1003, 1007 to 1014 or 1016 to 4999"
+
   def describe(:count), do: "a positive integer or `:default`"
   def describe(:ders), do: "a list of binaries in DER"
   def describe(:file), do: "a path, as a string or a charlist"

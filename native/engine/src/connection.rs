@@ -6,7 +6,8 @@ use std::io::ErrorKind;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-use std::task::Poll;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -17,8 +18,8 @@ use tokio::sync::Notify;
 use crate::config::ListenerConfig;
 use crate::error::HttpError;
 use crate::exchange::{self, Exchange};
-use crate::io::{self, Io};
-use crate::listener::Shared;
+use crate::io::{self, Awaited, Io};
+use crate::listener::{Shared, Stage};
 use crate::lock;
 use crate::owner::Owner;
 use crate::runtime::Reactor;
@@ -36,6 +37,9 @@ const SERVICE_UNAVAILABLE: &[u8] =
 
 /// hyper's own limit is on its buffer, which cannot be smaller than this.
 const MIN_BUFFER: usize = 8192;
+
+/// How long a client that has connected as the listener began to drain has to send its request.
+const LAST_CALL: Duration = Duration::from_millis(250);
 
 pub struct Connection<O: Owner> {
     pub(crate) owner: O,
@@ -126,6 +130,13 @@ impl<O: Owner> Connection<O> {
         *lock(&self.current) = Arc::downgrade(exchange);
     }
 
+    /// All is said. What is left is to wait for the peer.
+    pub(crate) fn settle(&self) {
+        if let Some(open) = lock(&self.open).as_mut() {
+            open.unsettled = None;
+        }
+    }
+
     /// The connection is gone, or will be as soon as its last bytes are out.
     pub(crate) fn end(&self) {
         *lock(&self.open) = None;
@@ -153,7 +164,7 @@ impl<O: Owner> Connection<O> {
 /// The stream, which a handle to the [`Connection`] may outlive.
 struct Open {
     io: Arc<io::Shared>,
-    listener: Arc<Shared>,
+    unsettled: Option<Unsettled>,
     _count: Counted,
 }
 
@@ -162,16 +173,19 @@ impl Open {
         listener.connections.fetch_add(1, Ordering::Relaxed);
         Self {
             io,
-            listener: listener.clone(),
+            unsettled: Some(Unsettled(listener.clone())),
             _count: stats::CONNECTIONS.count(),
         }
     }
 }
 
-impl Drop for Open {
+/// Counts for the listener a connection on which there may be something to say.
+struct Unsettled(Arc<Shared>);
+
+impl Drop for Unsettled {
     fn drop(&mut self) {
-        self.listener.connections.fetch_sub(1, Ordering::Relaxed);
-        self.listener.freed.notify_one();
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+        self.0.freed.notify_one();
     }
 }
 
@@ -206,9 +220,11 @@ pub(crate) async fn serve<O: Owner>(connection: Arc<Connection<O>>, mut io: Io) 
         service_fn(|request| exchange::serve(connection.clone(), shared.clone(), request));
     let http = builder(&listener.config).serve_connection(TokioIo::new(io), service);
     let mut http = pin!(http.with_upgrades());
-    let mut closing = listener.closing.clone();
-    let mut draining = false;
+    let mut stages = listener.stage.clone();
+    let mut stage = Stage::Accepting;
+    let mut is_last = false;
     let mut timer = Timer::default();
+    let mut last_call = Timer::default();
 
     let outcome = loop {
         tokio::select! {
@@ -224,16 +240,37 @@ pub(crate) async fn serve<O: Owner>(connection: Arc<Connection<O>>, mut io: Io) 
                     http.as_mut().graceful_shutdown();
                 }
             }
-            _ = closing.wait_for(|closing| *closing), if !draining => {
+            Ok(next) = stages.wait_for(|next| *next > stage) => {
+                stage = *next;
+                if stage == Stage::Closed && shared.awaited() != Awaited::Response {
+                    break Outcome::Closed;
+                }
+            }
+            // Not at once: hyper would drop what it has of a request.
+            () = poll_fn(|cx| poll_last_call(cx, &shared, &mut last_call)),
+                if stage > Stage::Accepting && !is_last =>
+            {
                 http.as_mut().graceful_shutdown();
-                draining = true;
+                is_last = true;
             }
         }
     };
     if connection.socket.get().is_some() {
         return;
     }
-    finish(&connection, &shared, outcome).await;
+    finish(&connection, &shared, outcome);
+    connection.settle();
+    io::linger_for(&shared, io::LINGER_SENDING).await;
+}
+
+/// Ready when the last request is being served, or when there is none to wait for.
+fn poll_last_call(cx: &mut Context<'_>, shared: &io::Shared, timer: &mut Timer) -> Poll<()> {
+    match shared.awaited() {
+        Awaited::Response | Awaited::NextRequest => Poll::Ready(()),
+        // hyper reads it, and this is polled again.
+        Awaited::Rest => Poll::Pending,
+        Awaited::FirstRequest { since } => timer.poll(cx, since + LAST_CALL),
+    }
 }
 
 /// What comes before HTTP. `false`: it came to nothing.
@@ -247,6 +284,7 @@ async fn shake_hands<O: Owner>(connection: &Connection<O>, io: &mut Io) -> bool 
         Err(_elapsed) => HttpError::HandshakeTimeout,
     };
     connection.owner.http_error(connection.peer(), error);
+    connection.settle();
     io::linger(&io.shared).await;
     false
 }
@@ -273,6 +311,7 @@ pub(crate) async fn refuse<O: Owner>(connection: Arc<Connection<O>>, io: Io) {
         .http_error(connection.peer(), HttpError::Overload);
     if io.shared.tls().is_none() {
         let _ = io.shared.try_write(SERVICE_UNAVAILABLE);
+        connection.settle();
         io::linger(&io.shared).await;
     }
     connection.end();
@@ -281,9 +320,10 @@ pub(crate) async fn refuse<O: Owner>(connection: Arc<Connection<O>>, io: Io) {
 enum Outcome {
     Ended(hyper::Result<()>),
     TimedOut,
+    Closed,
 }
 
-async fn finish<O: Owner>(connection: &Connection<O>, shared: &io::Shared, outcome: Outcome) {
+fn finish<O: Owner>(connection: &Connection<O>, shared: &io::Shared, outcome: Outcome) {
     match outcome {
         Outcome::Ended(Ok(())) => {}
         Outcome::Ended(Err(e)) if e.is_parse_too_large() => {
@@ -303,9 +343,8 @@ async fn finish<O: Owner>(connection: &Connection<O>, shared: &io::Shared, outco
                 .http_error(connection.peer(), HttpError::HeaderTimeout);
             let _ = shared.try_write(REQUEST_TIMEOUT);
         }
-        Outcome::TimedOut => {}
+        Outcome::TimedOut | Outcome::Closed => {}
     }
-    io::linger_for(shared, io::LINGER_SENDING).await;
 }
 
 fn builder(config: &ListenerConfig) -> http1::Builder {

@@ -140,7 +140,7 @@ pub(crate) async fn serve<O: Owner>(
     drop(serving);
     let (mut head, body) = response.into_parts();
     // Not left to hyper: it may write this response before it hears that the listener closes.
-    let is_last = is_last || *tracked.exchange.connection.listener.closing.borrow();
+    let is_last = is_last || !tracked.exchange.connection.listener.is_accepting();
     if is_last && head.status != StatusCode::SWITCHING_PROTOCOLS {
         head.headers
             .insert(CONNECTION, HeaderValue::from_static("close"));

@@ -43,6 +43,18 @@ struct Reading {
     since: Instant,
 }
 
+/// What a connection waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Awaited {
+    Response,
+    /// The rest of a request's head.
+    Rest,
+    FirstRequest {
+        since: Instant,
+    },
+    NextRequest,
+}
+
 #[derive(Default)]
 struct Interim {
     bytes: Vec<u8>,
@@ -119,6 +131,21 @@ impl Shared {
             idle
         };
         (!reading.in_request).then(|| reading.since + wait)
+    }
+
+    pub(crate) fn awaited(&self) -> Awaited {
+        let reading = lock(&self.reading);
+        if reading.in_request {
+            Awaited::Response
+        } else if reading.partial || self.stream().has_arrivals() {
+            Awaited::Rest
+        } else if reading.first {
+            Awaited::FirstRequest {
+                since: reading.since,
+            }
+        } else {
+            Awaited::NextRequest
+        }
     }
 
     /// Whether a part of a request's head is there.
@@ -337,4 +364,26 @@ pub(crate) async fn linger_for(shared: &Shared, at_most: Duration) {
 /// Its own function so that the buffer is not a part of every connection's task.
 fn discard(stream: &WriteHalf) -> io::Result<usize> {
     stream.try_read(&mut [0; 4096])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn what_has_arrived_is_awaited_although_nobody_has_read_it() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let mut peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let shared = Io::new(Stream::Tcp(stream), None).shared;
+        assert!(matches!(shared.awaited(), Awaited::FirstRequest { .. }));
+        shared.request_started();
+        assert_eq!(shared.awaited(), Awaited::Response);
+        shared.request_ended();
+        assert_eq!(shared.awaited(), Awaited::NextRequest);
+        peer.write_all(b"G").unwrap();
+        assert_eq!(shared.awaited(), Awaited::Rest);
+    }
 }

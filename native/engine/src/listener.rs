@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -28,17 +28,33 @@ pub trait Host: Send + Sync + 'static {
     type Owner: Owner;
 
     /// The owner of a connection that was accepted; nothing is asked of it yet.
-    fn owner(&self, connection: std::sync::Weak<Connection<Self::Owner>>) -> Self::Owner;
+    fn owner(&self, connection: Weak<Connection<Self::Owner>>) -> Self::Owner;
 
     /// Accepting failed; it goes on. At most one call a second.
     fn accept_error(&self, error: &io::Error);
 }
 
+/// How far a listener is on its way to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    Accepting,
+    /// Requests that have arrived are the last of their connections.
+    Draining,
+    /// The same for requests that have no response yet; all other connections end.
+    Closed,
+}
+
 pub struct Listener {
     addr: Address,
-    open: Mutex<Option<(Arc<Listening>, SocketFile)>>,
+    /// Removed as soon as nothing is accepted any more.
+    file: Mutex<Option<SocketFile>>,
+    /// The task that accepts has it, and closes it by dropping it.
+    socket: Weak<Listening>,
     shared: Arc<Shared>,
-    close: watch::Sender<bool>,
+    stage: watch::Sender<Stage>,
+    /// Its sender lives as long as that task.
+    accepting: watch::Receiver<()>,
+    reactor: &'static Reactor,
 }
 
 pub(crate) struct Shared {
@@ -46,7 +62,7 @@ pub(crate) struct Shared {
     pub(crate) connections: AtomicUsize,
     pub(crate) accepted: AtomicU64,
     pub(crate) requests: AtomicU64,
-    pub(crate) closing: watch::Receiver<bool>,
+    pub(crate) stage: watch::Receiver<Stage>,
     tls: Option<Mutex<TlsConfig>>,
     /// Wakes the accepting when a connection has ended.
     pub(crate) freed: Notify,
@@ -55,12 +71,19 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    fn is_full(&self) -> bool {
-        self.connections.load(Ordering::Relaxed) >= self.config.max_connections
+    /// Whether a connection may wait for a further request.
+    pub(crate) fn is_accepting(&self) -> bool {
+        *self.stage.borrow() == Stage::Accepting
+    }
+
+    /// What is to become of a connection too many.
+    fn overload(&self) -> Option<Overload> {
+        let count = self.connections.load(Ordering::Relaxed);
+        (count >= self.config.max_connections).then_some(self.config.overload)
     }
 
     async fn has_room(&self) {
-        while self.config.overload == Overload::Wait && self.is_full() {
+        while self.overload() == Some(Overload::Wait) {
             self.freed.notified().await;
         }
     }
@@ -79,7 +102,7 @@ impl Shared {
     }
 }
 
-/// Counts since the start, but for `connections`, which are those open now.
+/// Counts since the start, but for `connections`: those on which there may be something to say.
 pub struct Info {
     pub addr: Address,
     pub connections: usize,
@@ -101,29 +124,33 @@ impl Listener {
             Arc::new(Listening::new(socket, &config.addr)?)
         };
         let addr = socket.local_addr()?;
-        let (close, closing) = watch::channel(false);
+        let (stage, stages) = watch::channel(Stage::Accepting);
+        let (alive, accepting) = watch::channel(());
         let shared = Arc::new(Shared {
             config,
             connections: AtomicUsize::new(0),
             accepted: AtomicU64::new(0),
             requests: AtomicU64::new(0),
-            closing: closing.clone(),
+            stage: stages.clone(),
             tls: tls.map(Mutex::new),
             freed: Notify::new(),
             socket_config: Mutex::new(None),
         });
-        reactor.spawn(accept(
-            socket.clone(),
-            reactor,
-            host,
-            shared.clone(),
-            closing,
-        ));
+        let weak = Arc::downgrade(&socket);
+        let task = accept(socket, reactor, host, shared.clone(), stages);
+        reactor.spawn(async move {
+            task.await;
+            // Not before the task has let go of the socket.
+            drop(alive);
+        });
         Ok(Self {
             addr,
-            open: Mutex::new(Some((socket, file))),
+            file: Mutex::new(Some(file)),
+            socket: weak,
             shared,
-            close,
+            stage,
+            accepting,
+            reactor,
         })
     }
 
@@ -136,11 +163,24 @@ impl Listener {
         }
     }
 
-    /// Stops accepting; idle connections close, busy ones after their response.
+    /// Stops accepting, but takes what the kernel has accepted. Connections without a request close;
+    /// the others after the response to what has arrived of one. `done` is called when the address is
+    /// free.
+    pub fn drain(&self, done: impl FnOnce() + Send + 'static) {
+        self.advance(Stage::Draining);
+        let mut accepting = self.accepting.clone();
+        self.reactor.spawn(async move {
+            // An error: the task has ended.
+            let _ = accepting.changed().await;
+            done();
+        });
+    }
+
+    /// Stops accepting at once. A connection whose request has no response yet closes after it, the
+    /// others at once.
     pub fn close(&self) {
-        self.close.send_replace(true);
-        if let Some((socket, file)) = lock(&self.open).take() {
-            drop(file);
+        self.advance(Stage::Closed);
+        if let Some(socket) = self.socket.upgrade() {
             // The address is free when this returns; the task drops the socket a little later.
             socket.shut_down();
         }
@@ -154,7 +194,16 @@ impl Listener {
     }
 
     pub fn is_closed(&self) -> bool {
-        *self.close.borrow()
+        !self.shared.is_accepting()
+    }
+
+    fn advance(&self, to: Stage) {
+        lock(&self.file).take();
+        self.stage.send_if_modified(|stage| {
+            let is_later = to > *stage;
+            *stage = to.max(*stage);
+            is_later
+        });
     }
 }
 
@@ -169,14 +218,14 @@ async fn accept<H: Host>(
     reactor: &'static Reactor,
     host: H,
     shared: Arc<Shared>,
-    mut closing: watch::Receiver<bool>,
+    mut stage: watch::Receiver<Stage>,
 ) {
     let _count = stats::LISTENERS.count();
     let mut last_error: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             biased;
-            _ = closing.wait_for(|closing| *closing) => return,
+            _ = stage.wait_for(|stage| *stage > Stage::Accepting) => break,
             accepted = async {
                 shared.has_room().await;
                 socket.accept().await
@@ -203,6 +252,35 @@ async fn accept<H: Host>(
             }
         }
     }
+    accept_rest(&socket, &stage, &host, &shared).await;
+}
+
+/// Takes what the kernel has accepted, which it would reset when the socket is closed.
+async fn accept_rest<H: Host>(
+    socket: &Listening,
+    stage: &watch::Receiver<Stage>,
+    host: &H,
+    shared: &Arc<Shared>,
+) {
+    // Not by way of tokio, which may not have heard of all that there is.
+    loop {
+        match socket.accept_now() {
+            Ok((stream, peer)) => {
+                let reactor = runtime::next();
+                if let Ok(stream) = reactor.take(stream) {
+                    serve(stream, peer, reactor, host, shared);
+                }
+                if runtime::is_late(Instant::now()) {
+                    runtime::yield_now().await;
+                }
+            }
+            Err(e) if is_of_one_connection(&e) => {}
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+            // Connections are closing, which may help.
+            Err(_) if *stage.borrow() == Stage::Draining => timer::sleep(ACCEPT_PAUSE).await,
+            Err(_) => return,
+        }
+    }
 }
 
 /// accept(2) hands over the errors of a connection that ended before it was accepted.
@@ -223,7 +301,8 @@ fn serve<H: Host>(
 ) {
     shared.accepted.fetch_add(1, Ordering::Relaxed);
     stream.set_nodelay(shared.config.nodelay);
-    let is_full = shared.is_full();
+    // When the listener drains, a connection may be served although it is one too many.
+    let is_refused = shared.overload() == Some(Overload::Refuse);
     let Ok(tls) = shared.tls().map(Tls::new).transpose() else {
         return;
     };
@@ -231,7 +310,7 @@ fn serve<H: Host>(
     let connection = Connection::new(peer, reactor, shared.clone(), io.shared.clone(), |weak| {
         host.owner(weak)
     });
-    if is_full {
+    if is_refused {
         reactor.spawn(connection::refuse(connection, io));
     } else {
         reactor.spawn(connection::serve(connection, io));

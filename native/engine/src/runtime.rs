@@ -33,7 +33,7 @@ use tokio::task::unconstrained;
 use tokio::time::Instant;
 
 use crate::stats::{self, Counted, Gauge};
-use crate::stream::Stream;
+use crate::stream::{Stream, Unwatched};
 
 static ENGINE: OnceCell<Engine> = OnceCell::new();
 
@@ -281,6 +281,12 @@ impl Reactor {
         }
         let _guard = self.enter();
         stream.adopt()
+    }
+
+    /// Takes a stream that is no reactor's.
+    pub(crate) fn take(&self, stream: Unwatched) -> io::Result<Stream> {
+        let _guard = self.enter();
+        stream.watch()
     }
 }
 

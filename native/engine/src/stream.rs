@@ -1,6 +1,7 @@
 //! A byte stream to a peer, over TCP or over a Unix socket, and the addresses of its ends.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -74,6 +75,25 @@ impl Listening {
         })
     }
 
+    /// What the kernel has, without a wait. tokio may not have heard of all that there is.
+    pub(crate) fn accept_now(&self) -> io::Result<(Unwatched, Address)> {
+        match self {
+            Self::Tcp(socket) => {
+                let (stream, peer) = SockRef::from(socket).accept()?;
+                let peer = peer.as_socket().ok_or(io::ErrorKind::InvalidData)?;
+                Ok((Unwatched::Tcp(stream.into()), peer.into()))
+            }
+            Self::Unix(socket) => {
+                let (stream, peer) = SockRef::from(socket).accept()?;
+                let peer = peer.as_unix().ok_or(io::ErrorKind::InvalidData)?;
+                Ok((
+                    Unwatched::Unix(stream.into()),
+                    unix::SocketAddr::from(peer).into(),
+                ))
+            }
+        }
+    }
+
     pub(crate) fn local_addr(&self) -> io::Result<Address> {
         Ok(match self {
             Self::Tcp(socket) => socket.local_addr()?.into(),
@@ -91,6 +111,28 @@ impl Listening {
     }
 }
 
+/// A stream that no runtime watches yet.
+pub(crate) enum Unwatched {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Unwatched {
+    /// Has it watched by the runtime that the caller has entered.
+    pub(crate) fn watch(self) -> io::Result<Stream> {
+        Ok(match self {
+            Self::Tcp(stream) => {
+                stream.set_nonblocking(true)?;
+                Stream::Tcp(TcpStream::from_std(stream)?)
+            }
+            Self::Unix(stream) => {
+                stream.set_nonblocking(true)?;
+                Stream::Unix(UnixStream::from_std(stream)?)
+            }
+        })
+    }
+}
+
 pub(crate) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
@@ -99,10 +141,10 @@ pub(crate) enum Stream {
 impl Stream {
     /// The same stream, watched by the runtime that the caller has entered.
     pub(crate) fn adopt(self) -> io::Result<Self> {
-        Ok(match self {
-            Self::Tcp(stream) => Self::Tcp(TcpStream::from_std(stream.into_std()?)?),
-            Self::Unix(stream) => Self::Unix(UnixStream::from_std(stream.into_std()?)?),
-        })
+        match self {
+            Self::Tcp(stream) => Unwatched::Tcp(stream.into_std()?).watch(),
+            Self::Unix(stream) => Unwatched::Unix(stream.into_std()?).watch(),
+        }
     }
 
     /// Sends small packets at once, where there is a choice.
@@ -213,6 +255,11 @@ impl WriteHalf {
             Self::Tcp(half) => half.forget(),
             Self::Unix(half) => half.forget(),
         }
+    }
+
+    /// Whether the kernel has what was not read, of which tokio may not have heard yet.
+    pub(crate) fn has_arrivals(&self) -> bool {
+        self.socket().peek(&mut [MaybeUninit::uninit()]).is_ok()
     }
 
     fn socket(&self) -> SockRef<'_> {

@@ -278,6 +278,19 @@ fn listener_accept(env: Env, handle: ResourceArc<ListenerHandle>) -> Term {
 }
 
 #[rustler::nif]
+fn listener_drain(
+    env: Env,
+    handle: ResourceArc<ListenerHandle>,
+    reference: Term,
+) -> NifResult<Atom> {
+    let answer = Answer::to(env, reference)?;
+    handle
+        .listener
+        .drain(move || answer.send(|env| atoms::closed().encode(env)));
+    Ok(atoms::ok())
+}
+
+#[rustler::nif]
 fn listener_close(handle: ResourceArc<ListenerHandle>) -> Atom {
     handle.listener.close();
     atoms::ok()

@@ -409,6 +409,9 @@ impl<'a, O: Owner> Task<'a, O> {
             return Some(End::Gone);
         }
         let late = self.closing?.elapsed() >= self.socket.config.close_timeout;
+        if all_sent {
+            self.socket.connection.settle();
+        }
         match (all_sent, self.done_reading || late) {
             (true, true) => Some(End::Finished),
             // The peer does not even take our close frame.

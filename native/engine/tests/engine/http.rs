@@ -1,4 +1,5 @@
 use std::io::Write;
+use std::net::TcpStream;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -55,6 +56,27 @@ fn an_exchange_that_is_let_go_is_answered_with_500() {
     stream.write_all(GET).unwrap();
     assert!(read_head(&mut stream).starts_with("HTTP/1.1 500 "));
     assert_eq!(read_to_end(&mut stream), b"");
+}
+
+#[test]
+fn a_listener_that_is_drained_tells_when_its_address_is_free_and_serves_what_has_arrived() {
+    let (hand_over, exchanges) = channel();
+    let server = Server::start(move |exchange, _| hand_over.send(exchange.clone()).is_ok());
+    let mut stream = server.connect();
+    stream.write_all(GET).unwrap();
+    let exchange = exchanges.recv_timeout(WAIT).unwrap();
+    let (tell, told) = channel();
+    server.listener.drain(move || tell.send(()).unwrap());
+    told.recv_timeout(WAIT).unwrap();
+    assert!(TcpStream::connect(server.addr()).is_err());
+
+    assert_eq!(server.listener.info().connections, 1);
+    let body = Bytes::from_static(b"hello");
+    exchange.respond(200, Default::default(), body).unwrap();
+    assert!(read_head(&mut stream).contains("connection: close\r\n"));
+    assert_eq!(read_to_end(&mut stream), b"hello");
+    // Although the client has not closed.
+    eventually(|| server.listener.info().connections == 0);
 }
 
 #[test]

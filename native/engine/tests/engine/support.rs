@@ -1,7 +1,7 @@
 //! An owner that is not a process: it writes down what it is told, and answers by a closure.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -285,11 +285,15 @@ impl Server {
         }
     }
 
+    pub fn addr(&self) -> SocketAddr {
+        match self.listener.info().addr {
+            Address::Inet(addr) => addr,
+            Address::Local(path) => panic!("it listens on TCP, not on {path:?}"),
+        }
+    }
+
     pub fn connect(&self) -> TcpStream {
-        let Address::Inet(addr) = self.listener.info().addr else {
-            panic!("it listens on TCP");
-        };
-        let stream = TcpStream::connect(addr).unwrap();
+        let stream = TcpStream::connect(self.addr()).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(WAIT)).unwrap();
         stream
