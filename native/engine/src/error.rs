@@ -36,6 +36,8 @@ pub enum HttpError {
     InvalidHost,
     #[error("the method is not implemented here")]
     UnsupportedMethod,
+    #[error("a transfer coding other than chunked, or more than one (RFC9112§6.1)")]
+    UnsupportedCoding,
     #[error("request target too long")]
     TargetTooLong,
     #[error("request head too large")]
@@ -58,6 +60,7 @@ impl HttpError {
             Self::Malformed => "malformed_request",
             Self::InvalidHost => "invalid_host",
             Self::UnsupportedMethod => "unsupported_method",
+            Self::UnsupportedCoding => "unsupported_transfer_coding",
             Self::TargetTooLong => "request_line_too_long",
             Self::HeadTooLarge => "header_too_large",
             Self::HeaderTimeout => "header_timeout",

@@ -178,6 +178,9 @@ fn dispatch<O: Owner>(
     if head.method == Method::CONNECT {
         return Err((StatusCode::NOT_IMPLEMENTED, HttpError::UnsupportedMethod));
     }
+    if !is_coding(&head.headers) {
+        return Err((StatusCode::NOT_IMPLEMENTED, HttpError::UnsupportedCoding));
+    }
     if request_line_length(head) > connection.listener.config.max_request_line_length {
         return Err((StatusCode::URI_TOO_LONG, HttpError::TargetTooLong));
     }
@@ -216,6 +219,17 @@ fn is_target(head: &http::request::Parts) -> bool {
     !is_only_authority && (head.uri.path() != "*" || head.method == Method::OPTIONS)
 }
 
+/// hyper looks for `chunked` in the last place only. What comes before it would reach the handler still
+/// coded, and servers differ in how they read a `chunked` that is repeated.
+fn is_coding(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    }
+}
+
 /// `None`: the request must be refused. `Some(None)`: it names no host, and need not.
 ///
 /// The target's authority wins over the header (RFC9112§3.2.2), which must be there once all the
@@ -237,11 +251,25 @@ fn authority(head: &http::request::Parts) -> Option<Option<Authority>> {
 }
 
 fn plain_authority(text: &str) -> Option<Authority> {
+    // Two `host` lines that were joined on their way have a comma between them.
+    if text.contains(['@', ',']) {
+        return None;
+    }
     let authority = Authority::from_str(text).ok()?;
-    let after_host = &text[authority.host().len().min(text.len())..];
-    let port_is_good = after_host.is_empty() || after_host == ":" || authority.port_u16().is_some();
-    let host_is_good = !authority.host().is_empty() && !text.contains('@');
-    (host_is_good && port_is_good).then_some(authority)
+    let (host, port) = text.split_at(authority.host().len());
+    // Brackets are around an IP address or nowhere.
+    let host_is_good = !host.is_empty() && host.rfind('[').is_none_or(|at| at == 0);
+    (host_is_good && is_port(port)).then_some(authority)
+}
+
+/// With its colon, or nothing.
+fn is_port(text: &str) -> bool {
+    // `parse` takes a sign, too.
+    let is_number = |port: &str| port.parse::<u16>().is_ok() && !port.starts_with('+');
+    text.is_empty()
+        || text
+            .strip_prefix(':')
+            .is_some_and(|port| port.is_empty() || is_number(port))
 }
 
 impl<O: Owner> Exchange<O> {
