@@ -91,28 +91,41 @@ defmodule Ferrosock.ReactorTest do
   describe "a turn stays short" do
     test "with the tiniest messages" do
       many = :binary.copy(frame(:text, ""), 100_000)
-      assert turn_time(List.duplicate(many, 4)) < 1_000
+      assert turn_time(websockets(many)) < 1_000
     end
 
     test "with large messages" do
       large = frame(:binary, :binary.copy(<<0>>, 7_000_000))
-      assert turn_time(List.duplicate(large, 4)) < 5_000
+      assert turn_time(websockets(large)) < 5_000
     end
 
     test "with little that inflates to much" do
       bomb = frame(:binary, deflate(:binary.copy(<<0>>, 7_000_000)), rsv: 4)
-      assert turn_time(List.duplicate(:binary.copy(bomb, 20), 4)) < 10_000
+      assert turn_time(websockets(:binary.copy(bomb, 20))) < 10_000
+    end
+
+    test "with a chunk size that does not end" do
+      server = serve(fn conn -> Plug.Conn.read_body(conn) end)
+
+      flood =
+        head("POST", "/", [{"transfer-encoding", "chunked"}]) <> :binary.copy("0", 30_000_000)
+
+      assert turn_time(for(_ <- 1..2, do: {connect(server), flood})) < 50_000
     end
   end
 
-  # Turns the reactor in place of its process while a client sends each of `floods`. The 90th
-  # percentile of the turns that had something to do, in µs.
-  defp turn_time(floods) do
+  # Clients that are each to send the flood.
+  defp websockets(flood) do
     server = serve(fn conn -> Ferrosock.upgrade(conn, Sink, nil, compress: true) end)
     offer = {"sec-websocket-extensions", "permessage-deflate"}
-    sockets = for flood <- floods, do: {websocket(server, "/", [offer]), flood}
+    for _ <- 1..4, do: {websocket(server, "/", [offer]), flood}
+  end
+
+  # Turns the reactor in place of its process while the clients send. The 90th percentile of the turns
+  # that had something to do, in µs.
+  defp turn_time(clients) do
     :ok = :sys.suspend(reactor())
-    for {socket, flood} <- sockets, do: spawn(fn -> :gen_tcp.send(socket, flood) end)
+    for {socket, flood} <- clients, do: spawn(fn -> :gen_tcp.send(socket, flood) end)
 
     until = System.monotonic_time(:millisecond) + 1_500
     times = Native.reactor_get(0) |> turn_until(until, []) |> Enum.sort()

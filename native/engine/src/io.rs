@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::stream::{Address, ReadHalf, Stream, WriteHalf};
 use crate::timer::timeout;
 use crate::tls::{Incoming, Tls};
-use crate::{lock, proxy};
+use crate::{lock, proxy, runtime};
 
 /// How long we go on reading after the last byte was sent, so that the kernel does not answer what
 /// the peer still sends by a reset that overtakes our last words.
@@ -146,6 +146,11 @@ impl Shared {
         } else {
             Awaited::NextRequest
         }
+    }
+
+    /// Then no deadline can pass while what has come waits to be read.
+    fn in_request(&self) -> bool {
+        lock(&self.reading).in_request
     }
 
     /// Whether a part of a request's head is there.
@@ -296,6 +301,12 @@ impl AsyncRead for Io {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        // Of a body, hyper reads all that is there before it lets go: a chunk size may have as many
+        // zeros as the peer can send.
+        if runtime::is_late(Instant::now()) && this.shared.in_request() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
         ready!(this.poll_bytes(cx, buf))?;
         if buf.filled().len() > before {
