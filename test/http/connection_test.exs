@@ -163,6 +163,20 @@ defmodule Ferrosock.HTTP.ConnectionTest do
       assert response(socket).status == 200
       assert closed?(socket)
     end
+
+    test "of HTTP/1.0 goes on after a response that has no body" do
+      server = serve(fn conn -> send_resp(conn, String.to_integer(conn.query_string), "body") end)
+
+      for {method, status} <- [{"HEAD", 200}, {"GET", 204}, {"GET", 304}] do
+        socket = connect(server)
+
+        for _ <- 1..2 do
+          write(socket, "#{method} /?#{status} HTTP/1.0\r\nconnection: keep-alive\r\n\r\n")
+          assert %{status: ^status} = response = response(socket, method)
+          assert header(response, "connection") == ["keep-alive"]
+        end
+      end
+    end
   end
 
   describe "a connection ends after the response" do
@@ -263,6 +277,16 @@ defmodule Ferrosock.HTTP.ConnectionTest do
         assert closed?(socket)
         eventually(fn -> Logs.taken(peer) != [] end)
       end
+    end
+
+    test "do not take line ends after a body for a head (RFC9112§2.2)" do
+      socket = connect(telling(http_1_options: [header_timeout: 100]))
+      peer = peer(socket)
+      request(socket, "POST", "/", [{"content-length", "4"}], "body")
+      write(socket, "\r\n")
+      assert {:error, :timeout} = :gen_tcp.recv(socket, 0, 400)
+      assert request(socket, "GET", "/next").body == "/next"
+      assert Logs.taken(peer) == []
     end
 
     test "are not put off by a head that comes byte by byte" do

@@ -309,7 +309,11 @@ impl AsyncRead for Io {
         }
         let before = buf.filled().len();
         ready!(this.poll_bytes(cx, buf))?;
-        if buf.filled().len() > before {
+        // Line ends too many after a body are no part of the next head (RFC9112§2.2).
+        if buf.filled()[before..]
+            .iter()
+            .any(|byte| !b"\r\n".contains(byte))
+        {
             this.shared.read_some();
         }
         Poll::Ready(Ok(()))
