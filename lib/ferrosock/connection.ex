@@ -27,6 +27,8 @@ defmodule Ferrosock.Connection do
   # What the process dictionary holds on behalf of the VM and of Logger's crash reports.
   @kept_keys [:"$ancestors", :"$initial_call", :"$process_label"]
 
+  @uploads Plug.Upload.Path
+
   # Ours: an event, or a message that only a special process may handle.
   defguardp is_ours(message, tag, parent)
             when is_tuple(message) and
@@ -135,6 +137,7 @@ defmodule Ferrosock.Connection do
   defp forget(%{options: options, tag: tag, parent: parent}) do
     flush(tag, parent)
     if options.http_1_options.clear_process_dict, do: clear_dictionary()
+    remove_uploads()
   end
 
   defp flush(tag, parent) do
@@ -149,6 +152,14 @@ defmodule Ferrosock.Connection do
     kept = for key <- @kept_keys, value = Process.get(key), do: {key, value}
     :erlang.erase()
     Enum.each(kept, fn {key, value} -> Process.put(key, value) end)
+  end
+
+  # Plug does so when the process of a request ends, and has no function for one that goes on. Files that
+  # were given away are not this process's any more.
+  defp remove_uploads do
+    if :ets.whereis(@uploads) != :undefined do
+      for {_owner, path} <- :ets.take(@uploads, self()), do: :file.delete(path, [:raw])
+    end
   end
 
   defp start_session(connection, socket, %{websock: websock} = upgrade, peer) do
