@@ -442,6 +442,23 @@ defmodule Ferrosock.BoundaryTest do
     eventually(fn -> :gen_tcp.connect({127, 0, 0, 1}, port, []) == {:error, :econnrefused} end)
   end
 
+  @tag :capture_log
+  test "a server that cannot listen leaves nothing behind" do
+    port = port(start_server!(plug: {App, self()}))
+    Process.flag(:trap_exit, true)
+    options = [plug: {App, self()}, port: port, ip: :loopback, startup_log: false]
+    descriptors = descriptors()
+    for _ <- 1..20, do: assert({:error, _reason} = Ferrosock.start_link(options))
+    assert Native.stats().listeners == 1
+    eventually(fn -> descriptors() <= descriptors end)
+  end
+
+  test "clients that are gone before they are accepted do no harm" do
+    server = start_server!(plug: {App, self()})
+    for _ <- 1..200, do: server |> connect() |> reset()
+    assert %{status: 200} = request(connect(server), "GET", "/")
+  end
+
   test "a server that stops ends what it served" do
     server = start_server!(plug: {App, self()}, shutdown_timeout: 1_000)
     idle = connect(server)
@@ -469,6 +486,46 @@ defmodule Ferrosock.BoundaryTest do
       """)
 
     assert output == "open 50\n"
+  end
+
+  test "a VM without descriptors goes on accepting when it has some again" do
+    {output, 0} =
+      vm(
+        """
+        # Loads what it needs: without descriptors, no code can be loaded.
+        Ferrosock.Log.accept_error(:emfile)
+        first = Ferrosock.Test.Raw.connect(server)
+        %{status: 200} = Ferrosock.Test.Raw.request(first, "GET", "/")
+
+        open = fn open, files ->
+          case :file.open("/dev/null", [:read, :raw]) do
+            {:ok, file} -> open.(open, [file | files])
+            {:error, :emfile} -> files
+          end
+        end
+
+        [file | files] = open.(open, [])
+        :ok = :file.close(file)
+        # This takes the last descriptor, and the server needs another.
+        waiting = Ferrosock.Test.Raw.connect(server)
+        Ferrosock.Test.Raw.write(waiting, Ferrosock.Test.Raw.head("GET", "/"))
+        :erlang.statistics(:runtime)
+        {:error, :timeout} = :gen_tcp.recv(waiting, 0, 1_500)
+        {_, busy} = :erlang.statistics(:runtime)
+        %{status: 200} = Ferrosock.Test.Raw.request(first, "GET", "/")
+        Enum.each(files, &:file.close/1)
+        %{status: 200} = Ferrosock.Test.Raw.response(waiting)
+        IO.puts("busy \#{busy} ms")
+        System.halt(0)
+        """,
+        "ulimit -n 128"
+      )
+
+    assert [_, busy] = Regex.run(~r/^busy (\d+) ms$/m, output)
+    # Of 1500 ms.
+    assert String.to_integer(busy) < 300
+    # One of them is the test's own.
+    assert length(Regex.scan(~r/cannot accept connections: too many open files/, output)) in 2..4
   end
 
   test "a VM halts at once with sockets under load" do
@@ -588,8 +645,8 @@ defmodule Ferrosock.BoundaryTest do
     server
   end
 
-  # Runs code in a VM that has a server of `App` under the name `server`.
-  defp vm(code) do
+  # Runs code in a VM that has a server of `App` under the name `server`, after a command of the shell.
+  defp vm(code, command \\ ":") do
     beams =
       for path <- :code.get_path(), path = to_string(path), path =~ "_build", do: ["-pa", path]
 
@@ -608,7 +665,8 @@ defmodule Ferrosock.BoundaryTest do
     Process.sleep(:infinity)
     """)
 
-    elixir = System.find_executable("elixir")
-    System.cmd(elixir, List.flatten([beams, plug, app]), stderr_to_stdout: true)
+    elixir = [System.find_executable("elixir"), beams, plug, app]
+    arguments = ["-c", command <> ~s( && exec "$@"), "sh" | List.flatten(elixir)]
+    System.cmd("sh", arguments, stderr_to_stdout: true)
   end
 end

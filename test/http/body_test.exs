@@ -195,6 +195,17 @@ defmodule Ferrosock.HTTP.BodyTest do
       assert %{status: 200} = response(socket)
     end
 
+    test "is a timeout too where the size of a chunk does not end" do
+      socket =
+        connect(serve_reading(fn conn -> conn |> read_body(read_timeout: 50) |> result() end))
+
+      write(socket, head("POST", "/", [{"transfer-encoding", "chunked"}]))
+      write(socket, :binary.copy("0", 1_000_000))
+      assert_receive {:read, {:error, :timeout}}, 5_000
+      assert %{status: 200} = response(socket)
+      assert closed?(socket)
+    end
+
     test "in time may be read after the timeout, from where it was" do
       test = self()
 
@@ -254,6 +265,16 @@ defmodule Ferrosock.HTTP.BodyTest do
             " 3\r\nabc\r\n",
             "0x3\r\nabc\r\n",
             "3 3\r\nabc\r\n",
+            "+3\r\nabc\r\n",
+            ";x\r\nabc\r\n",
+            "3;x\nabc\r\n",
+            "3;x\ry\r\nabc\r\n",
+            "3\r\nabc\n0\r\n\r\n",
+            "3\r\nabc0\r\n\r\n",
+            "3\rabc\r\n",
+            "\r\n3\r\nabc\r\n",
+            "0\r\nname: a\0b\r\n\r\n",
+            "0\r\n folded\r\n\r\n",
             "0\r\nbad trailer\r\n\r\n",
             "0\r\nname : value\r\n\r\n",
             "0\r\n" <> String.duplicate("x-trailer: value\r\n", 10_000) <> "\r\n",
@@ -413,6 +434,16 @@ defmodule Ferrosock.HTTP.BodyTest do
       socket = echo()
       write(socket, head("POST", "/", [{"expect", "100-continue"}, {"content-length", "0"}]))
       assert %{status: 200} = response(socket)
+    end
+
+    test "is met in any case, and whatever else is expected is ignored" do
+      socket = echo()
+
+      for {expected, statuses} <- [{"100-Continue", [100, 200]}, {"200-ok", [200]}] do
+        write(socket, head("POST", "/", [{"expect", expected}, {"content-length", "4"}]))
+        write(socket, "body")
+        assert for(_ <- statuses, do: response(socket).status) == statuses
+      end
     end
 
     test "is nothing to HTTP/1.0" do

@@ -139,6 +139,31 @@ defmodule Ferrosock.HTTP.CurlTest do
     assert log =~ "< content-range: bytes 3-5/10"
   end
 
+  test "the rest of a file, over HTTP/1.0 too", %{url: url, folder: folder} do
+    File.write!(Path.join(folder, "file"), "0123456789")
+
+    for version <- ["--http1.0", "--http1.1"] do
+      assert {log, "6789"} = curl([version, "-r", "6-", url <> "/files/file"], folder)
+      assert log =~ "206 Partial Content"
+    end
+  end
+
+  test "an upload over HTTP/1.0", %{url: url, folder: folder} do
+    data = :crypto.strong_rand_bytes(5_000_000)
+    File.write!(Path.join(folder, "upload"), data)
+    upload = ["--http1.0", "-T", Path.join(folder, "upload"), url <> "/digest"]
+    {log, body} = curl(upload, folder)
+    refute log =~ "100 Continue"
+    assert body == Base.encode16(:crypto.hash(:sha256, data))
+    assert_received {:method, "PUT", :"HTTP/1.0"}
+  end
+
+  test "several requests on one connection of HTTP/1.0", %{url: url, folder: folder} do
+    request = ["--http1.0", "-H", "Connection: keep-alive", "-d", "body", url <> "/echo"]
+    assert {log, "body"} = curl(request ++ ["-o", "/dev/null", url <> "/echo"], folder)
+    assert log =~ "Re-using existing connection"
+  end
+
   test "HTTP/1.0", %{url: url, folder: folder} do
     assert {log, "chunk 1,chunk 2,chunk 3,"} = curl(["--http1.0", url <> "/chunks"], folder)
     refute log =~ "transfer-encoding"

@@ -89,21 +89,43 @@ defmodule Ferrosock.HTTP.LargeTest do
   end
 
   describe "Plug.Parsers" do
-    test "stores an upload of 20 MB" do
+    test "stores an upload of 200 MB, and no more than a part of it is ever in memory" do
       test = self()
-      data = :crypto.strong_rand_bytes(20_000_000)
+      piece = :crypto.strong_rand_bytes(1_000_000)
 
-      socket =
-        connect(
-          serve(fn conn ->
-            %{"file" => file, "name" => "value"} = parse(conn, 30_000_000).body_params
-            stored? = File.read!(file.path) == data
-            send(test, {:upload, file.filename, file.content_type, stored?})
-          end)
-        )
+      server =
+        serve(fn conn ->
+          %{"file" => file, "name" => "value"} = parse(conn, 300_000_000).body_params
+          send(test, {:upload, file.filename, file.content_type, repeats?(file.path, piece, 200)})
+        end)
 
-      assert %{status: 200} = upload(socket, data)
+      :erlang.garbage_collect()
+      {binaries, resident} = {:erlang.memory(:binary), memory()}
+      pieces = List.duplicate(piece, 200)
+      uploading = Task.async(fn -> server |> connect() |> upload(pieces) end)
+      {response, most_binaries, most_resident} = most_memory(uploading)
+      assert response.status == 200
       assert_receive {:upload, "data.bin", "application/octet-stream", true}
+      assert most_binaries - binaries < 60_000_000
+      assert most_resident - resident < 100_000_000
+    end
+
+    # What the task returns, and the most memory that there was before.
+    defp most_memory(task, binaries \\ 0, resident \\ 0) do
+      binaries = max(binaries, :erlang.memory(:binary))
+      resident = max(resident, memory())
+
+      case Task.yield(task, 10) do
+        {:ok, result} -> {result, binaries, resident}
+        nil -> most_memory(task, binaries, resident)
+      end
+    end
+
+    defp repeats?(path, piece, times) do
+      File.open!(path, [:read, :binary, :raw], fn file ->
+        Enum.all?(1..times, fn _ -> :file.read(file, byte_size(piece)) == {:ok, piece} end) and
+          :file.read(file, 1) == :eof
+      end)
     end
 
     test "refuses what is too large with 413, which a client can read that sends it all first" do
@@ -118,7 +140,8 @@ defmodule Ferrosock.HTTP.LargeTest do
 
       for megabytes <- [1, 10, 50] do
         socket = connect(server)
-        assert %{status: 413} = upload(socket, :binary.copy("x", megabytes * 1_000_000))
+        megabyte = :binary.copy("x", 1_000_000)
+        assert %{status: 413} = upload(socket, List.duplicate(megabyte, megabytes))
         assert closed?(socket)
         assert_receive {:plug, pid}
         assert Logs.taken(pid) == []
@@ -130,7 +153,7 @@ defmodule Ferrosock.HTTP.LargeTest do
     Plug.Parsers.call(conn, Plug.Parsers.init(parsers: [:multipart], length: length))
   end
 
-  defp upload(socket, data) do
+  defp upload(socket, pieces) do
     before = """
     --xx\r
     content-disposition: form-data; name="name"\r
@@ -142,13 +165,15 @@ defmodule Ferrosock.HTTP.LargeTest do
     \r
     """
 
-    body = before <> data <> "\r\n--xx--\r\n"
+    body = [before, pieces, "\r\n--xx--\r\n"]
 
     headers = [
-      {"content-length", byte_size(body)},
+      {"content-length", IO.iodata_length(body)},
       {"content-type", "multipart/form-data; boundary=xx"}
     ]
 
-    request(socket, "POST", "/", headers, body)
+    write(socket, head("POST", "/", headers))
+    for part <- List.flatten(body), do: write(socket, part)
+    response(socket)
   end
 end

@@ -74,6 +74,22 @@ defmodule Ferrosock.HTTP.RequestTest do
       assert conn.port == 80
     end
 
+    test "in absolute form may name any scheme, which is not taken from it", %{socket: socket} do
+      conn = get(socket, "wss://example.org/path")
+      assert {conn.scheme, conn.host, conn.port} == {:http, "example.org", 80}
+    end
+
+    test "loses a fragment, which HTTP does not have there (RFC9112§3.2)", %{socket: socket} do
+      assert get(socket, "/path#fragment?query").request_path == "/path"
+      conn = get(socket, "/path?query#fragment")
+      assert {conn.request_path, conn.query_string} == {"/path", "query"}
+    end
+
+    test "keeps what is no URI and does no harm", %{socket: socket} do
+      conn = get(socket, "/%zz/ü/{\"a\"}?%|")
+      assert {conn.request_path, conn.query_string} == {"/%zz/ü/{\"a\"}", "%|"}
+    end
+
     test "in asterisk form is told as such (RFC9112§3.2.4)", %{socket: socket} do
       conn = seen(socket, head("OPTIONS", "*"))
       assert {conn.method, conn.request_path, conn.path_info} == {"OPTIONS", "*", ["*"]}

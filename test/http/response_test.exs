@@ -652,6 +652,19 @@ defmodule Ferrosock.HTTP.ResponseTest do
       refute bytes =~ "103"
     end
 
+    test "with a header that HTTP forbids is not sent, and the response is a 500" do
+      for header <- [{"x-cr", "a\r\nx: y"}, {"x-nul", "\0"}, {"x bad", "value"}] do
+        fun = fn %{adapter: {adapter, state}} = conn ->
+          adapter.inform(state, 103, [{"x-good", "value"}, header])
+          conn
+        end
+
+        bytes = raw(fun, head("GET", "/"))
+        assert "HTTP/1.1 500 " <> _ = bytes
+        refute bytes =~ "x-good"
+      end
+    end
+
     test "cannot follow the response" do
       test = self()
 

@@ -278,6 +278,19 @@ defmodule Ferrosock.WebSocket.HandshakeTest do
       refute_received {:opened, _pid}
     end
 
+    test "because of a header that HTTP forbids gets a 500 without it" do
+      for header <- [{"x-cr", "a\r\nx: y"}, {"x-nul", "\0"}, {"x bad", "value"}] do
+        plug = fn conn, _ ->
+          Ferrosock.upgrade(%{conn | resp_headers: [header]}, Socket, Probe.state([]))
+        end
+
+        capture_log(fn ->
+          response = handshake(connect(start_server!(plug: plug, id: make_ref())))
+          assert {response.status, header(response, "x")} == {500, []}
+        end)
+      end
+    end
+
     test "by a throw or an exit gets a 500" do
       for fail <- [fn -> throw(:ball) end, fn -> exit(:gone) end] do
         capture_log(fn -> assert %{status: 500} = handshake(failing(fail)) end)
