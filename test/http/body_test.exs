@@ -462,8 +462,8 @@ defmodule Ferrosock.HTTP.BodyTest do
           [first, second] = [make_ref(), make_ref()]
           :ok = Native.exchange_read(exchange, 10, 5_000, first)
           :ok = Native.exchange_read(exchange, 10, 5_000, second)
-          assert_receive {^second, {:error, :already_reading}}
-          assert_receive {^first, read}
+          assert_receive {^second, {:error, :already_reading}}, 5_000
+          assert_receive {^first, read}, 5_000
           read
         end)
       )

@@ -275,6 +275,8 @@ defmodule Ferrosock.HTTP.FailureTest do
       write(socket, bytes)
       assert_receive {:plug, pid}
       monitor = Process.monitor(pid)
+      # The VM may hold a monitor back, to send it together with a message.
+      :erlang.yield()
       :gen_tcp.close(socket)
       eventually(fn -> Ferrosock.info(server).connections == 0 end)
       send(pid, :continue)
