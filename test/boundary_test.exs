@@ -133,15 +133,19 @@ defmodule Ferrosock.BoundaryTest do
       end
 
     before = :erlang.memory(:processes)
-    for {socket, _pid} <- handlers, do: send_frame(socket, :text, "hello")
 
-    eventually(fn ->
-      Enum.all?(handlers, fn {_, pid} ->
-        {:message_queue_len, 1} == Process.info(pid, :message_queue_len)
+    for count <- 1..5 do
+      for {socket, _pid} <- handlers, do: send_frame(socket, :text, "hello")
+
+      eventually(fn ->
+        Enum.all?(handlers, fn {_socket, pid} ->
+          {:message_queue_len, count} == Process.info(pid, :message_queue_len)
+        end)
       end)
-    end)
+    end
 
-    assert :erlang.memory(:processes) - before < 100 * 1_000
+    # Some of it is the growth of this process.
+    assert :erlang.memory(:processes) - before < 5 * 100 * 1_000
   end
 
   describe "a client that goes away" do
