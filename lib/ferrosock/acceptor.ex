@@ -6,7 +6,7 @@ defmodule Ferrosock.Acceptor do
 
   use GenServer, type: :supervisor, shutdown: :infinity
 
-  alias Ferrosock.{Connection, Listener, Native, Options}
+  alias Ferrosock.{Connection, Drain, Listener, Native, Options}
 
   # Messages of the last connections would otherwise keep their handles and headers alive in the
   # heap of an acceptor that has nothing to do.
@@ -48,12 +48,12 @@ defmodule Ferrosock.Acceptor do
   @impl true
   def handle_info({tag, {:connection, connection_tag, exchange, request}}, %{tag: tag} = state) do
     pid = Connection.start_link(state.options, connection_tag, exchange, request)
-    {:noreply, %{state | children: Map.put(state.children, pid, :http)}}
+    {:noreply, %{state | children: Map.put(state.children, pid, [])}}
   end
 
   def handle_info({:upgraded, pid}, state) do
     if state.code, do: close_with(pid, state.code)
-    {:noreply, %{state | children: %{state.children | pid => :websocket}}}
+    {:noreply, state}
   end
 
   def handle_info({:EXIT, pid, _reason}, state) do
@@ -75,7 +75,8 @@ defmodule Ferrosock.Acceptor do
   end
 
   def handle_call({:drain, code}, _from, state) do
-    websockets = for {pid, :websocket} <- state.children, do: pid
+    Drain.begin(state.options)
+    websockets = for {pid, _} <- state.children, Connection.websocket?(pid), do: pid
     {:reply, websockets, %{state | code: code}}
   end
 

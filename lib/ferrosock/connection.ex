@@ -8,7 +8,7 @@ defmodule Ferrosock.Connection do
   # A special process (`:proc_lib`, `:sys`) and not a GenServer, because it must receive selectively
   # while a Plug runs and hand every unknown message to the app.
 
-  alias Ferrosock.{Ending, Label, Native, Options, Pipeline, Session}
+  alias Ferrosock.{Drain, Ending, Label, Native, Options, Pipeline, Session}
 
   @enforce_keys [:parent, :tag, :options, :hibernate_after]
   defstruct @enforce_keys ++ [:session, idle?: false]
@@ -29,6 +29,8 @@ defmodule Ferrosock.Connection do
 
   @uploads Plug.Upload.Path
 
+  @websocket {__MODULE__, :websocket}
+
   # Ours: an event, or a message that only a special process may handle.
   defguardp is_ours(message, tag, parent)
             when is_tuple(message) and
@@ -38,13 +40,22 @@ defmodule Ferrosock.Connection do
                       (tuple_size(message) == 3 and elem(message, 0) == :system))
 
   @doc """
-  Starts the process of a connection, linked to the caller, with its first request. The caller is sent
-  `{:upgraded, pid}` when the connection has become a WebSocket, which an exit signal from the caller
-  closes: one with the reason `{:shutdown, {:drain, code}}` with that code.
+  Starts the process of a connection, linked to the caller, with its first request. An exit signal from
+  the caller closes a WebSocket: one with the reason `{:shutdown, {:drain, code}}` with that code. While
+  the server drains, the caller is sent `{:upgraded, pid}` when the connection has become one.
   """
   @spec start_link(Options.t(), Native.tag(), Native.exchange(), Native.request()) :: pid()
   def start_link(options, tag, exchange, request),
     do: :proc_lib.spawn_link(__MODULE__, :init, [self(), options, tag, exchange, request])
+
+  @doc "Whether the connection has become a WebSocket."
+  @spec websocket?(pid()) :: boolean()
+  def websocket?(pid) do
+    case Process.info(pid, :dictionary) do
+      {:dictionary, dictionary} -> List.keymember?(dictionary, @websocket, 0)
+      nil -> false
+    end
+  end
 
   @doc false
   def init(parent, options, tag, exchange, request) do
@@ -173,7 +184,11 @@ defmodule Ferrosock.Connection do
     }
 
     Label.set({Ferrosock, websock})
-    send(connection.parent, {:upgraded, self()})
+
+    # In this order: either the acceptor finds it, or it tells the acceptor. Always to tell would wake a
+    # scheduler for each handshake.
+    Process.put(@websocket, true)
+    if Drain.begun?(connection.options), do: send(connection.parent, {:upgraded, self()})
 
     run_session(%{connection | options: nil}, session, upgrade.argument, upgrade.settings.flags)
   end

@@ -6,7 +6,7 @@ defmodule Ferrosock.Drain do
   # A connection has ended when its process has, and when all is sent that there was to send. For the
   # client's part of a closing handshake the engine waits by itself.
 
-  alias Ferrosock.{Acceptor, Acceptors, Native}
+  alias Ferrosock.{Acceptor, Acceptors, Native, Options}
 
   # ms from one batch of WebSockets to the next, unless a batch would be less than one of them.
   @gap 50
@@ -16,6 +16,14 @@ defmodule Ferrosock.Drain do
 
   @type settings :: %{rate: pos_integer(), code: 1000..4999, deadline: pos_integer()}
   @type result :: :ok | {:timeout, pos_integer()}
+
+  @doc "Has the connections that become WebSockets from now on tell their acceptors."
+  @spec begin(Options.t()) :: :ok
+  def begin(options), do: :atomics.put(options.draining, 1, 1)
+
+  @doc "Whether they must."
+  @spec begun?(Options.t()) :: boolean()
+  def begun?(options), do: :atomics.get(options.draining, 1) == 1
 
   @doc "Drains a server, whose acceptors `acceptors` supervises. See `Ferrosock.drain/2`."
   @spec run(Native.listener(), acceptors :: pid(), settings()) :: result()

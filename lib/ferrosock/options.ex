@@ -233,8 +233,8 @@ defmodule Ferrosock.Options do
     drain: @drain
   }
 
-  # `log_limiter` is no option: it is made at the start and shared by the server's processes.
-  defstruct Keyword.keys(@server) ++ [:log_limiter]
+  # The last two are no options: they are made at the start and shared by the server's processes.
+  defstruct Keyword.keys(@server) ++ [:log_limiter, :draining]
 
   @typedoc "A server's options; the groups, as `http_1_options`, are maps"
   @type t :: %__MODULE__{}

@@ -17,7 +17,8 @@ defmodule Ferrosock.Server do
     tls = TLS.new(options)
     TLS.config!(tls)
     options = TLS.forget(options)
-    options = %{options | plug: Pipeline.init(options.plug), log_limiter: Log.limiter()}
+    shared = %{log_limiter: Log.limiter(), draining: :atomics.new(1, [])}
+    options = Map.merge(%{options | plug: Pipeline.init(options.plug)}, shared)
     Supervisor.start_link(__MODULE__, {options, tls}, supervisor_options)
   end
 
