@@ -291,24 +291,16 @@ defmodule Ferrosock.BoundaryPropertyTest do
   end
 
   defp open(state) do
-    options = %{
-      address: {{127, 0, 0, 1}, 0},
-      tls: nil,
-      proxy_protocol: false,
-      max_connections: :infinity,
-      reuse_port: false,
-      nodelay: true,
-      overload: :wait,
-      handshake_timeout: 300,
-      backlog: 16,
-      header_timeout: 300,
-      idle_timeout: 300,
-      max_request_line_length: 1_000,
-      max_header_length: 10_000,
-      max_header_count: 20,
-      max_requests: Enum.random([0, 0, 2]),
-      high_water_mark: Enum.random([1, 1_000, 1_000_000])
-    }
+    options =
+      listener_options(
+        header_timeout: 300,
+        idle_timeout: 300,
+        max_request_line_length: 1_000,
+        max_header_length: 10_000,
+        max_header_count: 20,
+        max_requests: Enum.random([0, 0, 2]),
+        high_water_mark: Enum.random([1, 1_000, 1_000_000])
+      )
 
     {:ok, listener, tag} = Native.listener_open(options)
     {_ip, port} = Native.listener_info(listener).address

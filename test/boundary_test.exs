@@ -181,26 +181,17 @@ defmodule Ferrosock.BoundaryTest do
   describe "an acceptor" do
     # A bare listener, with the test process as its owner and its acceptor.
     setup do
-      {:ok, listener, tag} =
-        Native.listener_open(%{
-          address: {{127, 0, 0, 1}, 0},
-          tls: nil,
-          proxy_protocol: false,
-          max_connections: :infinity,
-          reuse_port: false,
-          nodelay: true,
-          overload: :wait,
-          handshake_timeout: 1_000,
-          backlog: 16,
+      options =
+        listener_options(
           header_timeout: 1_000,
           idle_timeout: 1_000,
           max_request_line_length: 1_000,
           max_header_length: 10_000,
           max_header_count: 10,
-          max_requests: 0,
           high_water_mark: 1_000
-        })
+        )
 
+      {:ok, listener, tag} = Native.listener_open(options)
       on_exit(fn -> Native.listener_close(listener) end)
       {_ip, port} = Native.listener_info(listener).address
       [listener: listener, tag: tag, port: port]

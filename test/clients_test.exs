@@ -1,24 +1,11 @@
 defmodule Ferrosock.ClientsTest do
   use ExUnit.Case, async: true
 
-  alias Ferrosock.Test.Client
+  alias Ferrosock.Test.{Client, Echo}
 
   @moduletag :clients
   @moduletag :capture_log
   @moduletag timeout: 180_000
-
-  defmodule Echo do
-    @behaviour WebSock
-
-    @impl true
-    def init(state), do: {:ok, state}
-
-    @impl true
-    def handle_in({data, opcode: opcode}, state), do: {:push, {opcode, data}, state}
-
-    @impl true
-    def handle_info(_message, state), do: {:ok, state}
-  end
 
   defmodule Endpoint do
     @behaviour Plug

@@ -317,30 +317,18 @@ defmodule Ferrosock.HTTP.BodyTest do
           end)
         )
 
-      pieces = for <<piece::binary-size(8_191) <- multipart(data)>>, do: piece
+      form = "name" |> multipart(data) |> IO.iodata_to_binary()
+      pieces = for <<piece::binary-size(8_191) <- form>>, do: piece
 
       rest =
         binary_part(
-          multipart(data),
+          form,
           8_191 * length(pieces),
-          rem(byte_size(multipart(data)), 8_191)
+          rem(byte_size(form), 8_191)
         )
 
       chunked(socket, pieces ++ [rest], [{"content-type", "multipart/form-data; boundary=xx"}])
       assert_receive {:upload, true}, 1_000
-    end
-
-    defp multipart(data) do
-      """
-      --xx\r
-      content-disposition: form-data; name="name"\r
-      \r
-      value\r
-      --xx\r
-      content-disposition: form-data; name="file"; filename="data.bin"\r
-      content-type: application/octet-stream\r
-      \r
-      """ <> data <> "\r\n--xx--\r\n"
     end
   end
 

@@ -154,18 +154,7 @@ defmodule Ferrosock.HTTP.LargeTest do
   end
 
   defp upload(socket, pieces) do
-    before = """
-    --xx\r
-    content-disposition: form-data; name="name"\r
-    \r
-    value\r
-    --xx\r
-    content-disposition: form-data; name="file"; filename="data.bin"\r
-    content-type: application/octet-stream\r
-    \r
-    """
-
-    body = [before, pieces, "\r\n--xx--\r\n"]
+    body = multipart("name", pieces)
 
     headers = [
       {"content-length", IO.iodata_length(body)},

@@ -4,16 +4,7 @@ defmodule Ferrosock.HTTP.OverloadTest do
   import ExUnit.CaptureLog
   import Ferrosock.Test.Raw
 
-  defmodule Echo do
-    @behaviour WebSock
-
-    @impl true
-    def init(state), do: {:ok, state}
-    @impl true
-    def handle_in({data, opcode: opcode}, state), do: {:push, {opcode, data}, state}
-    @impl true
-    def handle_info(_message, state), do: {:ok, state}
-  end
+  alias Ferrosock.Test.Echo
 
   defp server(options) do
     serve(

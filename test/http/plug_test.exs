@@ -232,19 +232,7 @@ defmodule Ferrosock.HTTP.PlugTest do
     test "reads fields and files", %{socket: socket} do
       data = :crypto.strong_rand_bytes(50_000)
 
-      body = """
-      --xx\r
-      content-disposition: form-data; name="field"\r
-      \r
-      value\r
-      --xx\r
-      content-disposition: form-data; name="file"; filename="data.bin"\r
-      content-type: application/octet-stream\r
-      \r
-      #{data}\r
-      --xx--\r
-      """
-
+      body = "field" |> multipart(data) |> IO.iodata_to_binary()
       assert %{status: 200} = post(socket, "/", "multipart/form-data; boundary=xx", body)
       assert_received {:params, %{"field" => "value", "file" => file}}
       assert file == {"data.bin", "application/octet-stream", data}

@@ -6,12 +6,23 @@ defmodule Ferrosock.Test.Raw do
 
   import Bitwise
 
+  alias Ferrosock.Options
+
   @timeout 5_000
   @key "dGhlIHNhbXBsZSBub25jZQ=="
 
   def start_server!(options) do
     defaults = [port: 0, ip: :loopback, startup_log: false]
     ExUnit.Callbacks.start_supervised!({Ferrosock, Keyword.merge(defaults, options)})
+  end
+
+  @doc "What opens a bare listener, without a server around it."
+  def listener_options(http_1_options) do
+    [plug: fn conn, _ -> conn end, ip: :loopback, port: 0, backlog: 16]
+    |> Keyword.put(:http_1_options, http_1_options)
+    |> Options.server!()
+    |> Options.listener()
+    |> Map.put(:tls, nil)
   end
 
   @doc """
@@ -83,6 +94,22 @@ defmodule Ferrosock.Test.Raw do
   def head(method, path, headers \\ []) do
     lines = for {name, value} <- [{"host", "localhost"} | headers], do: "#{name}: #{value}\r\n"
     "#{method} #{path} HTTP/1.1\r\n#{lines}\r\n"
+  end
+
+  @doc "The body of a form with a field and a file, whose boundary is `xx`."
+  def multipart(field, data) do
+    before = """
+    --xx\r
+    content-disposition: form-data; name="#{field}"\r
+    \r
+    value\r
+    --xx\r
+    content-disposition: form-data; name="file"; filename="data.bin"\r
+    content-type: application/octet-stream\r
+    \r
+    """
+
+    [before, data, "\r\n--xx--\r\n"]
   end
 
   @doc "Reads a response: its status, headers and body."

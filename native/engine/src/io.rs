@@ -303,7 +303,7 @@ impl AsyncRead for Io {
         let this = self.get_mut();
         // Of a body, hyper reads all that is there before it lets go: a chunk size may have as many
         // zeros as the peer can send.
-        if runtime::is_late(Instant::now()) && this.shared.in_request() {
+        if this.shared.in_request() && runtime::is_late(Instant::now()) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }

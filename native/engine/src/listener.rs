@@ -234,13 +234,7 @@ async fn accept<H: Host>(
         match accepted {
             Ok((stream, peer)) => {
                 let next = runtime::next();
-                // Out of memory for the other epoll: the connection is lost.
-                if let Ok(stream) = next.adopt(stream, reactor) {
-                    serve(stream, peer, next, &host, &shared);
-                }
-                if runtime::is_late(Instant::now()) {
-                    runtime::yield_now().await;
-                }
+                welcome(next.adopt(stream, reactor), peer, next, &host, &shared).await;
             }
             Err(e) if is_of_one_connection(&e) => {}
             Err(e) => {
@@ -267,12 +261,7 @@ async fn accept_rest<H: Host>(
         match socket.accept_now() {
             Ok((stream, peer)) => {
                 let reactor = runtime::next();
-                if let Ok(stream) = reactor.take(stream) {
-                    serve(stream, peer, reactor, host, shared);
-                }
-                if runtime::is_late(Instant::now()) {
-                    runtime::yield_now().await;
-                }
+                welcome(reactor.take(stream), peer, reactor, host, shared).await;
             }
             Err(e) if is_of_one_connection(&e) => {}
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
@@ -290,6 +279,23 @@ fn is_of_one_connection(error: &io::Error) -> bool {
         error.kind(),
         ConnectionAborted | ConnectionReset | ConnectionRefused | Interrupted
     )
+}
+
+/// Serves a connection, and lets others have the thread when it is time.
+async fn welcome<H: Host>(
+    stream: io::Result<Stream>,
+    peer: Address,
+    reactor: &'static Reactor,
+    host: &H,
+    shared: &Arc<Shared>,
+) {
+    // Without memory for the reactor's epoll, the connection is lost.
+    if let Ok(stream) = stream {
+        serve(stream, peer, reactor, host, shared);
+    }
+    if runtime::is_late(Instant::now()) {
+        runtime::yield_now().await;
+    }
 }
 
 fn serve<H: Host>(

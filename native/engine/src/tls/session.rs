@@ -157,9 +157,8 @@ impl Tls {
             let Ok(ConnectionState::WriteTraffic(mut traffic)) = state else {
                 return Err(io::ErrorKind::BrokenPipe.into());
             };
-            append(sealed, |room| match traffic.encrypt(plaintext, room) {
-                Err(EncryptError::InsufficientSize(e)) => Err(Some(e.required_size)),
-                result => result.map_err(|_| None),
+            append(sealed, |room| {
+                traffic.encrypt(plaintext, room).map_err(required_room)
             })?;
             let taken = match stream.try_write(sealed) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => 0,
@@ -186,13 +185,17 @@ impl Tls {
         let state = self.connection.process_tls_records(&mut []).state;
         if let Ok(ConnectionState::WriteTraffic(mut traffic)) = state {
             let _ = append(&mut self.outgoing, |room| {
-                match traffic.queue_close_notify(room) {
-                    Err(EncryptError::InsufficientSize(e)) => Err(Some(e.required_size)),
-                    result => result.map_err(|_| None),
-                }
+                traffic.queue_close_notify(room).map_err(required_room)
             });
         }
         let _ = self.flush(stream);
+    }
+}
+
+fn required_room(error: EncryptError) -> Option<usize> {
+    match error {
+        EncryptError::InsufficientSize(e) => Some(e.required_size),
+        EncryptError::EncryptExhausted => None,
     }
 }
 
