@@ -62,6 +62,14 @@ defmodule Ferrosock do
 
   #{Ferrosock.Options.docs(:http_1)}
 
+  ### `:http_2_options`
+
+  HTTP/2 (RFC 9113), and WebSockets on its streams (RFC 8441). A Plug sees such a handshake as one of
+  HTTP/1: a GET with the headers `connection: upgrade` and `upgrade: websocket`, but without a
+  `sec-websocket-key`.
+
+  #{Ferrosock.Options.docs(:http_2)}
+
   ### `:tls_options`
 
   With `scheme: :https`. TLS 1.2 and 1.3; sessions are resumed by tickets.
@@ -99,7 +107,8 @@ defmodule Ferrosock do
   ## Notes
 
   One process serves all requests of an HTTP/1.1 connection. Between two of them its mailbox is
-  emptied and its dictionary cleared. A request whose Plug fails ends its connection. The process
+  emptied and its dictionary cleared. A request whose Plug fails ends its connection. With HTTP/2 each
+  request has a process of its own. The process
   whose Plug upgrades goes on as the WebSocket's, with its links, dictionary and mailbox.
 
   Time is in ms and sizes are in bytes.

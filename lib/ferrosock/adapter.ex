@@ -32,7 +32,7 @@ defmodule Ferrosock.Adapter do
           exchange: Native.exchange(),
           owner: pid(),
           method: Plug.Conn.method(),
-          version: :"HTTP/1.0" | :"HTTP/1.1",
+          version: :"HTTP/1.0" | :"HTTP/1.1" | :"HTTP/2",
           peer: Address.t(),
           accept_encoding: [binary()],
           options: Options.t(),

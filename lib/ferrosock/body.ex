@@ -108,10 +108,15 @@ defmodule Ferrosock.Body do
           {^ref, :drained} -> :ok
           {^ref, :closed} -> {:error, :closed}
         after
-          adapter.options.http_1_options.send_timeout -> give_up(exchange, ref)
+          send_timeout(adapter) -> give_up(exchange, ref)
         end
     end
   end
+
+  defp send_timeout(%{version: :"HTTP/2", options: options}),
+    do: options.http_2_options.send_timeout
+
+  defp send_timeout(%{options: options}), do: options.http_1_options.send_timeout
 
   # The late answer must not stay in the mailbox of a process that is not the connection's own.
   defp give_up(exchange, ref) do

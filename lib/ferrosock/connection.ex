@@ -131,6 +131,10 @@ defmodule Ferrosock.Connection do
     peer = elem(request, 7)
 
     case Pipeline.run(connection.options, exchange, request) do
+      # A stream has one request.
+      :ok when elem(request, 5) == :"HTTP/2" ->
+        exit(:normal)
+
       :ok ->
         forget(connection)
         loop(connection)

@@ -27,7 +27,8 @@ defmodule Ferrosock.Native do
   # To an acceptor (`listener_accept/1`), with the listener's tag, one acceptor after the other:
   #
   #     {tag, {:connection, connection_tag, exchange, request}}
-  #                                             the first request of a connection
+  #                                             the first request of a connection; with HTTP/2 each
+  #                                             stream is one to us, and has one request
   #
   # To the process that has a connection (`attach/1`), with the connection's tag:
   #
@@ -60,7 +61,7 @@ defmodule Ferrosock.Native do
   """
   @type request ::
           {method :: binary(), host :: binary(), port :: :inet.port_number() | nil,
-           path :: binary(), query :: binary(), version :: :"HTTP/1.0" | :"HTTP/1.1",
+           path :: binary(), query :: binary(), version :: :"HTTP/1.0" | :"HTTP/1.1" | :"HTTP/2",
            headers :: [{binary(), binary()}], peer :: Address.t()}
 
   @typedoc """
@@ -98,6 +99,18 @@ defmodule Ferrosock.Native do
           max_header_length: pos_integer(),
           max_header_count: pos_integer(),
           max_requests: non_neg_integer(),
+          high_water_mark: pos_integer(),
+          http2: http2_options() | nil
+        }
+
+  @type http2_options :: %{
+          max_concurrent_streams: pos_integer(),
+          max_header_length: pos_integer(),
+          max_header_count: pos_integer(),
+          max_requests: non_neg_integer(),
+          initial_window_size: pos_integer(),
+          idle_timeout: pos_integer(),
+          send_timeout: pos_integer(),
           high_water_mark: pos_integer()
         }
 
@@ -167,7 +180,8 @@ defmodule Ferrosock.Native do
             %{chain: [binary()], key: {:rsa | :ec | :pkcs8, binary()}, hosts: [String.t()]}
           ],
           client_auth: %{authorities: [binary()], required: boolean()} | nil,
-          versions: [:tls12 | :tls13]
+          versions: [:tls12 | :tls13],
+          http2: boolean()
         }) ::
           {:ok, tls()}
           | {:error, {:identity | :authority | :other, non_neg_integer(), String.t()}}
@@ -244,7 +258,7 @@ defmodule Ferrosock.Native do
   @spec exchange_finish(exchange()) :: :ok
   def exchange_finish(_exchange), do: nif_error()
 
-  @doc "Ends the exchange and its connection; a half-sent body gets no proper end."
+  @doc "Ends the exchange and its connection, or its stream; a half-sent body gets no proper end."
   @spec exchange_abort(exchange()) :: :ok
   def exchange_abort(_exchange), do: nif_error()
 
@@ -287,9 +301,9 @@ defmodule Ferrosock.Native do
   def exchange_sock(_exchange), do: nif_error()
 
   @doc """
-  Answers 101 with `headers` and turns the connection into a WebSocket. What is sent on the socket
-  follows the 101. `sec-websocket-accept`, `sec-websocket-extensions`, `upgrade` and `connection` are
-  added here.
+  Agrees to a handshake with `headers`, by 101, or by 200 with HTTP/2, and turns the connection or the
+  stream into a WebSocket. What is sent on the socket follows the response. `sec-websocket-accept`,
+  `sec-websocket-extensions`, `upgrade` and `connection` are added here.
   """
   @spec exchange_upgrade(exchange(), Plug.Conn.headers(), socket_options()) ::
           {:ok, socket()} | {:error, send_error() | :not_supported}
@@ -322,7 +336,7 @@ defmodule Ferrosock.Native do
   @spec socket_close(socket(), code :: 1000..4999 | nil, reason :: binary()) :: :ok
   def socket_close(_socket, _code, _reason), do: nif_error()
 
-  @doc "Ends the connection at once with a TCP reset, whatever is queued."
+  @doc "Ends the connection at once with a reset, or the stream, whatever is queued."
   @spec socket_abort(socket()) :: :ok
   def socket_abort(_socket), do: nif_error()
 

@@ -53,6 +53,29 @@ defmodule Ferrosock.Options do
        "whether a connection's process forgets its dictionary between two requests"}
   ]
 
+  @http_2 [
+    enabled:
+      {:boolean, true,
+       "whether HTTP/2 is spoken: with TLS where the client offers it by ALPN, else where it begins with " <>
+         "the preface"},
+    max_concurrent_streams:
+      {{:range, 1..100_000}, 128, "streams of a connection at once, WebSockets among them"},
+    max_header_length:
+      {{:range, 1..16_777_216}, 65_536,
+       "bytes of the header fields of a request (RFC 9113 §6.5.2)"},
+    max_header_count: {:pos_integer, 100, "header fields of a request"},
+    max_requests: {:non_neg_integer, 0, "requests on one connection; 0 is no limit"},
+    initial_window_size:
+      {{:range, 65_535..2_147_483_647}, 262_144,
+       "bytes that a client may send on a stream before its process reads them"},
+    idle_timeout: {:pos_integer, 60_000, "ms that a connection may be open without a stream"},
+    high_water_mark:
+      {:pos_integer, 262_144, "bytes of a response queued before its process waits"},
+    send_timeout:
+      {:pos_integer, 30_000,
+       "ms that a response may wait for a slow client before its stream is reset"}
+  ]
+
   @deflate [
     level: {{:range, 1..9}, 1, "1 is fast, 9 is small"},
     mem_level: {{:range, 1..9}, 8, "the memory of a compressor besides its window"},
@@ -181,6 +204,7 @@ defmodule Ferrosock.Options do
       {:timeout, 15_000, "ms after which the process of an idle connection hibernates"},
     http_options: {{:options, @http}, [], "how responses are compressed, below"},
     http_1_options: {{:options, @http_1}, [], "HTTP/1 limits, below"},
+    http_2_options: {{:options, @http_2}, [], "HTTP/2 limits, below"},
     websocket_options: {{:options, @websocket}, [], "WebSocket limits and defaults, below"}
   ]
 
@@ -226,6 +250,7 @@ defmodule Ferrosock.Options do
     http_deflate: @http_deflate,
     zstd: @zstd,
     http_1: @http_1,
+    http_2: @http_2,
     tls: @tls,
     websocket: @websocket,
     deflate: @deflate,
@@ -303,7 +328,11 @@ defmodule Ferrosock.Options do
     |> Map.drop([:send_timeout, :clear_process_dict])
     |> Map.merge(Map.take(options, @listener))
     |> Map.put(:address, address(options))
+    |> Map.put(:http2, http2(options.http_2_options))
   end
+
+  defp http2(%{enabled: false}), do: nil
+  defp http2(options), do: Map.delete(options, :enabled)
 
   defp address(%{ip: {:local, _path} = host}), do: {host, 0}
   defp address(options), do: {Address.host(options.ip, options.inet6), options.port}
@@ -315,6 +344,7 @@ defmodule Ferrosock.Options do
           | :http_deflate
           | :zstd
           | :http_1
+          | :http_2
           | :tls
           | :websocket
           | :deflate

@@ -70,7 +70,8 @@ defmodule Ferrosock.TLS do
     terms = %{
       identities: Enum.map(identities, &elem(&1, 1)),
       client_auth: client_auth!(tls_options, options.otp_app),
-      versions: Enum.map(tls_options.versions, &version/1)
+      versions: Enum.map(tls_options.versions, &version/1),
+      http2: options.http_2_options.enabled
     }
 
     case Native.tls_config(terms) do

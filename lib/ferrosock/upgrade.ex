@@ -21,7 +21,10 @@ defmodule Ferrosock.Upgrade do
     Plug.Conn.upgrade_adapter(conn, kind, {websock, state, options})
   end
 
-  @doc "Raises `Ferrosock.UpgradeError` unless the request is a handshake (RFC6455§4.2.1)."
+  @doc """
+  Raises `Ferrosock.UpgradeError` unless the request is a handshake (RFC6455§4.2.1). One of HTTP/2 has no
+  key (RFC8441§5); the rest looks the same, as the engine sees to.
+  """
   @spec validate!(Plug.Conn.t()) :: :ok
   def validate!(conn) do
     cond do
@@ -43,7 +46,8 @@ defmodule Ferrosock.Upgrade do
       body?(conn) ->
         refuse("the request has a body")
 
-      not key?(Plug.Conn.get_req_header(conn, "sec-websocket-key")) ->
+      Plug.Conn.get_http_protocol(conn) != :"HTTP/2" and
+          not key?(Plug.Conn.get_req_header(conn, "sec-websocket-key")) ->
         refuse("header `sec-websocket-key` is not one of 16 bytes in Base64")
 
       true ->

@@ -28,6 +28,21 @@ pub(crate) enum ResponseBody {
     File(FileBody),
 }
 
+impl ResponseBody {
+    /// Whether nothing will come of it.
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(self, Self::None) || self.is_end_stream()
+    }
+
+    /// Whether the handler has given it up; wakes the task when it does.
+    pub(crate) fn is_aborted(&self, cx: &mut Context<'_>) -> bool {
+        match self {
+            Self::Streamed(body) => body.is_aborted(cx),
+            Self::None | Self::Whole(_) | Self::File(_) => false,
+        }
+    }
+}
+
 impl Body for ResponseBody {
     type Data = Bytes;
     type Error = io::Error;
@@ -152,6 +167,12 @@ impl Drop for BodySender {
 }
 
 impl StreamedBody {
+    fn is_aborted(&self, cx: &mut Context<'_>) -> bool {
+        let mut stream = lock(&self.stream);
+        stream.reader = Some(cx.waker().clone());
+        stream.end == Some(End::Aborted)
+    }
+
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         let mut stream = lock(&self.stream);
         if let Some(piece) = stream.pieces.pop_front() {

@@ -34,6 +34,28 @@ pub struct ListenerConfig {
     pub max_requests: u64,
     /// Bytes of a streamed response that wait for the peer before its sender is told to wait too.
     pub high_water_mark: usize,
+    /// `None`: it is not spoken.
+    pub http2: Option<Http2Config>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Http2Config {
+    /// Streams at once; past it REFUSED_STREAM.
+    pub max_concurrent_streams: u32,
+    /// Bytes of a request's fields as RFC9113§6.5.2 counts them; past it 431.
+    pub max_header_length: u32,
+    /// Field lines; past it 431.
+    pub max_header_count: usize,
+    /// Requests per connection; 0 is no limit.
+    pub max_requests: u64,
+    /// Bytes that a client may send on a stream before they are read.
+    pub initial_window_size: u32,
+    /// Without a stream.
+    pub idle_timeout: Duration,
+    /// How long a response may wait for a client that takes nothing of it.
+    pub send_timeout: Duration,
+    /// As that of [`ListenerConfig`].
+    pub high_water_mark: usize,
 }
 
 /// What becomes of a connection too many.

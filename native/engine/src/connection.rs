@@ -3,8 +3,8 @@
 
 use std::future::poll_fn;
 use std::io::ErrorKind;
-use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use crate::config::ListenerConfig;
 use crate::error::HttpError;
 use crate::exchange::{self, Exchange};
+use crate::http2;
 use crate::io::{self, Awaited, Io};
 use crate::listener::{Shared, Stage};
 use crate::lock;
@@ -39,7 +40,7 @@ const SERVICE_UNAVAILABLE: &[u8] =
 const MIN_BUFFER: usize = 8192;
 
 /// How long a client that has connected as the listener began to drain has to send its request.
-const LAST_CALL: Duration = Duration::from_millis(250);
+pub(crate) const LAST_CALL: Duration = Duration::from_millis(250);
 
 pub struct Connection<O: Owner> {
     pub(crate) owner: O,
@@ -51,7 +52,11 @@ pub struct Connection<O: Owner> {
     pub(crate) listener: Arc<Shared>,
     /// Wakes the task that runs hyper.
     pub(crate) wake: Notify,
-    pub(crate) requests: AtomicU64,
+    requests: AtomicU64,
+    /// Its own, which handlers are at work on; its stream may be gone.
+    pub(crate) streams: AtomicUsize,
+    /// What it is a stream of.
+    parent: Option<Arc<Self>>,
     /// No request may follow the one that is served now.
     retired: AtomicBool,
     current: Mutex<Weak<Exchange<O>>>,
@@ -67,19 +72,53 @@ impl<O: Owner> Connection<O> {
         io: Arc<io::Shared>,
         owner: impl FnOnce(Weak<Self>) -> O,
     ) -> Arc<Self> {
+        let open = Open::new(&listener, io);
+        Self::with(peer, reactor, listener, open, None, owner)
+    }
+
+    /// A stream of HTTP/2, which to its owner is a connection with one request. `None`: it has ended.
+    pub(crate) fn of_stream(parent: &Arc<Self>) -> Option<Arc<Self>> {
+        let open = Open::of_stream(parent.io()?);
+        parent.streams.fetch_add(1, Ordering::Relaxed);
+        Some(Self::with(
+            parent.peer().clone(),
+            parent.reactor,
+            parent.listener.clone(),
+            open,
+            Some(parent.clone()),
+            |stream| parent.owner.of_stream(stream),
+        ))
+    }
+
+    fn with(
+        peer: Address,
+        reactor: &'static Reactor,
+        listener: Arc<Shared>,
+        open: Open,
+        parent: Option<Arc<Self>>,
+        owner: impl FnOnce(Weak<Self>) -> O,
+    ) -> Arc<Self> {
         Arc::new_cyclic(|weak| Self {
             owner: owner(weak.clone()),
             peer,
             proxied: OnceCell::new(),
             reactor,
-            open: Mutex::new(Some(Open::new(&listener, io))),
+            open: Mutex::new(Some(open)),
             listener,
             wake: Notify::new(),
             requests: AtomicU64::new(0),
+            streams: AtomicUsize::new(0),
+            parent,
             retired: AtomicBool::new(false),
             current: Mutex::new(Weak::new()),
             socket: OnceCell::new(),
         })
+    }
+
+    /// Returns how many there were, with this one.
+    pub(crate) fn count_request(&self) -> u64 {
+        self.listener.requests.fetch_add(1, Ordering::Relaxed);
+        self.requests.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// The owner is dead: whatever this connection is by now ends.
@@ -161,11 +200,20 @@ impl<O: Owner> Connection<O> {
     }
 }
 
+impl<O: Owner> Drop for Connection<O> {
+    fn drop(&mut self) {
+        if let Some(parent) = &self.parent {
+            parent.streams.fetch_sub(1, Ordering::Relaxed);
+            parent.wake.notify_one();
+        }
+    }
+}
+
 /// The stream, which a handle to the [`Connection`] may outlive.
 struct Open {
     io: Arc<io::Shared>,
     unsettled: Option<Unsettled>,
-    _count: Counted,
+    _count: Option<Counted>,
 }
 
 impl Open {
@@ -174,7 +222,16 @@ impl Open {
         Self {
             io,
             unsettled: Some(Unsettled(listener.clone())),
-            _count: stats::CONNECTIONS.count(),
+            _count: Some(stats::CONNECTIONS.count()),
+        }
+    }
+
+    /// Only the connection that the stream is on counts.
+    fn of_stream(io: Arc<io::Shared>) -> Self {
+        Self {
+            io,
+            unsettled: None,
+            _count: None,
         }
     }
 }
@@ -207,6 +264,28 @@ pub(crate) async fn serve<O: Owner>(connection: Arc<Connection<O>>, mut io: Io) 
         connection.end();
         return;
     }
+    let shared = io.shared.clone();
+    let _end = End(connection.clone());
+    let is_http2 = shared.tls().map(|tls| tls.is_http2());
+    if is_http2.is_none() && connection.listener.config.http2.is_some() {
+        io.expect_preface();
+    }
+    let outcome = match is_http2 {
+        Some(true) => Outcome::Http2(io),
+        _ => serve_http1(&connection, io).await,
+    };
+    if connection.socket.get().is_some() {
+        return;
+    }
+    // Boxed as above.
+    if let Some(error) = Box::pin(finish(&connection, &shared, outcome)).await {
+        connection.owner.http_error(connection.peer(), error);
+    }
+    connection.settle();
+    io::linger_for(&shared, io::LINGER_SENDING).await;
+}
+
+async fn serve_http1<O: Owner>(connection: &Arc<Connection<O>>, io: Io) -> Outcome {
     let listener = connection.listener.clone();
     let ListenerConfig {
         header_timeout,
@@ -214,27 +293,32 @@ pub(crate) async fn serve<O: Owner>(connection: Arc<Connection<O>>, mut io: Io) 
         ..
     } = listener.config;
     let shared = io.shared.clone();
-    let _end = End(connection.clone());
-
     let service =
         service_fn(|request| exchange::serve(connection.clone(), shared.clone(), request));
-    let http = builder(&listener.config).serve_connection(TokioIo::new(io), service);
-    let mut http = pin!(http.with_upgrades());
+    let mut http = builder(&listener.config)
+        .serve_connection(TokioIo::new(io), service)
+        .with_upgrades();
     let mut stages = listener.stage.clone();
     let mut stage = Stage::Accepting;
     let mut is_last = false;
     let mut timer = Timer::default();
     let mut last_call = Timer::default();
+    let may_be_http2 = listener.config.http2.is_some();
 
-    let outcome = loop {
+    loop {
+        let mut http = Pin::new(&mut http);
         tokio::select! {
             biased;
-            result = http.as_mut() => break Outcome::Ended(result),
+            result = http.as_mut() => return Outcome::Ended(result),
             // After hyper, so that it sees what hyper has just read.
             () = poll_fn(|cx| match shared.deadline(header_timeout, idle_timeout) {
                 Some(due) => timer.poll(cx, due),
                 None => Poll::Pending,
-            }) => break Outcome::TimedOut,
+            }) => return Outcome::TimedOut,
+            () = poll_fn(|_| match shared.found_preface() {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }), if may_be_http2 => break,
             () = connection.wake.notified() => {
                 if connection.retired.load(Ordering::Acquire) {
                     http.as_mut().graceful_shutdown();
@@ -243,7 +327,7 @@ pub(crate) async fn serve<O: Owner>(connection: Arc<Connection<O>>, mut io: Io) 
             Ok(next) = stages.wait_for(|next| *next > stage) => {
                 stage = *next;
                 if stage == Stage::Closed && shared.awaited() != Awaited::Response {
-                    break Outcome::Closed;
+                    return Outcome::Closed;
                 }
             }
             // Not at once: hyper would drop what it has of a request.
@@ -254,13 +338,11 @@ pub(crate) async fn serve<O: Owner>(connection: Arc<Connection<O>>, mut io: Io) 
                 is_last = true;
             }
         }
-    };
-    if connection.socket.get().is_some() {
-        return;
     }
-    finish(&connection, &shared, outcome);
-    connection.settle();
-    io::linger_for(&shared, io::LINGER_SENDING).await;
+    let parts = http.into_parts();
+    parts.map_or(Outcome::Closed, |parts| {
+        Outcome::Http2(parts.io.into_inner())
+    })
 }
 
 /// Ready when the last request is being served, or when there is none to wait for.
@@ -321,29 +403,29 @@ enum Outcome {
     Ended(hyper::Result<()>),
     TimedOut,
     Closed,
+    /// The client speaks another protocol.
+    Http2(Io),
 }
 
-fn finish<O: Owner>(connection: &Connection<O>, shared: &io::Shared, outcome: Outcome) {
+/// What the client did wrong, if it did.
+async fn finish<O: Owner>(
+    connection: &Arc<Connection<O>>,
+    shared: &io::Shared,
+    outcome: Outcome,
+) -> Option<HttpError> {
     match outcome {
-        Outcome::Ended(Ok(())) => {}
-        Outcome::Ended(Err(e)) if e.is_parse_too_large() => {
-            connection
-                .owner
-                .http_error(connection.peer(), HttpError::HeadTooLarge);
-        }
-        Outcome::Ended(Err(e)) if e.is_parse() => {
-            connection
-                .owner
-                .http_error(connection.peer(), HttpError::Malformed);
-        }
-        Outcome::Ended(Err(_)) => {}
+        Outcome::Ended(Err(e)) if e.is_parse_too_large() => Some(HttpError::HeadTooLarge),
+        Outcome::Ended(Err(e)) if e.is_parse() => Some(HttpError::Malformed),
         Outcome::TimedOut if shared.has_partial_head() => {
-            connection
-                .owner
-                .http_error(connection.peer(), HttpError::HeaderTimeout);
             let _ = shared.try_write(REQUEST_TIMEOUT);
+            Some(HttpError::HeaderTimeout)
         }
-        Outcome::TimedOut | Outcome::Closed => {}
+        Outcome::Http2(mut io) => {
+            let config = connection.listener.config.http2.as_ref()?;
+            io.becomes_http2();
+            http2::serve(connection, config, io).await.err()
+        }
+        Outcome::Ended(_) | Outcome::TimedOut | Outcome::Closed => None,
     }
 }
 

@@ -50,8 +50,10 @@ pub enum HttpError {
     ProxyHeader,
     #[error("no TLS that we speak, or a certificate that we do not trust (RFC8446§6.2)")]
     TlsHandshake,
-    #[error("PROXY header or TLS handshake not complete in time")]
+    #[error("PROXY header, TLS handshake or preface of HTTP/2 not complete in time")]
     HandshakeTimeout,
+    #[error("frames or streams that HTTP/2 does not allow (RFC9113§5.4.1)")]
+    Http2,
 }
 
 impl HttpError {
@@ -68,6 +70,7 @@ impl HttpError {
             Self::Overload => "too_many_connections",
             Self::ProxyHeader => "proxy_header_invalid",
             Self::HandshakeTimeout => "handshake_timeout",
+            Self::Http2 => "http2_protocol_error",
         }
     }
 }

@@ -4,73 +4,92 @@ use std::convert::Infallible;
 use std::fs::File;
 use std::io;
 use std::pin::Pin;
-use std::str::FromStr;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::SendResponse;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS,
-    SEC_WEBSOCKET_KEY, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
+    TRANSFER_ENCODING, UPGRADE,
 };
+use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::upgrade::OnUpgrade;
 use tokio::sync::oneshot;
 
 use crate::backpressure::Waiter;
 use crate::body::{BodySender, FileBody, ResponseBody, streamed};
-use crate::config::SocketConfig;
+use crate::config::{Http2Config, SocketConfig};
 use crate::connection::Connection;
-use crate::error::{HttpError, ReadError, SendError};
+use crate::error::{ReadError, SendError};
+use crate::head::{Refusal, check_http1, check_http2};
 use crate::io::Shared;
 use crate::lock;
 use crate::owner::{Owner, Request};
+use crate::reply::Reply;
 use crate::runtime::{self, Reactor};
 use crate::stats::{self, Counted};
 use crate::stream::Address;
 use crate::tls::TlsInfo;
-use crate::upload::{Piece, Upload};
+use crate::upload::{Piece, Source, Upload};
 use crate::ws::extension::{DeflateConfig, negotiate};
 use crate::ws::socket::Socket;
 
 pub struct Exchange<O: Owner> {
-    connection: Arc<Connection<O>>,
+    pub(crate) connection: Arc<Connection<O>>,
     /// The response has no body, whatever the handler sends (RFC9110§9.3.2).
-    is_head: bool,
-    version: Version,
+    pub(crate) is_head: bool,
+    pub(crate) version: Version,
     handshake: Option<Handshake>,
     state: Mutex<State>,
     _count: Counted,
 }
 
 struct State {
-    reply: Option<oneshot::Sender<Response<ResponseBody>>>,
+    reply: Option<Reply>,
     sending: Sending,
     /// `None` while it is being read.
     upload: Option<Upload>,
-    on_upgrade: Option<OnUpgrade>,
     /// The response is out, or will never be.
     ended: bool,
+    /// Until there is a response.
+    serving: Option<Counted>,
 }
 
 /// What the opening handshake of a WebSocket needs of the request.
 struct Handshake {
-    key: HeaderValue,
+    /// Not with HTTP/2 (RFC8441§5).
+    key: Option<HeaderValue>,
     extensions: Vec<HeaderValue>,
 }
 
 impl Handshake {
-    fn new(headers: &HeaderMap) -> Option<Self> {
-        let key = headers.get(SEC_WEBSOCKET_KEY)?.clone();
+    fn new(head: &Parts) -> Option<Self> {
+        let headers = &head.headers;
+        let key = headers.get(SEC_WEBSOCKET_KEY).cloned();
+        let is_complete = key.is_some() || head.version == Version::HTTP_2;
         let extensions = headers.get_all(SEC_WEBSOCKET_EXTENSIONS);
-        Some(Self {
-            key,
+        (is_complete && headers.contains_key(UPGRADE)).then(|| Self {
+            key: key.filter(|_| head.version < Version::HTTP_2),
             extensions: extensions.iter().cloned().collect(),
         })
+    }
+
+    /// Adds what the client is to see of the upgrade, and returns the status.
+    fn answer(&self, headers: &mut HeaderMap) -> StatusCode {
+        let Some(key) = &self.key else {
+            return StatusCode::OK;
+        };
+        let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
+        let accept = HeaderValue::try_from(accept).expect("base64 is a header value");
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+        StatusCode::SWITCHING_PROTOCOLS
     }
 
     /// A header that is not text offers nothing.
@@ -95,49 +114,40 @@ pub(crate) async fn serve<O: Owner>(
     mut request: hyper::Request<Incoming>,
 ) -> Result<Response<Tracked<O>>, Infallible> {
     io.request_started();
-    connection.listener.requests.fetch_add(1, Ordering::Relaxed);
-    let is_last = is_last_request(&connection);
+    let max_requests = connection.listener.config.max_requests;
+    let is_last = connection.count_request() == max_requests;
 
     let on_upgrade = request
         .headers()
         .contains_key(UPGRADE)
         .then(|| hyper::upgrade::on(&mut request));
     let (head, body) = request.into_parts();
-    let (reply, response) = oneshot::channel();
-    let exchange = Arc::new(Exchange {
-        connection,
-        is_head: head.method == Method::HEAD,
-        version: head.version,
-        handshake: Handshake::new(&head.headers),
-        state: Mutex::new(State {
-            reply: Some(reply),
-            sending: Sending::No,
-            upload: Some(Upload::new(body)),
-            on_upgrade,
-            ended: false,
-        }),
-        _count: stats::EXCHANGES.count(),
-    });
-    exchange.connection.serves(&exchange);
+    let (service, response) = oneshot::channel();
+    let reply = Reply::Http1 {
+        service,
+        on_upgrade,
+    };
+    let upload = Upload::new(Source::Http1(body));
+    let exchange = Exchange::new(connection, &head, reply, upload);
     // Made before the wait: also when hyper drops this future, the exchange is ended.
     let mut tracked = Tracked {
         body: ResponseBody::Whole(Bytes::new()),
         exchange,
     };
 
-    let serving = tracked.exchange.connection.reactor.serving.count();
-    let response = match dispatch(&tracked.exchange, &head) {
-        Ok(true) => response
+    let max_line = tracked
+        .exchange
+        .connection
+        .listener
+        .config
+        .max_request_line_length;
+    let checked = check_http1(&head, max_line);
+    let response = match tracked.exchange.dispatch(&head, checked) {
+        Ok(()) => response
             .await
             .unwrap_or_else(|_| closing(StatusCode::INTERNAL_SERVER_ERROR)),
-        Ok(false) => closing(StatusCode::SERVICE_UNAVAILABLE),
-        Err((status, error)) => {
-            let connection = &tracked.exchange.connection;
-            connection.owner.http_error(connection.peer(), error);
-            closing(status)
-        }
+        Err(status) => closing(status),
     };
-    drop(serving);
     let (mut head, body) = response.into_parts();
     // Not left to hyper: it may write this response before it hears that the listener closes.
     let is_last = is_last || !tracked.exchange.connection.listener.is_accepting();
@@ -153,12 +163,7 @@ pub(crate) async fn serve<O: Owner>(
     Ok(Response::from_parts(head, tracked))
 }
 
-fn is_last_request<O: Owner>(connection: &Connection<O>) -> bool {
-    let max = connection.listener.config.max_requests;
-    connection.requests.fetch_add(1, Ordering::Relaxed) + 1 == max
-}
-
-fn closing(status: StatusCode) -> Response<ResponseBody> {
+pub(crate) fn closing(status: StatusCode) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::Whole(Bytes::new()));
     *response.status_mut() = status;
     response
@@ -167,112 +172,84 @@ fn closing(status: StatusCode) -> Response<ResponseBody> {
     response
 }
 
-type Refusal = (StatusCode, HttpError);
-
-/// Whether there is an owner to serve it.
-fn dispatch<O: Owner>(
-    exchange: &Arc<Exchange<O>>,
-    head: &http::request::Parts,
-) -> Result<bool, Refusal> {
-    let connection = &exchange.connection;
-    if head.method == Method::CONNECT {
-        return Err((StatusCode::NOT_IMPLEMENTED, HttpError::UnsupportedMethod));
-    }
-    if !is_coding(&head.headers) {
-        return Err((StatusCode::NOT_IMPLEMENTED, HttpError::UnsupportedCoding));
-    }
-    if request_line_length(head) > connection.listener.config.max_request_line_length {
-        return Err((StatusCode::URI_TOO_LONG, HttpError::TargetTooLong));
-    }
-    if !is_target(head) {
-        return Err((StatusCode::BAD_REQUEST, HttpError::Malformed));
-    }
-    let authority = authority(head).ok_or((StatusCode::BAD_REQUEST, HttpError::InvalidHost))?;
-    let request = Request {
-        method: &head.method,
-        host: authority.as_ref().map_or("", |authority| authority.host()),
-        port: authority
-            .as_ref()
-            .and_then(|authority| authority.port_u16()),
-        path: head.uri.path(),
-        query: head.uri.query().unwrap_or(""),
-        version: head.version,
-        headers: &head.headers,
-        peer: connection.peer(),
+/// Hands the request of a stream to its owner.
+pub(crate) fn serve_stream<O: Owner>(
+    connection: Arc<Connection<O>>,
+    config: &Http2Config,
+    request: http::Request<RecvStream>,
+    stream: SendResponse<Bytes>,
+) {
+    let (mut head, body) = request.into_parts();
+    let checked = check_http2(&mut head, config);
+    let (upload, receiving) = if head.headers.contains_key(UPGRADE) {
+        (Upload::none(), Some(body))
+    } else {
+        let length = length(&head.headers).ok().flatten();
+        (Upload::new(Source::Http2 { body, length }), None)
     };
-    Ok(connection.owner.request(exchange, &request))
-}
-
-/// What of it can be long.
-fn request_line_length(head: &http::request::Parts) -> usize {
-    let authority = head.uri.authority().map_or(0, |text| text.as_str().len());
-    let path = head
-        .uri
-        .path_and_query()
-        .map_or(0, |text| text.as_str().len());
-    head.method.as_str().len() + authority + path
-}
-
-/// `host:port` is for CONNECT alone, and `*` for OPTIONS (RFC9112§3.2).
-fn is_target(head: &http::request::Parts) -> bool {
-    let is_only_authority = head.uri.authority().is_some() && head.uri.scheme().is_none();
-    !is_only_authority && (head.uri.path() != "*" || head.method == Method::OPTIONS)
-}
-
-/// hyper looks for `chunked` in the last place only. What comes before it would reach the handler still
-/// coded, and servers differ in how they read a `chunked` that is repeated.
-fn is_coding(headers: &HeaderMap) -> bool {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
-        (None, _) => true,
-        (Some(coding), None) => coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
-        (Some(_), Some(_)) => false,
+    let reply = Reply::Http2 { stream, receiving };
+    let exchange = Exchange::new(connection, &head, reply, upload);
+    if let Err(status) = exchange.dispatch(&head, checked) {
+        let body = ResponseBody::Whole(Bytes::new());
+        // It fails where the client is gone.
+        let _ = exchange.reply(status, HeaderMap::new(), body, Sending::No);
     }
-}
-
-/// `None`: the request must be refused. `Some(None)`: it names no host, and need not.
-///
-/// The target's authority wins over the header (RFC9112§3.2.2), which must be there once all the
-/// same. An empty header value is legal, for targets without an authority.
-fn authority(head: &http::request::Parts) -> Option<Option<Authority>> {
-    let mut hosts = head.headers.get_all(HOST).iter();
-    let host = match (hosts.next(), hosts.next()) {
-        (Some(host), None) => Some(host.to_str().ok()?),
-        (None, None) if head.version < Version::HTTP_11 => None,
-        _ => return None,
-    };
-    if let Some(authority) = head.uri.authority() {
-        return plain_authority(authority.as_str()).map(Some);
-    }
-    match host {
-        None | Some("") => Some(None),
-        Some(host) => plain_authority(host).map(Some),
-    }
-}
-
-fn plain_authority(text: &str) -> Option<Authority> {
-    // Two `host` lines that were joined on their way have a comma between them.
-    if text.contains(['@', ',']) {
-        return None;
-    }
-    let authority = Authority::from_str(text).ok()?;
-    let (host, port) = text.split_at(authority.host().len());
-    // Brackets are around an IP address or nowhere.
-    let host_is_good = !host.is_empty() && host.rfind('[').is_none_or(|at| at == 0);
-    (host_is_good && is_port(port)).then_some(authority)
-}
-
-/// With its colon, or nothing.
-fn is_port(text: &str) -> bool {
-    // `parse` takes a sign, too.
-    let is_number = |port: &str| port.parse::<u16>().is_ok() && !port.starts_with('+');
-    text.is_empty()
-        || text
-            .strip_prefix(':')
-            .is_some_and(|port| port.is_empty() || is_number(port))
 }
 
 impl<O: Owner> Exchange<O> {
+    fn new(
+        connection: Arc<Connection<O>>,
+        head: &Parts,
+        reply: Reply,
+        upload: Upload,
+    ) -> Arc<Self> {
+        let serving = connection.reactor.serving.count();
+        let exchange = Arc::new(Self {
+            connection,
+            is_head: head.method == Method::HEAD,
+            version: head.version,
+            handshake: Handshake::new(head),
+            state: Mutex::new(State {
+                reply: Some(reply),
+                sending: Sending::No,
+                upload: Some(upload),
+                ended: false,
+                serving: Some(serving),
+            }),
+            _count: stats::EXCHANGES.count(),
+        });
+        exchange.connection.serves(&exchange);
+        exchange
+    }
+
+    /// Hands the request to the owner, unless it is to be answered with an error's status.
+    fn dispatch(
+        self: &Arc<Self>,
+        head: &Parts,
+        checked: Result<Option<Authority>, Refusal>,
+    ) -> Result<(), StatusCode> {
+        let connection = &self.connection;
+        let authority = checked.map_err(|(status, error)| {
+            connection.owner.http_error(connection.peer(), error);
+            status
+        })?;
+        let authority = authority.as_ref();
+        let request = Request {
+            method: &head.method,
+            host: authority.map_or("", |authority| authority.host()),
+            port: authority.and_then(|authority| authority.port_u16()),
+            path: head.uri.path(),
+            query: head.uri.query().unwrap_or(""),
+            version: head.version,
+            headers: &head.headers,
+            peer: connection.peer(),
+        };
+        let is_served = connection.owner.request(self, &request);
+        is_served
+            .then_some(())
+            .ok_or(StatusCode::SERVICE_UNAVAILABLE)
+    }
+
     /// Sends a whole response.
     pub fn respond(
         self: &Arc<Self>,
@@ -300,7 +277,11 @@ impl<O: Owner> Exchange<O> {
         if self.version < Version::HTTP_11 && length.is_none() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        let high_water_mark = self.connection.listener.config.high_water_mark;
+        let config = &self.connection.listener.config;
+        let high_water_mark = match &config.http2 {
+            Some(http2) if self.version == Version::HTTP_2 => http2.high_water_mark,
+            _ => config.high_water_mark,
+        };
         let (sender, body) = streamed(high_water_mark, length.unwrap_or(0));
         let body = ResponseBody::Streamed(body);
         self.reply(status, headers, body, Sending::Streaming(sender))
@@ -334,18 +315,23 @@ impl<O: Owner> Exchange<O> {
 
     /// Ends the exchange and its connection. A half-sent body gets no proper end; a request that
     /// was not answered is answered with 500.
-    pub fn abort(&self) {
+    pub fn abort(self: &Arc<Self>) {
         self.abandon();
         self.connection.retire();
     }
 
     /// The handler has let go of the exchange: what it left undone is ended for it.
-    pub fn abandon(&self) {
+    pub fn abandon(self: &Arc<Self>) {
         let mut state = lock(&self.state);
         if let Sending::Streaming(sender) = &state.sending {
             sender.abort();
         }
-        state.reply = None;
+        state.serving = None;
+        let reply = state.reply.take();
+        drop(state);
+        if let Some(reply) = reply {
+            reply.abandon(self);
+        }
     }
 
     /// Reads up to `length` bytes of the body; `timeout` is for each piece of it.
@@ -413,16 +399,9 @@ impl<O: Owner> Exchange<O> {
         if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
             return Err(SendError::InvalidStatus);
         }
-        if self.version != Version::HTTP_11 {
-            return Err(SendError::NotSupported);
-        }
-        let state = lock(&self.state);
-        let reply = state.reply.as_ref().ok_or(SendError::AlreadySent)?;
-        let io = self.connection.io().filter(|_| !reply.is_closed());
-        io.ok_or(SendError::Closed)?
-            .push_interim(&interim_head(status, headers));
-        self.connection.wake.notify_one();
-        Ok(())
+        let mut state = lock(&self.state);
+        let reply = state.reply.as_mut().ok_or(SendError::AlreadySent)?;
+        reply.inform(self, status, headers)
     }
 
     /// What runs the tasks that sending wakes.
@@ -439,7 +418,8 @@ impl<O: Owner> Exchange<O> {
         self.connection.local_addr()
     }
 
-    /// Answers 101 and makes the connection a WebSocket. What is sent on it follows the 101.
+    /// Agrees to the upgrade, and makes the connection or the stream a WebSocket. What is sent on it
+    /// follows the response.
     pub fn upgrade(
         self: &Arc<Self>,
         mut headers: HeaderMap,
@@ -447,35 +427,31 @@ impl<O: Owner> Exchange<O> {
         deflate: Option<&DeflateConfig>,
     ) -> Result<Arc<Socket<O>>, SendError> {
         let handshake = self.handshake.as_ref().ok_or(SendError::NotSupported)?;
-        let accept = tungstenite::handshake::derive_accept_key(handshake.key.as_bytes());
-        let accept = HeaderValue::try_from(accept).expect("base64 is a header value");
-        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
-
+        let status = handshake.answer(&mut headers);
         let agreed = deflate.and_then(|config| negotiate(handshake.offers(), config));
         headers.remove(SEC_WEBSOCKET_EXTENSIONS);
         if let Some(agreed) = &agreed {
             let value = HeaderValue::try_from(agreed.header_value()).expect("tokens and digits");
             headers.insert(SEC_WEBSOCKET_EXTENSIONS, value);
         }
-
         let body = ResponseBody::Whole(Bytes::new());
-        let response = response(StatusCode::SWITCHING_PROTOCOLS, headers, body)?;
+        let response = response(status, headers, body)?;
 
         let mut state = lock(&self.state);
-        if state.reply.is_none() {
-            return Err(SendError::AlreadySent);
+        let reply = state.reply.as_ref().ok_or(SendError::AlreadySent)?;
+        if !reply.can_upgrade() {
+            return Err(SendError::NotSupported);
         }
-        let on_upgrade = state.on_upgrade.take().ok_or(SendError::NotSupported)?;
         let reply = state.reply.take().ok_or(SendError::AlreadySent)?;
+        state.serving = None;
+        drop(state);
         let config = self.connection.listener.share(config);
         let socket = Socket::new(self.connection.clone(), config, agreed);
         // Before the reply: the end of the HTTP connection must not be told as its end.
         if !self.connection.becomes(&socket) {
             return Err(SendError::Closed);
         }
-        if reply.send(response).is_err() {
+        let Ok(carrier) = reply.upgrade(response) else {
             let connection = self.connection.clone();
             // Not from here: owners are told by the engine's own tasks.
             self.connection.reactor.spawn(async move {
@@ -483,15 +459,13 @@ impl<O: Owner> Exchange<O> {
                 connection.owner.closed();
             });
             return Err(SendError::Closed);
-        }
-        self.connection
-            .reactor
-            .spawn(socket.clone().run(on_upgrade));
+        };
+        self.connection.reactor.spawn(socket.clone().run(carrier));
         Ok(socket)
     }
 
     fn reply(
-        &self,
+        self: &Arc<Self>,
         status: StatusCode,
         headers: HeaderMap,
         body: ResponseBody,
@@ -500,9 +474,10 @@ impl<O: Owner> Exchange<O> {
         let response = response(status, headers, body)?;
         let mut state = lock(&self.state);
         let reply = state.reply.take().ok_or(SendError::AlreadySent)?;
-        reply.send(response).map_err(|_| SendError::Closed)?;
+        state.serving = None;
         state.sending = sending;
-        Ok(())
+        drop(state);
+        reply.send(response, self)
     }
 
     /// The response is out, or will never be.
@@ -514,7 +489,9 @@ impl<O: Owner> Exchange<O> {
             upload.end();
         }
         drop(state);
-        if let Some(io) = self.connection.io() {
+        if self.version < Version::HTTP_2
+            && let Some(io) = self.connection.io()
+        {
             io.request_ended();
         }
     }
@@ -574,22 +551,10 @@ fn parse_length(value: &HeaderValue) -> Result<u64, SendError> {
         .ok_or_else(|| SendError::InvalidHeader(CONTENT_LENGTH.to_string()))
 }
 
-fn interim_head(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
-    let mut head = format!("HTTP/1.1 {status}\r\n").into_bytes();
-    for (name, value) in headers {
-        head.extend_from_slice(name.as_str().as_bytes());
-        head.extend_from_slice(b": ");
-        head.extend_from_slice(value.as_bytes());
-        head.extend_from_slice(b"\r\n");
-    }
-    head.extend_from_slice(b"\r\n");
-    head
-}
-
-/// A response body that tells its exchange when hyper is done with it.
+/// A response body that tells its exchange when it has been sent, or will not be.
 pub(crate) struct Tracked<O: Owner> {
-    body: ResponseBody,
-    exchange: Arc<Exchange<O>>,
+    pub(crate) body: ResponseBody,
+    pub(crate) exchange: Arc<Exchange<O>>,
 }
 
 impl<O: Owner> Body for Tracked<O> {

@@ -4,6 +4,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use crate::http2::{Guess, Opening, guess};
 use crate::stream::{Address, ReadHalf, Stream, WriteHalf};
 use crate::timer::timeout;
 use crate::tls::{Incoming, Tls};
@@ -30,6 +32,7 @@ pub(crate) struct Shared {
     /// Boxed: it is larger than all the rest.
     tls: Option<Box<Mutex<Tls>>>,
     reading: Mutex<Reading>,
+    found_preface: AtomicBool,
     interim: Mutex<Interim>,
 }
 
@@ -107,6 +110,11 @@ impl Shared {
             tls.close(self.stream());
         }
         self.stream().shut_down()
+    }
+
+    /// Whether the peer has turned out to speak HTTP/2.
+    pub(crate) fn found_preface(&self) -> bool {
+        self.found_preface.load(Ordering::Relaxed)
     }
 
     pub(crate) fn request_started(&self) {
@@ -222,6 +230,8 @@ pub(crate) struct Io {
     half: ReadHalf,
     /// With TLS.
     incoming: Option<Box<Incoming>>,
+    /// As long as it is not known what the peer speaks.
+    opening: Option<Box<Opening>>,
     pub(crate) shared: Arc<Shared>,
 }
 
@@ -239,12 +249,28 @@ impl Io {
             write: Some(write),
             tls: tls.map(|tls| Box::new(Mutex::new(tls))),
             reading: Mutex::new(reading),
+            found_preface: AtomicBool::new(false),
             interim: Mutex::new(Interim::default()),
         };
         Self {
             half,
             incoming,
+            opening: None,
             shared: Arc::new(shared),
+        }
+    }
+
+    /// Has the preface of HTTP/2 looked for. Nothing can be read when it was found
+    /// ([`Shared::found_preface`]), until [`Self::becomes_http2`].
+    pub(crate) fn expect_preface(&mut self) {
+        self.opening = Some(Box::default());
+    }
+
+    /// HTTP/2 keeps its deadlines by itself.
+    pub(crate) fn becomes_http2(&mut self) {
+        self.shared.request_started();
+        if let Some(opening) = &mut self.opening {
+            opening.is_known = true;
         }
     }
 
@@ -292,6 +318,39 @@ impl Io {
         }
         Poll::Ready(Ok(()))
     }
+
+    /// Ready with what was read, unless it is the beginning of a preface.
+    fn poll_opening(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let start = buf.filled().len();
+        while let Some(mut opening) = self.opening.take() {
+            if opening.is_known {
+                self.opening = opening.give_back(buf);
+                return Poll::Ready(Ok(()));
+            }
+            let result = self.poll_bytes(cx, buf);
+            let read = &buf.filled()[start..];
+            if result.is_ready() && opening.held.is_empty() && guess(read) == Guess::Http1 {
+                return result;
+            }
+            let at_end = read.is_empty();
+            opening.held.extend_from_slice(read);
+            buf.set_filled(start);
+            let guess = guess(&opening.held);
+            opening.is_known = result.is_ready() && (guess == Guess::Http1 || at_end);
+            self.opening = Some(opening);
+            ready!(result)?;
+            self.shared.read_some();
+            if guess == Guess::Http2 {
+                self.shared.found_preface.store(true, Ordering::Relaxed);
+                return Poll::Pending;
+            }
+        }
+        self.poll_bytes(cx, buf)
+    }
 }
 
 impl AsyncRead for Io {
@@ -308,7 +367,7 @@ impl AsyncRead for Io {
             return Poll::Pending;
         }
         let before = buf.filled().len();
-        ready!(this.poll_bytes(cx, buf))?;
+        ready!(this.poll_opening(cx, buf))?;
         // Line ends too many after a body are no part of the next head (RFC9112§2.2).
         if buf.filled()[before..]
             .iter()

@@ -7,7 +7,9 @@
 //! - `proxy`: who a connection is from, when a proxy tells
 //! - [`tls`]: certificates, and the TLS of one connection
 //! - [`connection`]: one connection while it speaks HTTP: hyper, deadlines, how it ends
+//! - `http2`: the same where it speaks HTTP/2
 //! - [`exchange`]: one request and its response, as the handler drives it
+//! - `head`: what a request has to be like; `reply`: how its response gets to the client
 //! - [`upload`]: request bodies; [`body`]: response bodies, whole, streamed or from a file
 //! - [`ws`]: frames and messages without I/O, and the socket that feeds them
 //! - [`owner`]: how the engine sees the process that owns a connection
@@ -25,10 +27,13 @@ pub mod config;
 pub mod connection;
 pub mod error;
 pub mod exchange;
+mod head;
+mod http2;
 mod io;
 pub mod listener;
 pub mod owner;
 mod proxy;
+mod reply;
 pub mod runtime;
 pub mod stats;
 pub mod stream;

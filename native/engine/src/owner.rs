@@ -1,9 +1,10 @@
 //! The process that owns a connection, as the engine sees it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use http::{HeaderMap, Method, Version};
 
+use crate::connection::Connection;
 use crate::error::HttpError;
 use crate::exchange::Exchange;
 use crate::stream::Address;
@@ -42,6 +43,9 @@ pub trait Owner: Send + Sync + Sized + 'static {
 
     /// `false` when there is nobody to serve it.
     fn request(&self, exchange: &Arc<Exchange<Self>>, request: &Request<'_>) -> bool;
+
+    /// The owner-to-be of one stream of a connection that this one accepted.
+    fn of_stream(&self, stream: Weak<Connection<Self>>) -> Self;
 
     /// The HTTP connection has ended without becoming a WebSocket.
     fn closed(&self);

@@ -2,9 +2,11 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use h2::RecvStream;
 use hyper::body::{Body, Incoming};
 
 use crate::error::ReadError;
@@ -22,9 +24,54 @@ pub struct Piece<B> {
     pub more: bool,
 }
 
+/// Where a body comes from.
+pub(crate) enum Source {
+    Http1(Incoming),
+    /// h2 holds the stream to the length that its head says.
+    Http2 {
+        body: RecvStream,
+        length: Option<u64>,
+    },
+}
+
+impl Source {
+    fn is_at_end(&self) -> bool {
+        match self {
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2 { body, .. } => body.is_end_stream(),
+        }
+    }
+
+    /// `None` when nobody said.
+    fn length(&self) -> Option<u64> {
+        match self {
+            Self::Http1(body) => body.size_hint().exact(),
+            Self::Http2 { length, .. } => *length,
+        }
+    }
+
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ReadError>>> {
+        match self {
+            Self::Http1(body) => Pin::new(body).poll_frame(cx).map_ok(|frame| {
+                // A frame that is not data holds trailers, which Plug has no place for.
+                frame.into_data().unwrap_or_default()
+            }),
+            Self::Http2 { body, .. } => {
+                let data = ready!(body.poll_data(cx));
+                if let Some(Ok(data)) = &data {
+                    // It fails where the stream is gone, which the next read will tell.
+                    let _ = body.flow_control().release_capacity(data.len());
+                }
+                return Poll::Ready(data.map(|data| data.map_err(|_| ReadError::Closed)));
+            }
+        }
+        .map_err(|_| ReadError::Closed)
+    }
+}
+
 pub(crate) struct Upload {
     /// `None` once it has been read to its end.
-    body: Option<Incoming>,
+    body: Option<Source>,
     /// Read, but past the length that was asked for.
     leftover: Bytes,
     /// Given up before it was read to its end.
@@ -32,10 +79,17 @@ pub(crate) struct Upload {
 }
 
 impl Upload {
-    pub(crate) fn new(body: Incoming) -> Self {
-        let body = (!body.is_end_stream()).then_some(body);
+    pub(crate) fn new(body: Source) -> Self {
         Self {
-            body,
+            body: (!body.is_at_end()).then_some(body),
+            ..Self::none()
+        }
+    }
+
+    /// Of a request that has no body.
+    pub(crate) fn none() -> Self {
+        Self {
+            body: None,
             leftover: Bytes::new(),
             cut: false,
         }
@@ -81,14 +135,10 @@ impl Upload {
         let Some(body) = self.body.as_mut() else {
             return Ok(());
         };
-        let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await;
-        let at_end = frame.is_none() || body.is_end_stream();
-        if let Some(frame) = frame {
-            // A frame that is not data holds trailers, which Plug has no place for.
-            self.leftover = frame
-                .map_err(|_| ReadError::Closed)?
-                .into_data()
-                .unwrap_or_default();
+        let data = poll_fn(|cx| body.poll_data(cx)).await;
+        let at_end = data.is_none() || body.is_at_end();
+        if let Some(data) = data {
+            self.leftover = data?;
         }
         if at_end {
             self.body = None;
@@ -102,7 +152,7 @@ impl Upload {
     }
 
     fn first_capacity(&self, length: usize) -> usize {
-        let known = self.body.as_ref().and_then(|body| body.size_hint().exact());
+        let known = self.body.as_ref().and_then(Source::length);
         let announced = known.map_or(FIRST_CAPACITY, |n| {
             n.min(MAX_FIRST_CAPACITY as u64) as usize
         });

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ferrosock_engine::config::{ListenerConfig, Overload, Ping, SocketConfig};
+use ferrosock_engine::config::{Http2Config, ListenerConfig, Overload, Ping, SocketConfig};
 use ferrosock_engine::exchange::FileError;
 use ferrosock_engine::listener::Listener;
 use ferrosock_engine::runtime::{self, Driver, Reactor, Turned};
@@ -107,6 +107,7 @@ struct TlsTerms<'a> {
     identities: Vec<IdentityTerm<'a>>,
     client_auth: Option<ClientAuthTerm<'a>>,
     versions: Vec<VersionTerm>,
+    http2: bool,
 }
 
 #[derive(NifMap)]
@@ -165,6 +166,7 @@ impl From<TlsTerms<'_>> for TlsOptions {
                 is_required: term.required,
             }),
             versions: terms.versions.into_iter().map(version).collect(),
+            http2: terms.http2,
         }
     }
 }
@@ -199,6 +201,34 @@ struct ListenerOptions {
     max_header_count: usize,
     max_requests: u64,
     high_water_mark: usize,
+    http2: Option<Http2Options>,
+}
+
+#[derive(NifMap)]
+struct Http2Options {
+    max_concurrent_streams: u32,
+    max_header_length: u32,
+    max_header_count: usize,
+    max_requests: u64,
+    initial_window_size: u32,
+    idle_timeout: u64,
+    send_timeout: u64,
+    high_water_mark: usize,
+}
+
+impl From<Http2Options> for Http2Config {
+    fn from(options: Http2Options) -> Self {
+        Self {
+            max_concurrent_streams: options.max_concurrent_streams,
+            max_header_length: options.max_header_length,
+            max_header_count: options.max_header_count,
+            max_requests: options.max_requests,
+            initial_window_size: options.initial_window_size,
+            idle_timeout: Duration::from_millis(options.idle_timeout),
+            send_timeout: Duration::from_millis(options.send_timeout),
+            high_water_mark: options.high_water_mark,
+        }
+    }
 }
 
 impl From<ListenerOptions> for ListenerConfig {
@@ -225,6 +255,7 @@ impl From<ListenerOptions> for ListenerConfig {
             max_header_count: options.max_header_count,
             max_requests: options.max_requests,
             high_water_mark: options.high_water_mark,
+            http2: options.http2.map(Http2Config::from),
         }
     }
 }

@@ -115,6 +115,10 @@ impl Owner for BeamOwner {
         }
     }
 
+    fn of_stream(&self, stream: Weak<Connection<Self>>) -> Self {
+        BeamHost(self.hall.clone()).owner(stream)
+    }
+
     fn closed(&self) {
         if let Some(owner) = self.tag.owner() {
             send(owner, |env| (&self.tag, atoms::closed()).encode(env));

@@ -22,7 +22,7 @@ use rustler::{
 pub mod atoms {
     rustler::atoms! {
         accept_error, authority, already_reading, already_sent, binary, close, closed, connection, drained,
-        error, full, gone, http_error, http_1_0 = "HTTP/1.0", http_1_1 = "HTTP/1.1", identity, idle, infinity,
+        error, full, gone, http_error, http_1_0 = "HTTP/1.0", http_1_1 = "HTTP/1.1", http_2 = "HTTP/2", identity, idle, infinity,
         invalid_header, invalid_status, local, max_lifetime, more, nil, not_supported, ok, other, ping, pong, request, soon, text,
         timeout, tls12 = "tlsv1.2", tls13 = "tlsv1.3", undefined, wait
     }
@@ -219,6 +219,7 @@ pub fn read_error(error: ReadError) -> Atom {
 pub fn request<'a>(env: Env<'a>, request: &Request<'_>) -> Term<'a> {
     let version = match request.version {
         Version::HTTP_10 => atoms::http_1_0(),
+        Version::HTTP_2 => atoms::http_2(),
         _ => atoms::http_1_1(),
     };
     let headers: Vec<Term> = request

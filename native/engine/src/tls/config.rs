@@ -12,6 +12,9 @@ use rustls::server::{ClientHello, ResolvesServerCert, ServerConfig, WebPkiClient
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, SupportedProtocolVersion, version};
 
+/// As ALPN names it (RFC9113§3.2).
+pub(crate) const HTTP_2: &[u8] = b"h2";
+
 /// A certificate with its key.
 pub struct Identity {
     /// In DER, the server's own first.
@@ -48,6 +51,8 @@ pub struct TlsOptions {
     pub identities: Vec<Identity>,
     pub client_auth: Option<ClientAuth>,
     pub versions: Vec<Version>,
+    /// Whether HTTP/2 is offered, too.
+    pub http2: bool,
 }
 
 /// What is wrong, and with which one.
@@ -74,7 +79,10 @@ impl TlsConfig {
             None => builder.with_no_client_auth(),
         };
         let mut config = builder.with_cert_resolver(Arc::new(identities));
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        if options.http2 {
+            config.alpn_protocols.push(HTTP_2.to_vec());
+        }
+        config.alpn_protocols.push(b"http/1.1".to_vec());
         // Sessions are resumed without memory of ours for each.
         config.ticketer = ring::Ticketer::new().map_err(TlsError::other)?;
         Ok(Self(Arc::new(config)))

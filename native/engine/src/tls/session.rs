@@ -13,7 +13,7 @@ use rustls::unbuffered::{
 };
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::config::TlsConfig;
+use super::config::{HTTP_2, TlsConfig};
 use crate::io::Shared;
 use crate::stream::{ReadHalf, WriteHalf};
 
@@ -66,6 +66,10 @@ impl Tls {
                 .and_then(|chain| chain.first())
                 .map(|own| own.to_vec()),
         }
+    }
+
+    pub(crate) fn is_http2(&self) -> bool {
+        self.connection.alpn_protocol() == Some(HTTP_2)
     }
 
     pub(crate) fn is_handshaking(&self) -> bool {

@@ -3,11 +3,13 @@
 //! - [`frame`], [`message`]: the protocol, without I/O: bytes in, events out
 //! - [`extension`], [`deflate`]: permessage-deflate (RFC 7692): the negotiation and the coding
 //! - [`buffer`]: the final home of a large message's bytes
+//! - [`carrier`]: the connection or the stream that the frames travel on
 //! - [`encoder`]: messages into frames, compressed where that takes no time
 //! - [`outbound`]: what goes to the peer: written where the sender stands, queued when it must be
 //! - [`socket`]: the task that reads, keeps the times, and ends the connection
 
 pub mod buffer;
+pub(crate) mod carrier;
 pub mod deflate;
 mod encoder;
 pub mod extension;

@@ -4,13 +4,12 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 
 use crate::backpressure::{Waiter, Watermark};
-use crate::io::Shared;
+use crate::ws::carrier::Sender;
 use crate::ws::encoder::{Compression, Encoder, Message, Segment};
 use crate::ws::extension::Agreed;
 use crate::ws::frame::Opcode;
@@ -34,7 +33,7 @@ pub enum Sent {
 
 pub(super) struct Outbound {
     /// `None` before the 101 is out and after the end.
-    io: Option<Arc<Shared>>,
+    sender: Option<Sender>,
     queue: VecDeque<Queued>,
     encoder: Encoder,
     mark: Watermark,
@@ -51,7 +50,7 @@ enum Queued {
 impl Outbound {
     pub(super) fn new(high_water_mark: usize, agreed: Option<&Agreed>) -> Self {
         Self {
-            io: None,
+            sender: None,
             queue: VecDeque::new(),
             encoder: Encoder::new(agreed),
             mark: Watermark::new(high_water_mark),
@@ -59,13 +58,13 @@ impl Outbound {
         }
     }
 
-    pub(super) fn connect(&mut self, io: Arc<Shared>) {
-        self.io = Some(io);
+    pub(super) fn connect(&mut self, sender: Sender) {
+        self.sender = Some(sender);
     }
 
-    /// Drops everything, and the TCP stream with it. Returns those to tell.
+    /// Drops everything, and its half of the carrier with it. Returns those to tell.
     pub(super) fn disconnect(&mut self) -> Vec<Waiter> {
-        self.io = None;
+        self.sender = None;
         self.queue = VecDeque::new();
         self.encoder = Encoder::default();
         self.mark.close()
@@ -75,7 +74,10 @@ impl Outbound {
     pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty()
             && !self.encoder.is_lent()
-            && self.io.as_ref().is_none_or(|io| io.is_flushed())
+            && self
+                .sender
+                .as_ref()
+                .is_none_or(|sender| sender.is_flushed())
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -107,7 +109,7 @@ impl Outbound {
     }
 
     fn write_now(&mut self, segments: &[Segment], messages: &[Message], scratch: &[u8]) -> usize {
-        let Some(io) = self.io.as_ref().filter(|_| self.is_empty()) else {
+        let Some(sender) = self.sender.as_ref().filter(|_| self.is_empty()) else {
             return 0;
         };
         let mut room = WRITE_AT_ONCE;
@@ -122,10 +124,10 @@ impl Outbound {
             .take_while(|part| !part.is_empty());
         let result = match segments {
             [] => Ok(0),
-            [_] => slices.next().map_or(Ok(0), |only| io.try_write(only)),
+            [_] => slices.next().map_or(Ok(0), |only| sender.try_write(only)),
             _ => {
                 let slices: Vec<_> = slices.take(MAX_SLICES).map(IoSlice::new).collect();
-                io.try_write_vectored(&slices)
+                sender.try_write_vectored(&slices)
             }
         };
         match result {
@@ -175,17 +177,17 @@ impl Outbound {
         if let Some(kind) = self.broken {
             return (waiters, Err(kind.into()));
         }
-        let Some(io) = self.io.clone().filter(|_| !self.encoder.is_lent()) else {
+        let Some(sender) = self.sender.clone().filter(|_| !self.encoder.is_lent()) else {
             return (waiters, Ok(()));
         };
         while let Some(Queued::Bytes(_)) = self.queue.front() {
-            match self.poll_write(cx, &io) {
+            match self.poll_write(cx, &sender) {
                 Poll::Ready(Ok(n)) => waiters.append(&mut self.advance(n)),
                 Poll::Ready(Err(e)) => return (waiters, Err(e)),
                 Poll::Pending => return (waiters, Ok(())),
             }
         }
-        match io.poll_flush(cx) {
+        match sender.poll_flush(cx) {
             Poll::Ready(flushed) => (waiters, flushed),
             Poll::Pending => (waiters, Ok(())),
         }
@@ -210,8 +212,8 @@ impl Outbound {
         self.mark.remove(plain)
     }
 
-    fn poll_write(&self, cx: &mut Context<'_>, io: &Shared) -> Poll<io::Result<usize>> {
-        io.poll_try(cx, || {
+    fn poll_write(&self, cx: &mut Context<'_>, sender: &Sender) -> Poll<io::Result<usize>> {
+        sender.poll_try(cx, || {
             let slices: Vec<_> = self
                 .queue
                 .iter()
@@ -221,7 +223,7 @@ impl Outbound {
                 })
                 .take(MAX_SLICES)
                 .collect();
-            io.try_write_vectored(&slices)
+            sender.try_write_vectored(&slices)
         })
     }
 

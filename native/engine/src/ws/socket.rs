@@ -15,21 +15,19 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
 use tokio::io::ReadBuf;
 use tokio::time::Instant;
 
 use crate::backpressure::{Waiter, call};
 use crate::config::SocketConfig;
 use crate::connection::Connection;
-use crate::io::{Io, linger};
 use crate::lock;
 use crate::owner::{Events, Owner};
 use crate::runtime::{self, Reactor};
 use crate::stats::{self, Counted};
 use crate::timer::Timer;
 use crate::ws::buffer::Buffer;
+use crate::ws::carrier::{Carrier, Receiver};
 use crate::ws::encoder::{Compression, Message};
 use crate::ws::extension::Agreed;
 use crate::ws::frame::{self, Opcode};
@@ -155,24 +153,22 @@ impl<O: Owner> Socket<O> {
         self.close(Some(1011), b"");
     }
 
-    /// The socket's task: from the 101 to the end of TCP.
-    pub(crate) async fn run(self: Arc<Self>, on_upgrade: OnUpgrade) {
+    /// The socket's task: from the end of the handshake to that of its carrier.
+    pub(crate) async fn run(self: Arc<Self>, carrier: Carrier) {
         let mut task = Task::new(&self);
-        let Ok(upgraded) = on_upgrade.await else {
+        let Some((mut receiver, sender, mut early)) = carrier.open().await else {
             return;
         };
-        let (mut io, mut early) = take_back(upgraded);
-        let shared = io.shared.clone();
-        self.state().outbound.connect(shared.clone());
+        self.state().outbound.connect(sender.clone());
 
         task.feed(&mut early);
         drop(early);
-        let end = poll_fn(|cx| task.poll(cx, &mut io)).await;
+        let end = poll_fn(|cx| task.poll(cx, &mut receiver)).await;
         drop(task);
         match end {
             // Boxed, as it would be the larger part of every socket's task.
-            End::Finished => Box::pin(linger(&shared)).await,
-            End::Reset => shared.stream().reset(),
+            End::Finished => Box::pin(receiver.finish(sender)).await,
+            End::Reset => sender.reset(),
             End::Gone => {}
         }
     }
@@ -180,15 +176,6 @@ impl<O: Owner> Socket<O> {
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
-}
-
-/// The connection as hyper had it, and the frames that the peer sent together with its request:
-/// copied, because they lie in a buffer of hyper's that would live as long as they do.
-fn take_back(upgraded: Upgraded) -> (Io, Vec<u8>) {
-    let parts = upgraded
-        .downcast::<TokioIo<Io>>()
-        .expect("connections are served on this type");
-    (parts.io.into_inner(), parts.read_buf.to_vec())
 }
 
 impl State {
@@ -358,13 +345,13 @@ impl<'a, O: Owner> Task<'a, O> {
         }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, io: &mut Io) -> Poll<End> {
+    fn poll(&mut self, cx: &mut Context<'_>, receiver: &mut Receiver) -> Poll<End> {
         loop {
             if let Some(end) = self.poll_outbound(cx) {
                 return Poll::Ready(end);
             }
             self.compress(cx);
-            match self.poll_read(cx, io) {
+            match self.poll_read(cx, receiver) {
                 Poll::Ready(Ok(())) if runtime::is_late(self.last_read) => {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
@@ -436,19 +423,19 @@ impl<'a, O: Owner> Task<'a, O> {
     }
 
     /// Ready when something was read, or the end.
-    fn poll_read(&mut self, cx: &mut Context<'_>, io: &mut Io) -> Poll<io::Result<()>> {
+    fn poll_read(&mut self, cx: &mut Context<'_>, receiver: &mut Receiver) -> Poll<io::Result<()>> {
         if self.at_eof || !self.may_read() {
             return Poll::Pending;
         }
         let (n, delivered) = if let Some(tail) = self.reader.tail() {
             let len = tail.len().min(TAIL_READ_SIZE);
-            let n = ready!(poll_into(cx, io, &mut tail[..len]))?;
+            let n = ready!(poll_into(cx, receiver, &mut tail[..len]))?;
             let delivered = self.take(|reader, intake| reader.tail_filled(n, intake));
             (n, delivered)
         } else {
             let len = self.read_size;
             ready!(READ.with_borrow_mut(|buf| {
-                let n = ready!(poll_into(cx, io, &mut buf[..len]))?;
+                let n = ready!(poll_into(cx, receiver, &mut buf[..len]))?;
                 let delivered = self.feed(&mut buf[..n]);
                 Poll::Ready(io::Result::Ok((n, delivered)))
             }))?
@@ -662,9 +649,13 @@ impl<O: Owner> Drop for Task<'_, O> {
     }
 }
 
-fn poll_into(cx: &mut Context<'_>, io: &mut Io, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+fn poll_into(
+    cx: &mut Context<'_>,
+    receiver: &mut Receiver,
+    buf: &mut [u8],
+) -> Poll<io::Result<usize>> {
     let mut buf = ReadBuf::new(buf);
-    ready!(io.poll_bytes(cx, &mut buf))?;
+    ready!(receiver.poll_read(cx, &mut buf))?;
     Poll::Ready(Ok(buf.filled().len()))
 }
 

@@ -115,6 +115,17 @@ impl Owner for TestOwner {
         (self.serve)(exchange, request)
     }
 
+    fn of_stream(&self, _stream: Weak<Connection<Self>>) -> Self {
+        let (log, serve) = (self.log.clone(), self.serve.clone());
+        let config = self.config.clone();
+        Self {
+            log,
+            serve,
+            config,
+            socket: OnceLock::new(),
+        }
+    }
+
     fn closed(&self) {
         self.log.push(Event::HttpClosed);
     }
@@ -272,6 +283,7 @@ impl Server {
             max_header_count: 20,
             max_requests: 0,
             high_water_mark: 1 << 16,
+            http2: None,
         };
         let log = Arc::new(Log::default());
         let host = TestHost {

@@ -1,0 +1,113 @@
+//! How a response gets to its client: by hyper's service with HTTP/1, on a stream of its own with HTTP/2.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::SendResponse;
+use http::{HeaderMap, Response, StatusCode, Version};
+use hyper::upgrade::OnUpgrade;
+use tokio::sync::oneshot;
+
+use crate::body::ResponseBody;
+use crate::error::SendError;
+use crate::exchange::{Exchange, Tracked, closing};
+use crate::http2;
+use crate::owner::Owner;
+use crate::ws::carrier::Carrier;
+
+pub(crate) enum Reply {
+    Http1 {
+        service: oneshot::Sender<Response<ResponseBody>>,
+        on_upgrade: Option<OnUpgrade>,
+    },
+    Http2 {
+        stream: SendResponse<Bytes>,
+        /// What the client sends on a stream that it wants to be a WebSocket.
+        receiving: Option<RecvStream>,
+    },
+}
+
+impl Reply {
+    pub(crate) fn send<O: Owner>(
+        self,
+        response: Response<ResponseBody>,
+        exchange: &Arc<Exchange<O>>,
+    ) -> Result<(), SendError> {
+        match self {
+            Self::Http1 { service, .. } => service.send(response).map_err(|_| SendError::Closed),
+            Self::Http2 { stream, .. } => {
+                let exchange = exchange.clone();
+                http2::send(stream, response.map(|body| Tracked { body, exchange }))
+            }
+        }
+    }
+
+    /// Answers for a handler that does not. With HTTP/1 the service does so by itself.
+    pub(crate) fn abandon<O: Owner>(self, exchange: &Arc<Exchange<O>>) {
+        if let Self::Http2 { .. } = self {
+            let _ = self.send(closing(StatusCode::INTERNAL_SERVER_ERROR), exchange);
+        }
+    }
+
+    pub(crate) fn inform<O: Owner>(
+        &mut self,
+        exchange: &Exchange<O>,
+        status: StatusCode,
+        headers: &HeaderMap,
+    ) -> Result<(), SendError> {
+        match self {
+            Self::Http2 { stream, .. } => http2::inform(stream, status, headers.clone()),
+            Self::Http1 { .. } if exchange.version < Version::HTTP_11 => {
+                Err(SendError::NotSupported)
+            }
+            Self::Http1 { service, .. } => {
+                let io = exchange.connection.io().filter(|_| !service.is_closed());
+                io.ok_or(SendError::Closed)?
+                    .push_interim(&interim_head(status, headers));
+                exchange.connection.wake.notify_one();
+                Ok(())
+            }
+        }
+    }
+
+    pub(crate) fn can_upgrade(&self) -> bool {
+        match self {
+            Self::Http1 { on_upgrade, .. } => on_upgrade.is_some(),
+            Self::Http2 { receiving, .. } => receiving.is_some(),
+        }
+    }
+
+    /// Sends the response that agrees to an upgrade, and returns what carries the WebSocket from then on.
+    pub(crate) fn upgrade(self, response: Response<ResponseBody>) -> Result<Carrier, SendError> {
+        match self {
+            Self::Http1 {
+                service,
+                on_upgrade: Some(on_upgrade),
+            } => {
+                service.send(response).map_err(|_| SendError::Closed)?;
+                Ok(Carrier::Connection(on_upgrade))
+            }
+            Self::Http2 {
+                stream,
+                receiving: Some(receiving),
+            } => {
+                let sending = http2::open(stream, response)?;
+                Ok(Carrier::Stream { receiving, sending })
+            }
+            _ => Err(SendError::NotSupported),
+        }
+    }
+}
+
+fn interim_head(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
+    let mut head = format!("HTTP/1.1 {status}\r\n").into_bytes();
+    for (name, value) in headers {
+        head.extend_from_slice(name.as_str().as_bytes());
+        head.extend_from_slice(b": ");
+        head.extend_from_slice(value.as_bytes());
+        head.extend_from_slice(b"\r\n");
+    }
+    head.extend_from_slice(b"\r\n");
+    head
+}
