@@ -17,7 +17,9 @@ defmodule Ferrosock.Packages do
       # An app that has this package keeps its WebSock; every other app gets ours. Two of them would
       # not fit in one release. As an optional dependency it is compiled before us where it is there
       # at all. Mix compiles dependencies in :prod: our own tests and documentation do without it.
-      package(:websock, "~> 0.5", optional: true, only: :prod)
+      package(:websock, "~> 0.5", optional: true, only: :prod),
+      # The frames of the tests' own HTTP/2 client.
+      package(:cowlib, "~> 2.12", only: :test)
     ] ++
       case source() do
         :hex ->

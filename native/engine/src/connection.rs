@@ -53,10 +53,10 @@ pub struct Connection<O: Owner> {
     /// Wakes the task that runs hyper.
     pub(crate) wake: Notify,
     requests: AtomicU64,
-    /// Its own, which handlers are at work on; its stream may be gone.
+    /// Those of its streams that have an owner, although they may be gone.
     pub(crate) streams: AtomicUsize,
-    /// What it is a stream of.
-    parent: Option<Arc<Self>>,
+    /// What it is a stream of, as long as it has an owner.
+    parent: Mutex<Option<Arc<Self>>>,
     /// No request may follow the one that is served now.
     retired: AtomicBool,
     current: Mutex<Weak<Exchange<O>>>,
@@ -108,7 +108,7 @@ impl<O: Owner> Connection<O> {
             wake: Notify::new(),
             requests: AtomicU64::new(0),
             streams: AtomicUsize::new(0),
-            parent,
+            parent: Mutex::new(parent),
             retired: AtomicBool::new(false),
             current: Mutex::new(Weak::new()),
             socket: OnceCell::new(),
@@ -123,6 +123,7 @@ impl<O: Owner> Connection<O> {
 
     /// The owner is dead: whatever this connection is by now ends.
     pub fn owner_down(&self) {
+        self.leave();
         if let Some(socket) = self.socket.get() {
             if let Some(socket) = socket.upgrade() {
                 socket.owner_down();
@@ -134,6 +135,15 @@ impl<O: Owner> Connection<O> {
             exchange.abandon();
         }
         self.retire();
+    }
+
+    /// Makes room for another stream.
+    fn leave(&self) {
+        let parent = lock(&self.parent).take();
+        if let Some(parent) = parent {
+            parent.streams.fetch_sub(1, Ordering::Relaxed);
+            parent.wake.notify_one();
+        }
     }
 
     /// Whether nothing will come to the owner any more.
@@ -202,10 +212,7 @@ impl<O: Owner> Connection<O> {
 
 impl<O: Owner> Drop for Connection<O> {
     fn drop(&mut self) {
-        if let Some(parent) = &self.parent {
-            parent.streams.fetch_sub(1, Ordering::Relaxed);
-            parent.wake.notify_one();
-        }
+        self.leave();
     }
 }
 

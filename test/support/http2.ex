@@ -1,0 +1,178 @@
+defmodule Ferrosock.Test.HTTP2 do
+  @moduledoc """
+  A client of HTTP/2 frames, coded by cowlib, so that the server's code is not its own judge. What it knows of
+  a connection is kept in the process of the test.
+  """
+
+  alias Ferrosock.Test.Raw
+
+  @preface "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+  @timeout 5_000
+
+  @doc "A connection whose client knows that the server speaks HTTP/2. The settings are cowlib's."
+  def connect(server, settings \\ %{}) do
+    socket = Raw.connect(server)
+    open(socket, settings)
+    socket
+  end
+
+  def open(socket, settings) do
+    state = %{bytes: "", frames: [], encoder: :cow_hpack.init(), decoder: :cow_hpack.init()}
+    Process.put(socket, state)
+    Raw.write(socket, [@preface, :cow_http2.settings(settings)])
+  end
+
+  @doc "Sends a request; without a body, or with all of it, or with `:more` to come by `data/4`."
+  def request(socket, id, method, path, headers \\ [], body \\ nil) do
+    pseudo = [
+      {":method", method},
+      {":scheme", "http"},
+      {":authority", "localhost"},
+      {":path", path}
+    ]
+
+    headers(socket, id, if(body, do: :nofin, else: :fin), pseudo ++ headers)
+    if is_binary(body), do: data(socket, id, :fin, body)
+  end
+
+  @doc "Asks for a WebSocket (RFC 8441)."
+  def upgrade(socket, id, path, headers \\ []) do
+    headers(
+      socket,
+      id,
+      :nofin,
+      [
+        {":method", "CONNECT"},
+        {":protocol", "websocket"},
+        {":scheme", "http"},
+        {":authority", "localhost"},
+        {":path", path},
+        {"sec-websocket-version", "13"}
+      ] ++ headers
+    )
+  end
+
+  def headers(socket, id, fin, headers) do
+    %{encoder: encoder} = state = Process.get(socket)
+    {block, encoder} = :cow_hpack.encode(headers, encoder)
+    Process.put(socket, %{state | encoder: encoder})
+    Raw.write(socket, :cow_http2.headers(id, fin, block))
+  end
+
+  def data(socket, id, fin, data), do: Raw.write(socket, :cow_http2.data(id, fin, data))
+  def reset(socket, id), do: Raw.write(socket, :cow_http2.rst_stream(id, :cancel))
+
+  @doc "Lets the server send so many bytes more, of the stream and of them all."
+  def window_update(socket, id, bytes) do
+    Raw.write(socket, :cow_http2.window_update(bytes))
+    if id > 0, do: Raw.write(socket, :cow_http2.window_update(id, bytes))
+  end
+
+  @doc """
+  What comes on a stream until its end: `%{status, headers, body, end}`, where the end is `:fin` or
+  `{:reset, reason}`, and `informed` what came before.
+  """
+  def response(socket, id) do
+    collect(socket, id, %{informed: [], status: nil, headers: [], body: ""})
+  end
+
+  defp collect(socket, id, response) do
+    case take(socket, &(elem(&1, 1) == id and elem(&1, 0) in [:headers, :data, :rst_stream])) do
+      {:headers, ^id, fin, :head_fin, block} ->
+        [{":status", status} | headers] = decode(socket, block)
+        response |> head(String.to_integer(status), headers) |> go_on(socket, id, fin)
+
+      {:data, ^id, fin, data} ->
+        go_on(%{response | body: response.body <> data}, socket, id, fin)
+
+      {:rst_stream, ^id, reason} ->
+        Map.put(response, :end, {:reset, reason})
+    end
+  end
+
+  defp head(response, status, headers) when status in 100..199,
+    do: %{response | informed: response.informed ++ [{status, headers}]}
+
+  defp head(response, status, headers), do: %{response | status: status, headers: headers}
+
+  defp go_on(response, _socket, _id, :fin), do: Map.put(response, :end, :fin)
+  defp go_on(response, socket, id, :nofin), do: collect(socket, id, response)
+
+  def decode(socket, block) do
+    %{decoder: decoder} = state = Process.get(socket)
+    {headers, decoder} = :cow_hpack.decode(block, decoder)
+    Process.put(socket, %{state | decoder: decoder})
+    headers
+  end
+
+  @doc "The status that begins a response which goes on."
+  def status(socket, id) do
+    {:headers, ^id, :nofin, :head_fin, block} =
+      take(socket, &match?({:headers, ^id, _, _, _}, &1))
+
+    {":status", status} = socket |> decode(block) |> List.keyfind(":status", 0)
+    String.to_integer(status)
+  end
+
+  @doc "The data of a stream, until there are so many bytes."
+  def read(socket, id, bytes, data \\ "")
+  def read(_socket, _id, bytes, data) when byte_size(data) >= bytes, do: data
+
+  def read(socket, id, bytes, data) do
+    {:data, ^id, _fin, more} = take(socket, &match?({:data, ^id, _, _}, &1))
+    read(socket, id, bytes, data <> more)
+  end
+
+  @doc "The first frame, as cowlib tells it, that fits; the others stay. `:closed` at the end."
+  def take(socket, fits?, timeout \\ @timeout) do
+    %{frames: frames} = state = Process.get(socket)
+
+    case Enum.split_while(frames, &(not fits?.(&1))) do
+      {before, [frame | rest]} ->
+        Process.put(socket, %{state | frames: before ++ rest})
+        frame
+
+      {_all, []} ->
+        with :ok <- receive_frames(socket, timeout), do: take(socket, fits?, timeout)
+    end
+  end
+
+  @doc "Whether the connection ends, after a GOAWAY or without one: its reason, or `nil`."
+  def closed(socket, timeout \\ @timeout) do
+    :closed = take(socket, fn _frame -> false end, timeout)
+    goaways = for {:goaway, _last, reason, _data} <- Process.get(socket).frames, do: reason
+    List.last(goaways)
+  end
+
+  defp receive_frames(socket, timeout) do
+    case :gen_tcp.recv(socket, 0, timeout) do
+      {:ok, bytes} -> parse(socket, bytes)
+      {:error, :timeout} -> {:timeout, Process.get(socket).frames}
+      {:error, _closed} -> :closed
+    end
+  end
+
+  defp parse(socket, bytes) do
+    state = Process.get(socket)
+    {frames, rest} = frames(state.bytes <> bytes, [])
+    Process.put(socket, %{state | bytes: rest, frames: state.frames ++ frames})
+    Enum.each(frames, &answer(socket, &1))
+  end
+
+  defp frames(bytes, frames) do
+    case :cow_http2.parse(bytes) do
+      {:ok, :settings_ack, rest} -> frames(rest, frames)
+      {:ok, frame, rest} -> frames(rest, [frame | frames])
+      {:ignore, rest} -> frames(rest, frames)
+      :more -> {Enum.reverse(frames), bytes}
+    end
+  end
+
+  # It may be closed already.
+  defp answer(socket, {:settings, _settings}),
+    do: :gen_tcp.send(socket, :cow_http2.settings_ack())
+
+  defp answer(socket, {:ping, data}), do: :gen_tcp.send(socket, :cow_http2.ping_ack(data))
+  defp answer(_socket, _frame), do: :ok
+end
