@@ -119,13 +119,17 @@ defmodule Ferrosock do
   @typedoc """
   `address` is what the server listens on, with the port that it got where it asked for 0; that of a
   Unix socket is always 0. `connections` are open now, but for those that only wait for their client to
-  close, too; `accepted` and `requests` were counted since the start.
+  close, too; `accepted`, `requests` and the bytes were counted since the start. The bytes are those on
+  the wire, as the kernel gave and took them: with TLS, its handshakes and records are among them; the
+  headers of TCP and IP are not.
   """
   @type info :: %{
           address: {:inet.ip_address() | {:local, binary()}, :inet.port_number()},
           connections: non_neg_integer(),
           accepted: non_neg_integer(),
-          requests: non_neg_integer()
+          requests: non_neg_integer(),
+          bytes_received: non_neg_integer(),
+          bytes_sent: non_neg_integer()
         }
 
   @doc "The specification of a server as the child of a supervisor. Takes the options of `start_link/1`."

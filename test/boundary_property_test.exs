@@ -488,7 +488,8 @@ defmodule Ferrosock.BoundaryPropertyTest do
 
   defp call(state, :info) do
     Actor.call(state, :listener_info, [state.listener], fn info ->
-      info |> Map.keys() |> Enum.sort() == [:accepted, :address, :connections, :requests]
+      info |> Map.keys() |> Enum.sort() ==
+        [:accepted, :address, :bytes_received, :bytes_sent, :connections, :requests]
     end)
   end
 

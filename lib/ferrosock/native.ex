@@ -199,7 +199,9 @@ defmodule Ferrosock.Native do
           address: Address.t(),
           connections: non_neg_integer(),
           accepted: non_neg_integer(),
-          requests: non_neg_integer()
+          requests: non_neg_integer(),
+          bytes_received: non_neg_integer(),
+          bytes_sent: non_neg_integer()
         }
   def listener_info(_listener), do: nif_error()
 

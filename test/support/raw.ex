@@ -16,6 +16,21 @@ defmodule Ferrosock.Test.Raw do
     ExUnit.Callbacks.start_supervised!({Ferrosock, Keyword.merge(defaults, options)})
   end
 
+  @doc """
+  The options of a server on TCP, on TLS with a certificate of `Ferrosock.Test.Certificates`, or on a Unix
+  socket in a folder that is removed after the test.
+  """
+  def transport_options(:tcp, _made), do: []
+  def transport_options(:tls, made), do: [scheme: :https, cert: made.cert, key: made.key]
+
+  def transport_options(:unix, _made) do
+    # Not below the project: the path of a Unix socket must be short.
+    folder = Path.join(System.tmp_dir!(), "ferrosock-#{System.unique_integer([:positive])}")
+    File.mkdir!(folder)
+    ExUnit.Callbacks.on_exit(fn -> File.rm_rf!(folder) end)
+    [ip: {:local, Path.join(folder, "app.sock")}]
+  end
+
   @doc "What opens a bare listener, without a server around it."
   def listener_options(http_1_options) do
     [plug: fn conn, _ -> conn end, ip: :loopback, port: 0, backlog: 16]

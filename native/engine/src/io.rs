@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use crate::http2::{Guess, Opening, guess};
-use crate::stream::{Address, ReadHalf, Stream, WriteHalf};
+use crate::stream::{Address, ReadHalf, Stream, Traffic, WriteHalf};
 use crate::timer::timeout;
 use crate::tls::{Incoming, Tls};
 use crate::{lock, proxy, runtime};
@@ -236,8 +236,8 @@ pub(crate) struct Io {
 }
 
 impl Io {
-    pub(crate) fn new(stream: Stream, tls: Option<Tls>) -> Self {
-        let (half, write) = stream.into_split();
+    pub(crate) fn new(stream: Stream, tls: Option<Tls>, traffic: Arc<Traffic>) -> Self {
+        let (half, write) = stream.into_split(traffic);
         let incoming = tls.as_ref().map(|_| Box::default());
         let reading = Reading {
             in_request: false,
@@ -451,7 +451,7 @@ mod tests {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let mut peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (stream, _) = listener.accept().await.unwrap();
-        let shared = Io::new(Stream::Tcp(stream), None).shared;
+        let shared = Io::new(Stream::Tcp(stream), None, Arc::default()).shared;
         assert!(matches!(shared.awaited(), Awaited::FirstRequest { .. }));
         shared.request_started();
         assert_eq!(shared.awaited(), Awaited::Response);

@@ -14,7 +14,7 @@ use crate::connection::{self, Connection};
 use crate::io::Io;
 use crate::owner::Owner;
 use crate::runtime::{self, Reactor};
-use crate::stream::{Address, Listening, Stream};
+use crate::stream::{Address, Listening, Stream, Traffic};
 use crate::tls::Tls;
 use crate::tls::config::TlsConfig;
 use crate::{lock, stats, timer};
@@ -62,6 +62,7 @@ pub(crate) struct Shared {
     pub(crate) connections: AtomicUsize,
     pub(crate) accepted: AtomicU64,
     pub(crate) requests: AtomicU64,
+    traffic: Arc<Traffic>,
     pub(crate) stage: watch::Receiver<Stage>,
     tls: Option<Mutex<TlsConfig>>,
     /// Wakes the accepting when a connection has ended.
@@ -108,6 +109,9 @@ pub struct Info {
     pub connections: usize,
     pub accepted: u64,
     pub requests: u64,
+    /// As the kernel gave and took them: with TLS records and its handshakes.
+    pub bytes_received: u64,
+    pub bytes_sent: u64,
 }
 
 impl Listener {
@@ -131,6 +135,7 @@ impl Listener {
             connections: AtomicUsize::new(0),
             accepted: AtomicU64::new(0),
             requests: AtomicU64::new(0),
+            traffic: Arc::default(),
             stage: stages.clone(),
             tls: tls.map(Mutex::new),
             freed: Notify::new(),
@@ -160,6 +165,8 @@ impl Listener {
             connections: self.shared.connections.load(Ordering::Relaxed),
             accepted: self.shared.accepted.load(Ordering::Relaxed),
             requests: self.shared.requests.load(Ordering::Relaxed),
+            bytes_received: self.shared.traffic.received(),
+            bytes_sent: self.shared.traffic.sent(),
         }
     }
 
@@ -312,7 +319,7 @@ fn serve<H: Host>(
     let Ok(tls) = shared.tls().map(Tls::new).transpose() else {
         return;
     };
-    let io = Io::new(stream, tls);
+    let io = Io::new(stream, tls, shared.traffic.clone());
     let connection = Connection::new(peer, reactor, shared.clone(), io.shared.clone(), |weak| {
         host.owner(weak)
     });

@@ -5,11 +5,14 @@ use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 #[cfg(target_os = "linux")]
 use std::{ffi::OsString, os::unix::ffi::OsStringExt};
 
+use crossbeam::utils::CachePadded;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream, tcp, unix};
@@ -155,23 +158,64 @@ impl Stream {
         }
     }
 
-    pub(crate) fn into_split(self) -> (ReadHalf, WriteHalf) {
-        match self {
+    /// What the halves carry counts as the listener's traffic.
+    pub(crate) fn into_split(self, traffic: Arc<Traffic>) -> (ReadHalf, WriteHalf) {
+        let (read, write) = match self {
             Self::Tcp(stream) => {
                 let (read, write) = stream.into_split();
-                (ReadHalf::Tcp(read), WriteHalf::Tcp(write))
+                (Read::Tcp(read), Write::Tcp(write))
             }
             Self::Unix(stream) => {
                 let (read, write) = stream.into_split();
-                (ReadHalf::Unix(read), WriteHalf::Unix(write))
+                (Read::Unix(read), Write::Unix(write))
             }
-        }
+        };
+        let read = ReadHalf {
+            half: read,
+            traffic: traffic.clone(),
+        };
+        let write = WriteHalf {
+            half: write,
+            traffic,
+        };
+        (read, write)
+    }
+}
+
+/// How many bytes the connections of a listener have carried. Each counter has a cache line of its own: one
+/// thread reads while another writes.
+#[derive(Default)]
+pub(crate) struct Traffic {
+    received: CachePadded<AtomicU64>,
+    sent: CachePadded<AtomicU64>,
+}
+
+impl Traffic {
+    pub(crate) fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    fn count_received(&self, bytes: usize) {
+        self.received.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn count_sent(&self, bytes: usize) {
+        self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 }
 
 /// Where a task reads. A half and not the stream itself, because only this way tokio knows that a read
 /// which did not fill its buffer was the last one for now.
-pub(crate) enum ReadHalf {
+pub(crate) struct ReadHalf {
+    half: Read,
+    traffic: Arc<Traffic>,
+}
+
+enum Read {
     Tcp(tcp::OwnedReadHalf),
     Unix(unix::OwnedReadHalf),
 }
@@ -182,60 +226,75 @@ impl AsyncRead for ReadHalf {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(half) => Pin::new(half).poll_read(cx, buf),
-            Self::Unix(half) => Pin::new(half).poll_read(cx, buf),
-        }
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        ready!(match &mut this.half {
+            Read::Tcp(half) => Pin::new(half).poll_read(cx, buf),
+            Read::Unix(half) => Pin::new(half).poll_read(cx, buf),
+        })?;
+        this.traffic.count_received(buf.filled().len() - before);
+        Poll::Ready(Ok(()))
     }
 }
 
 /// Everything but the reading: for any thread.
-pub(crate) enum WriteHalf {
+pub(crate) struct WriteHalf {
+    half: Write,
+    traffic: Arc<Traffic>,
+}
+
+enum Write {
     Tcp(tcp::OwnedWriteHalf),
     Unix(unix::OwnedWriteHalf),
 }
 
 impl WriteHalf {
     pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(half) => half.try_write(bytes),
-            Self::Unix(half) => half.try_write(bytes),
-        }
+        let sent = match &self.half {
+            Write::Tcp(half) => half.try_write(bytes),
+            Write::Unix(half) => half.try_write(bytes),
+        }?;
+        self.traffic.count_sent(sent);
+        Ok(sent)
     }
 
     pub(crate) fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(half) => half.try_write_vectored(slices),
-            Self::Unix(half) => half.try_write_vectored(slices),
-        }
+        let sent = match &self.half {
+            Write::Tcp(half) => half.try_write_vectored(slices),
+            Write::Unix(half) => half.try_write_vectored(slices),
+        }?;
+        self.traffic.count_sent(sent);
+        Ok(sent)
     }
 
     pub(crate) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(half) => half.as_ref().poll_write_ready(cx),
-            Self::Unix(half) => half.as_ref().poll_write_ready(cx),
+        match &self.half {
+            Write::Tcp(half) => half.as_ref().poll_write_ready(cx),
+            Write::Unix(half) => half.as_ref().poll_write_ready(cx),
         }
     }
 
     pub(crate) async fn readable(&self) -> io::Result<()> {
-        match self {
-            Self::Tcp(half) => half.as_ref().readable().await,
-            Self::Unix(half) => half.as_ref().readable().await,
+        match &self.half {
+            Write::Tcp(half) => half.as_ref().readable().await,
+            Write::Unix(half) => half.as_ref().readable().await,
         }
     }
 
     /// Reads after the task that had the other half has gone.
     pub(crate) fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(half) => half.as_ref().try_read(buf),
-            Self::Unix(half) => half.as_ref().try_read(buf),
-        }
+        let received = match &self.half {
+            Write::Tcp(half) => half.as_ref().try_read(buf),
+            Write::Unix(half) => half.as_ref().try_read(buf),
+        }?;
+        self.traffic.count_received(received);
+        Ok(received)
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<Address> {
-        Ok(match self {
-            Self::Tcp(half) => half.local_addr()?.into(),
-            Self::Unix(half) => half.local_addr()?.into(),
+        Ok(match &self.half {
+            Write::Tcp(half) => half.local_addr()?.into(),
+            Write::Unix(half) => half.local_addr()?.into(),
         })
     }
 
@@ -251,9 +310,9 @@ impl WriteHalf {
 
     /// Drops it without the FIN that is sent otherwise.
     pub(crate) fn forget(self) {
-        match self {
-            Self::Tcp(half) => half.forget(),
-            Self::Unix(half) => half.forget(),
+        match self.half {
+            Write::Tcp(half) => half.forget(),
+            Write::Unix(half) => half.forget(),
         }
     }
 
@@ -263,9 +322,9 @@ impl WriteHalf {
     }
 
     fn socket(&self) -> SockRef<'_> {
-        match self {
-            Self::Tcp(half) => SockRef::from(half.as_ref()),
-            Self::Unix(half) => SockRef::from(half.as_ref()),
+        match &self.half {
+            Write::Tcp(half) => SockRef::from(half.as_ref()),
+            Write::Unix(half) => SockRef::from(half.as_ref()),
         }
     }
 }

@@ -280,6 +280,8 @@ struct ListenerInfo {
     connections: usize,
     accepted: u64,
     requests: u64,
+    bytes_received: u64,
+    bytes_sent: u64,
 }
 
 #[rustler::nif]
@@ -290,6 +292,8 @@ fn listener_info(handle: ResourceArc<ListenerHandle>) -> ListenerInfo {
         connections: info.connections,
         accepted: info.accepted,
         requests: info.requests,
+        bytes_received: info.bytes_received,
+        bytes_sent: info.bytes_sent,
     }
 }
 
