@@ -2,12 +2,18 @@ defmodule Ferrosock.HTTP.CurlTest do
   # The judgement of another client.
   use ExUnit.Case, async: true
 
-  import Ferrosock.Test.Raw, only: [serve: 1, port: 1]
+  import Ferrosock.Test.Raw, only: [serve: 2, port: 1, transport_options: 2]
   import Plug.Conn
+
+  alias Ferrosock.Test.Certificates
 
   unless System.find_executable("curl"), do: @moduletag(skip: "there is no curl in the PATH")
 
-  setup do
+  setup_all do
+    %{made: Certificates.make()}
+  end
+
+  setup %{transport: transport, made: made} do
     folder =
       Path.join(
         System.tmp_dir!(),
@@ -16,20 +22,35 @@ defmodule Ferrosock.HTTP.CurlTest do
 
     File.mkdir_p!(folder)
     on_exit(fn -> File.rm_rf!(folder) end)
-    test = self()
-
-    static =
-      Plug.Static.init(at: "/files", from: folder)
-
-    server =
-      serve(fn conn ->
-        send(test, {:method, conn.method, get_http_protocol(conn)})
-        conn = Plug.Static.call(conn, static)
-        if conn.halted, do: conn, else: respond(conn.path_info, conn)
-      end)
-
-    [url: "http://127.0.0.1:#{port(server)}", folder: folder]
+    File.write!(Path.join(folder, "file"), "0123456789")
+    File.write!(Path.join(folder, "authorities"), Certificates.pem(made.authorities))
+    options = transport_options(transport, made)
+    server = folder |> plug(self()) |> serve(options)
+    {arguments, origin} = reach(transport, server, options, folder)
+    [arguments: arguments, url: origin, folder: folder]
   end
+
+  defp plug(folder, test) do
+    static = Plug.Static.init(at: "/files", from: folder)
+
+    fn conn ->
+      send(test, {:request, conn.method, get_http_protocol(conn), conn.scheme})
+      conn = Plug.Static.call(conn, static)
+      if conn.halted, do: conn, else: respond(conn.path_info, conn)
+    end
+  end
+
+  # What curl must be told, and where the server is.
+  defp reach(:tcp, server, _options, _folder), do: {[], "http://127.0.0.1:#{port(server)}"}
+
+  defp reach(:tls, server, _options, folder) do
+    host = "localhost:#{port(server)}"
+    authorities = Path.join(folder, "authorities")
+    {["--cacert", authorities, "--resolve", "#{host}:127.0.0.1"], "https://#{host}"}
+  end
+
+  defp reach(:unix, _server, [ip: {:local, path}], _folder),
+    do: {["--unix-socket", path], "http://localhost"}
 
   defp respond(["echo"], conn) do
     {:ok, body, conn} = read_body(conn, length: 100_000_000)
@@ -47,6 +68,8 @@ defmodule Ferrosock.HTTP.CurlTest do
     conn
   end
 
+  defp respond(_path, conn), do: send_resp(conn, 404, "nothing here")
+
   defp digest(conn, hash) do
     case read_body(conn) do
       {:more, data, conn} ->
@@ -57,116 +80,121 @@ defmodule Ferrosock.HTTP.CurlTest do
     end
   end
 
-  # What curl prints of the exchange, and the body by itself.
-  defp curl(arguments, folder) do
-    output = Path.join(folder, "output")
+  # What curl prints of the exchange, and the last body by itself.
+  defp curl(%{version: version} = context, arguments) do
+    output = Path.join(context.folder, "output")
     File.rm(output)
+    common = ["-sv", "--http#{version}", "--max-time", "20", "-o", output]
 
     {log, status} =
-      System.cmd("curl", ["-sv", "--max-time", "20", "-o", output | arguments],
-        stderr_to_stdout: true
-      )
+      System.cmd("curl", common ++ context.arguments ++ arguments, stderr_to_stdout: true)
 
     assert status == 0, log
-    body = with {:error, _} <- File.read(output), do: ""
-    {log, if(is_binary(body), do: body, else: elem(body, 1))}
-  end
 
-  test "GET", %{url: url, folder: folder} do
-    assert {log, "chunk 1,chunk 2,chunk 3,"} = curl([url <> "/chunks"], folder)
-    assert log =~ "< HTTP/1.1 200 OK"
-    assert log =~ "left intact"
-    assert_received {:method, "GET", :"HTTP/1.1"}
-  end
-
-  test "several requests on one connection", %{url: url, folder: folder} do
-    {log, _body} = curl([url <> "/echo", "-o", "/dev/null", url <> "/chunks"], folder)
-    assert log =~ "Re-using existing connection"
-  end
-
-  test "POST", %{url: url, folder: folder} do
-    assert {_log, "a=1&b=2"} = curl(["-d", "a=1&b=2", url <> "/echo"], folder)
-    assert_received {:method, "POST", :"HTTP/1.1"}
-  end
-
-  test "an upload that expects 100-continue", %{url: url, folder: folder} do
-    data = :crypto.strong_rand_bytes(5_000_000)
-    File.write!(Path.join(folder, "upload"), data)
-    upload = ["-T", Path.join(folder, "upload"), "-H", "Expect: 100-continue", url <> "/digest"]
-    {log, body} = curl(upload, folder)
-    assert log =~ "< HTTP/1.1 100 Continue"
-    assert log =~ "< HTTP/1.1 200 OK"
-    assert body == Base.encode16(:crypto.hash(:sha256, data))
-    assert_received {:method, "PUT", :"HTTP/1.1"}
-  end
-
-  test "a chunked upload", %{url: url, folder: folder} do
-    data = :crypto.strong_rand_bytes(5_000_000)
-    File.write!(Path.join(folder, "upload"), data)
-    upload = ["-T", Path.join(folder, "upload"), "-H", "Transfer-Encoding: chunked"]
-    {_log, body} = curl(upload ++ [url <> "/digest"], folder)
-    assert body == Base.encode16(:crypto.hash(:sha256, data))
-  end
-
-  test "an upload that is refused before it was sent", %{url: url, folder: folder} do
-    File.write!(Path.join(folder, "upload"), :binary.copy("x", 5_000_000))
-    upload = ["-T", Path.join(folder, "upload"), "-H", "Expect: 100-continue", url <> "/refuse"]
-    {log, body} = curl(upload, folder)
-    refute log =~ "100 Continue"
-    assert log =~ "< HTTP/1.1 413"
-    assert body == "too large"
-  end
-
-  test "an upload that is refused while it is sent", %{url: url, folder: folder} do
-    File.write!(Path.join(folder, "upload"), :binary.copy("x", 20_000_000))
-    upload = ["-T", Path.join(folder, "upload"), "-H", "Expect:", url <> "/refuse"]
-    {log, body} = curl(upload, folder)
-    assert log =~ "< HTTP/1.1 413"
-    assert body == "too large"
-  end
-
-  test "HEAD", %{url: url, folder: folder} do
-    File.write!(Path.join(folder, "file"), "0123456789")
-    {log, _head} = curl(["--head", url <> "/files/file"], folder)
-    assert log =~ "< content-length: 10"
-    assert log =~ "left intact"
-  end
-
-  test "a range of a file", %{url: url, folder: folder} do
-    File.write!(Path.join(folder, "file"), "0123456789")
-    assert {log, "345"} = curl(["-r", "3-5", url <> "/files/file"], folder)
-    assert log =~ "< HTTP/1.1 206 Partial Content"
-    assert log =~ "< content-range: bytes 3-5/10"
-  end
-
-  test "the rest of a file, over HTTP/1.0 too", %{url: url, folder: folder} do
-    File.write!(Path.join(folder, "file"), "0123456789")
-
-    for version <- ["--http1.0", "--http1.1"] do
-      assert {log, "6789"} = curl([version, "-r", "6-", url <> "/files/file"], folder)
-      assert log =~ "206 Partial Content"
+    case File.read(output) do
+      {:ok, body} -> {log, body}
+      {:error, :enoent} -> {log, ""}
     end
   end
 
-  test "an upload over HTTP/1.0", %{url: url, folder: folder} do
-    data = :crypto.strong_rand_bytes(5_000_000)
-    File.write!(Path.join(folder, "upload"), data)
-    upload = ["--http1.0", "-T", Path.join(folder, "upload"), url <> "/digest"]
-    {log, body} = curl(upload, folder)
-    refute log =~ "100 Continue"
-    assert body == Base.encode16(:crypto.hash(:sha256, data))
-    assert_received {:method, "PUT", :"HTTP/1.0"}
+  defp data!(folder, bytes) do
+    data = :crypto.strong_rand_bytes(bytes)
+    path = Path.join(folder, "upload")
+    File.write!(path, data)
+    {path, Base.encode16(:crypto.hash(:sha256, data))}
   end
 
-  test "several requests on one connection of HTTP/1.0", %{url: url, folder: folder} do
-    request = ["--http1.0", "-H", "Connection: keep-alive", "-d", "body", url <> "/echo"]
-    assert {log, "body"} = curl(request ++ ["-o", "/dev/null", url <> "/echo"], folder)
-    assert log =~ "Re-using existing connection"
+  for transport <- [:tcp, :tls, :unix], version <- ["1.0", "1.1"] do
+    describe "over #{transport}, HTTP/#{version}:" do
+      @describetag transport: transport, version: version
+
+      test "a body of unknown length", %{url: url} = context do
+        assert {log, "chunk 1,chunk 2,chunk 3,"} = curl(context, [url <> "/chunks"])
+        assert log =~ ~r"< HTTP/[\d.]+ 200"
+        assert log =~ "transfer-encoding: chunked" == (context.version == "1.1")
+        protocol = :"HTTP/#{context.version}"
+        scheme = if context.transport == :tls, do: :https, else: :http
+        assert_received {:request, "GET", ^protocol, ^scheme}
+      end
+
+      test "a status", %{url: url} = context do
+        assert {log, "nothing here"} = curl(context, [url <> "/nowhere"])
+        assert log =~ ~r"< HTTP/[\d.]+ 404"
+      end
+
+      test "a form", %{url: url} = context do
+        assert {_log, "a=1&b=2"} = curl(context, ["-d", "a=1&b=2", url <> "/echo"])
+        assert_received {:request, "POST", _protocol, _scheme}
+      end
+
+      test "HEAD", %{url: url} = context do
+        {log, _head} = curl(context, ["--head", url <> "/files/file"])
+        assert log =~ "< content-length: 10"
+        assert_received {:request, "HEAD", _protocol, _scheme}
+      end
+
+      test "a range of a file", %{url: url} = context do
+        assert {log, "345"} = curl(context, ["-r", "3-5", url <> "/files/file"])
+        assert log =~ ~r"< HTTP/[\d.]+ 206"
+        assert log =~ "< content-range: bytes 3-5/10"
+      end
+
+      test "the rest of a file", %{url: url} = context do
+        assert {log, "6789"} = curl(context, ["-r", "6-", url <> "/files/file"])
+        assert log =~ ~r"< HTTP/[\d.]+ 206"
+      end
+
+      test "several requests on one connection", %{url: url} = context do
+        # HTTP/1.0 has to be asked.
+        ask = if context.version == "1.0", do: ["-H", "Connection: keep-alive"], else: []
+        several = ["-d", "body", url <> "/echo", "-o", "/dev/null", url <> "/echo"]
+        assert {log, "body"} = curl(context, ask ++ several)
+        assert log =~ "Re-using existing connection"
+        assert log =~ "left intact"
+      end
+
+      test "an upload", %{url: url} = context do
+        {path, digest} = data!(context.folder, 5_000_000)
+        assert {log, ^digest} = curl(context, ["-T", path, "-H", "Expect:", url <> "/digest"])
+        refute log =~ "100 Continue"
+        assert_received {:request, "PUT", _protocol, _scheme}
+      end
+
+      test "an upload that expects 100-continue", %{url: url} = context do
+        {path, digest} = data!(context.folder, 5_000_000)
+        upload = ["-T", path, "-H", "Expect: 100-continue", url <> "/digest"]
+        assert {log, ^digest} = curl(context, upload)
+        # There is none in HTTP/1.0 (RFC9110§10.1.1).
+        assert log =~ "< HTTP/1.1 100 Continue" == (context.version == "1.1")
+        assert log =~ ~r"< HTTP/[\d.]+ 200"
+      end
+
+      test "an upload that is refused while it is sent", %{url: url} = context do
+        {path, _digest} = data!(context.folder, 20_000_000)
+        assert {log, "too large"} = curl(context, ["-T", path, "-H", "Expect:", url <> "/refuse"])
+        assert log =~ ~r"< HTTP/[\d.]+ 413"
+      end
+    end
   end
 
-  test "HTTP/1.0", %{url: url, folder: folder} do
-    assert {log, "chunk 1,chunk 2,chunk 3,"} = curl(["--http1.0", url <> "/chunks"], folder)
-    refute log =~ "transfer-encoding"
-    assert_received {:method, "GET", :"HTTP/1.0"}
+  for transport <- [:tcp, :tls, :unix] do
+    describe "over #{transport}, HTTP/1.1 alone:" do
+      @describetag transport: transport, version: "1.1"
+
+      test "a chunked upload", %{url: url} = context do
+        {path, digest} = data!(context.folder, 5_000_000)
+        upload = ["-T", path, "-H", "Transfer-Encoding: chunked", url <> "/digest"]
+        assert {log, ^digest} = curl(context, upload)
+        assert log =~ "> Transfer-Encoding: chunked"
+      end
+
+      test "an upload that is refused before it was sent", %{url: url} = context do
+        {path, _digest} = data!(context.folder, 5_000_000)
+        upload = ["-T", path, "-H", "Expect: 100-continue", url <> "/refuse"]
+        assert {log, "too large"} = curl(context, upload)
+        refute log =~ "100 Continue"
+        assert log =~ "< HTTP/1.1 413"
+      end
+    end
   end
 end

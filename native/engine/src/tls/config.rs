@@ -82,7 +82,9 @@ impl TlsConfig {
         if options.http2 {
             config.alpn_protocols.push(HTTP_2.to_vec());
         }
-        config.alpn_protocols.push(b"http/1.1".to_vec());
+        // Some clients offer nothing but the version that they are told to speak.
+        let versions = [b"http/1.1".to_vec(), b"http/1.0".to_vec()];
+        config.alpn_protocols.extend(versions);
         // Sessions are resumed without memory of ours for each.
         config.ticketer = ring::Ticketer::new().map_err(TlsError::other)?;
         Ok(Self(Arc::new(config)))
