@@ -1,8 +1,9 @@
 """run.py [SUITE...]
 
-Runs the chat example on a free port of this machine and holds its /echo to what others understand by
-the protocol, suite by suite; then fuzzes the engine. All suites, unless some are named. Each suite is
-a program that prints a line per check, `ok NAME` or `not ok NAME: WHY`. The last line counts them:
+Runs the chat example on free ports of this machine, with and without TLS, and holds it to what others
+understand by the protocols, suite by suite; then fuzzes the engine. All suites, unless some are named.
+Each suite is a program that prints a line per check, `ok NAME` or `not ok NAME: WHY`. The last line
+counts them:
 
     conformance: 701 passed, 0 failed in 600 s
 
@@ -34,17 +35,20 @@ ECHO = "/echo?timeout=infinity&compress=true&threshold=0"
 LIMITED_ECHO = "/echo?compress=true&max_frame_size=8000000"
 
 
-def suites(origin):
-    """Each suite's command and how many seconds it may take."""
-    echo = f"{origin}{ECHO}"
+def suites(plain, secure):
+    """Each suite's command and how many seconds it may take, for servers at these addresses."""
+    echo = f"ws://{plain}{ECHO}"
+    limited_echo = f"ws://{plain}{LIMITED_ECHO}"
+    wrk = [sys.executable, ROOT / "test/conformance/wrk.py"]
     autobahn = [sys.executable, ROOT / "test/conformance/autobahn.py", WSTEST, LOGS / "autobahn"]
     return {
         "autobahn": ([*autobahn, echo], 1800),
         "deflate": ([PYTHON, CLIENTS / "deflate_matrix.py", echo], 300),
         "wsproto": ([PYTHON, CLIENTS / "wsproto_client.py", echo], 120),
-        "websockets": ([PYTHON, CLIENTS / "websockets_client.py", f"{origin}{LIMITED_ECHO}"], 120),
+        "websockets": ([PYTHON, CLIENTS / "websockets_client.py", limited_echo], 120),
         "ws": (["node", CLIENTS / "ws.mjs", echo], 120),
         "chromium": (["node", CLIENTS / "chromium.mjs", echo], 120),
+        "wrk": ([*wrk, f"http://{plain}", f"https://{secure}"], 120),
         "fuzz": ([ROOT / "bin/fuzz"], 1800),
     }
 
@@ -74,9 +78,9 @@ def program(command, log, **environment):
 
 
 @contextmanager
-def server(log):
+def server(scheme, log):
     """The example, stopped in order at the end; yields its process and where it runs."""
-    with program([ROOT / "bin/run"], log, PORT="0", IP="127.0.0.1") as process:
+    with program([ROOT / "bin/run"], log, PORT="0", IP="127.0.0.1", SCHEME=scheme) as process:
         yield process, address(process, log)
         process.terminate()
         try:
@@ -88,9 +92,9 @@ def server(log):
 def address(process, log):
     end = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < end:
-        started = re.search(r" at http://(\S+:\d+)", log.read_text(errors="replace"))
+        started = re.search(r" at https?://(\S+:\d+)", log.read_text(errors="replace"))
         if started:
-            return f"ws://{started[1]}"
+            return started[1]
         time.sleep(0.2)
     sys.exit(f"The example did not start:\n{log.read_text(errors='replace')}")
 
@@ -133,21 +137,24 @@ def is_failure(line):
 
 
 def main(names):
-    unknown = set(names) - set(suites(""))
+    known = suites("", "")
+    unknown = set(names) - set(known)
     if unknown:
-        sys.exit(f"There is no suite {', '.join(sorted(unknown))}; there are {', '.join(suites(''))}")
+        sys.exit(f"There is no suite {', '.join(sorted(unknown))}; there are {', '.join(known)}")
 
     LOGS.mkdir(parents=True, exist_ok=True)
-    log = LOGS / "server.log"
+    http_log, https_log = LOGS / "http-server.log", LOGS / "https-server.log"
     start = time.monotonic()
     checks = []
-    with server(log) as (process, origin):
-        for name, (command, seconds) in suites(origin).items():
+    # One after the other: the first may have to be compiled.
+    with server("http", http_log) as (http, plain), server("https", https_log) as (https, secure):
+        for name, (command, seconds) in suites(plain, secure).items():
             if not names or name in names:
                 since = time.monotonic()
                 checks += summarize(f"conformance {name}", run(name, command, seconds), since)
         since = time.monotonic()
-    checks += summarize("conformance server", judge_server(process, log), since)
+    checks += summarize("conformance http server", judge_server(http, http_log), since)
+    checks += summarize("conformance https server", judge_server(https, https_log), since)
     failed = sum(map(is_failure, checks))
     seconds = time.monotonic() - start
     print(f"conformance: {len(checks) - failed} passed, {failed} failed in {seconds:.0f} s")
