@@ -89,19 +89,23 @@ defmodule Ferrosock.HTTP.LargeTest do
   end
 
   describe "Plug.Parsers" do
-    test "stores an upload of 200 MB, and no more than a part of it is ever in memory" do
+    test "stores an upload of 1 GB, and no more than a part of it is ever in memory" do
       test = self()
       piece = :crypto.strong_rand_bytes(1_000_000)
 
       server =
         serve(fn conn ->
-          %{"file" => file, "name" => "value"} = parse(conn, 300_000_000).body_params
-          send(test, {:upload, file.filename, file.content_type, repeats?(file.path, piece, 200)})
+          %{"file" => file, "name" => "value"} = parse(conn, 1_100_000_000).body_params
+
+          send(
+            test,
+            {:upload, file.filename, file.content_type, repeats?(file.path, piece, 1_000)}
+          )
         end)
 
       :erlang.garbage_collect()
       {binaries, resident} = {:erlang.memory(:binary), memory()}
-      pieces = List.duplicate(piece, 200)
+      pieces = List.duplicate(piece, 1_000)
       uploading = Task.async(fn -> server |> connect() |> upload(pieces) end)
       {response, most_binaries, most_resident} = most_memory(uploading)
       assert response.status == 200
