@@ -456,7 +456,8 @@ defmodule Ferrosock.WebSocket.BackpressureTest do
 
   # Whether that is a FIN or a reset.
   defp read_to_the_end(socket, read \\ []) do
-    case :gen_tcp.recv(socket, 0, 5_000) do
+    # Longer than the `close_timeout` that it may have to wait for.
+    case :gen_tcp.recv(socket, 0, 15_000) do
       {:ok, data} -> read_to_the_end(socket, [read | data])
       {:error, reason} when reason != :timeout -> IO.iodata_to_binary(read)
     end
