@@ -40,7 +40,12 @@ defmodule Ferrosock.MixProject do
   defp docs do
     [
       main: "readme",
-      extras: ["README.md", "CHANGELOG.md", "LICENSE"]
+      extras: [
+        "README.md",
+        "lib/ferrosock/coming-from-bandit-or-cowboy.md",
+        "CHANGELOG.md",
+        "LICENSE"
+      ]
     ]
   end
 end

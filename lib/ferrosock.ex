@@ -33,6 +33,8 @@ defmodule Ferrosock do
 
       Supervisor.start_link([{Ferrosock, plug: MyApp.Router, port: 4000}], strategy: :one_for_one)
 
+  [Coming from Bandit or Cowboy](coming-from-bandit-or-cowboy.md) has what becomes of their options.
+
   ## Options
 
   #{Ferrosock.Options.docs(:server)}
