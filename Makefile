@@ -16,7 +16,7 @@ help:
 	@echo 'make run     the chat example on http://localhost:4000 (PORT=... for another port, SCHEME=https)'
 	@echo 'make test    all tests'
 	@echo 'make check   formatting, compiler warnings and clippy'
-	@echo 'make conformance  Autobahn, other WebSocket clients, wrk, and a minute of fuzzing per target'
+	@echo 'make conformance  Autobahn, other WebSocket clients, wrk, h2load, and a minute of fuzzing per target'
 	@echo 'make fuzz    the fuzzing alone, for SECS=60 seconds per target'
 	@echo 'make bench   the benchmarks: writes bench/RESULTS.md'
 	@echo 'make bench-check  the benchmarks with a target; fails when one is missed by more than 15 %'
@@ -48,11 +48,14 @@ $(CLIENTS)/.venv/.installed: $(CLIENTS)/requirements.txt
 /usr/bin/curl /usr/bin/openssl /usr/bin/wrk:
 	@bin/debian $(@F)
 
+/usr/bin/h2load:
+	@bin/debian nghttp2-client
+
 $(CHROMIUM):
 	@bin/debian chromium
 
 # What takes longer than a test should, against the running example.
-conformance: test-clients /usr/bin/wrk $(AUTOBAHN)/.installed
+conformance: test-clients /usr/bin/wrk /usr/bin/h2load $(AUTOBAHN)/.installed
 	@python3 test/conformance/run.py
 
 $(AUTOBAHN)/.installed: test/conformance/install-autobahn test/conformance/autobahn-requirements.txt

@@ -39,7 +39,9 @@ def suites(plain, secure):
     """Each suite's command and how many seconds it may take, for servers at these addresses."""
     echo = f"ws://{plain}{ECHO}"
     limited_echo = f"ws://{plain}{LIMITED_ECHO}"
+    origins = [f"http://{plain}", f"https://{secure}"]
     wrk = [sys.executable, ROOT / "test/conformance/wrk.py"]
+    h2load = [sys.executable, ROOT / "test/conformance/h2load.py"]
     autobahn = [sys.executable, ROOT / "test/conformance/autobahn.py", WSTEST, LOGS / "autobahn"]
     return {
         "autobahn": ([*autobahn, echo], 1800),
@@ -48,7 +50,8 @@ def suites(plain, secure):
         "websockets": ([PYTHON, CLIENTS / "websockets_client.py", limited_echo], 120),
         "ws": (["node", CLIENTS / "ws.mjs", echo], 120),
         "chromium": (["node", CLIENTS / "chromium.mjs", echo], 120),
-        "wrk": ([*wrk, f"http://{plain}", f"https://{secure}"], 120),
+        "wrk": ([*wrk, *origins], 120),
+        "h2load": ([*h2load, *origins], 600),
         "fuzz": ([ROOT / "bin/fuzz"], 1800),
     }
 

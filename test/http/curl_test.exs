@@ -81,21 +81,27 @@ defmodule Ferrosock.HTTP.CurlTest do
   end
 
   # What curl prints of the exchange, and the last body by itself.
-  defp curl(%{version: version} = context, arguments) do
+  defp curl(context, arguments) do
     output = Path.join(context.folder, "output")
     File.rm(output)
-    common = ["-sv", "--http#{version}", "--max-time", "20", "-o", output]
+    common = ["-sv", version(context), "--max-time", "20", "-o", output]
 
     {log, status} =
       System.cmd("curl", common ++ context.arguments ++ arguments, stderr_to_stdout: true)
 
     assert status == 0, log
+    # curl is content with HTTP/1.1 where TLS agrees on that.
+    if context.version == "2", do: assert(log =~ "< HTTP/2 ")
 
     case File.read(output) do
       {:ok, body} -> {log, body}
       {:error, :enoent} -> {log, ""}
     end
   end
+
+  defp version(%{version: "2", transport: :tls}), do: "--http2"
+  defp version(%{version: "2"}), do: "--http2-prior-knowledge"
+  defp version(%{version: version}), do: "--http#{version}"
 
   defp data!(folder, bytes) do
     data = :crypto.strong_rand_bytes(bytes)
@@ -104,7 +110,7 @@ defmodule Ferrosock.HTTP.CurlTest do
     {path, Base.encode16(:crypto.hash(:sha256, data))}
   end
 
-  for transport <- [:tcp, :tls, :unix], version <- ["1.0", "1.1"] do
+  for transport <- [:tcp, :tls, :unix], version <- ["1.0", "1.1", "2"] do
     describe "over #{transport}, HTTP/#{version}:" do
       @describetag transport: transport, version: version
 
@@ -144,13 +150,16 @@ defmodule Ferrosock.HTTP.CurlTest do
         assert log =~ ~r"< HTTP/[\d.]+ 206"
       end
 
-      test "several requests on one connection", %{url: url} = context do
-        # HTTP/1.0 has to be asked.
-        ask = if context.version == "1.0", do: ["-H", "Connection: keep-alive"], else: []
-        several = ["-d", "body", url <> "/echo", "-o", "/dev/null", url <> "/echo"]
-        assert {log, "body"} = curl(context, ask ++ several)
-        assert log =~ "Re-using existing connection"
-        assert log =~ "left intact"
+      # curl 7.88 forgets that a connection speaks HTTP/2 where TLS does not tell it.
+      if version != "2" or transport == :tls do
+        test "several requests on one connection", %{url: url} = context do
+          # HTTP/1.0 has to be asked.
+          ask = if context.version == "1.0", do: ["-H", "Connection: keep-alive"], else: []
+          several = ["-d", "body", url <> "/echo", "-o", "/dev/null", url <> "/echo"]
+          assert {log, "body"} = curl(context, ask ++ several)
+          assert log =~ "Re-using existing connection"
+          assert log =~ "left intact"
+        end
       end
 
       test "an upload", %{url: url} = context do
@@ -164,8 +173,9 @@ defmodule Ferrosock.HTTP.CurlTest do
         {path, digest} = data!(context.folder, 5_000_000)
         upload = ["-T", path, "-H", "Expect: 100-continue", url <> "/digest"]
         assert {log, ^digest} = curl(context, upload)
-        # There is none in HTTP/1.0 (RFC9110§10.1.1).
-        assert log =~ "< HTTP/1.1 100 Continue" == (context.version == "1.1")
+        # There is none in HTTP/1.0 (RFC9110§10.1.1), and over HTTP/2 curl does not wait for it.
+        if context.version == "1.0", do: refute(log =~ "100 Continue")
+        if context.version == "1.1", do: assert(log =~ "< HTTP/1.1 100 Continue")
         assert log =~ ~r"< HTTP/[\d.]+ 200"
       end
 

@@ -27,6 +27,7 @@ use crate::config::{Http2Config, SocketConfig};
 use crate::connection::Connection;
 use crate::error::{ReadError, SendError};
 use crate::head::{Refusal, check_http1, check_http2};
+use crate::http2;
 use crate::io::Shared;
 use crate::lock;
 use crate::owner::{Owner, Request};
@@ -349,11 +350,10 @@ impl<O: Owner> Exchange<O> {
             };
             let result = upload.read(length, timeout).await;
             let mut state = lock(&exchange.state);
-            if state.ended {
-                upload.end();
-            }
+            let rest = state.ended.then(|| upload.end()).flatten();
             state.upload = Some(upload);
             drop(state);
+            exchange.leave(rest);
             answer(result);
         });
     }
@@ -485,14 +485,20 @@ impl<O: Owner> Exchange<O> {
         let mut state = lock(&self.state);
         state.ended = true;
         // A body that nobody reads keeps hyper from the next request.
-        if let Some(upload) = state.upload.as_mut() {
-            upload.end();
-        }
+        let rest = state.upload.as_mut().and_then(Upload::end);
         drop(state);
+        self.leave(rest);
         if self.version < Version::HTTP_2
             && let Some(io) = self.connection.io()
         {
             io.request_ended();
+        }
+    }
+
+    /// Lets go of what nobody has read of a body.
+    fn leave(&self, rest: Option<Source>) {
+        if let Some(Source::Http2 { body, .. }) = rest {
+            http2::leave(self.reactor(), body);
         }
     }
 }

@@ -36,7 +36,10 @@ impl Reply {
     ) -> Result<(), SendError> {
         match self {
             Self::Http1 { service, .. } => service.send(response).map_err(|_| SendError::Closed),
-            Self::Http2 { stream, .. } => {
+            Self::Http2 { stream, receiving } => {
+                if let Some(receiving) = receiving {
+                    http2::leave(exchange.reactor(), receiving);
+                }
                 let exchange = exchange.clone();
                 http2::send(stream, response.map(|body| Tracked { body, exchange }))
             }

@@ -95,9 +95,11 @@ impl Upload {
         }
     }
 
-    /// hyper may go on to the next request.
-    pub(crate) fn end(&mut self) {
-        self.cut |= self.body.take().is_some();
+    /// Nothing more will be read of it. Returns the rest.
+    pub(crate) fn end(&mut self) -> Option<Source> {
+        let rest = self.body.take();
+        self.cut |= rest.is_some();
+        rest
     }
 
     pub(crate) async fn read<B: Buffer>(

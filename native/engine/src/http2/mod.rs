@@ -9,5 +9,5 @@ mod response;
 mod serve;
 
 pub(crate) use preface::{Guess, Opening, guess};
-pub(crate) use response::{inform, open, send};
+pub(crate) use response::{await_end, inform, leave, open, send};
 pub(crate) use serve::serve;

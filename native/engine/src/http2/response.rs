@@ -1,13 +1,14 @@
-//! A response on its stream. What the client's windows have no room for waits in a task of its own.
+//! A response on its stream, and the end of that. What the client's windows have no room for waits in a task of its own.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use h2::server::SendResponse;
-use h2::{Reason, SendStream};
+use h2::{Reason, RecvStream, SendStream};
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use hyper::body::Body;
@@ -16,8 +17,10 @@ use tokio::time::Instant;
 use crate::body::ResponseBody;
 use crate::error::SendError;
 use crate::exchange::Tracked;
+use crate::io::LINGER;
 use crate::owner::Owner;
-use crate::timer::Timer;
+use crate::runtime::Reactor;
+use crate::timer::{Timer, timeout};
 
 /// What a stream asks for at once of the room that it shares with the others of its connection.
 const PIECE: usize = 64 * 1024;
@@ -76,6 +79,22 @@ pub(crate) fn open(
     stream
         .send_response(head, false)
         .map_err(|_| SendError::Closed)
+}
+
+/// Lets the client end a stream whose response it gets. Some take a reset for a failure of the response,
+/// although it may say NO_ERROR (RFC9113§8.1). What they send meanwhile is not received.
+pub(crate) fn leave(reactor: &Reactor, body: RecvStream) {
+    let mut end = Box::pin(await_end(body));
+    let mut context = Context::from_waker(Waker::noop());
+    if end.as_mut().poll(&mut context).is_pending() {
+        reactor.spawn(end);
+    }
+}
+
+/// Waits for a while. A stream that has not ended by then is reset.
+pub(crate) async fn await_end(mut body: RecvStream) {
+    let end = async { while let Some(Ok(_)) = poll_fn(|cx| body.poll_data(cx)).await {} };
+    let _ = timeout(LINGER, end).await;
 }
 
 fn complete(headers: &mut HeaderMap) {

@@ -1,7 +1,6 @@
 //! What carries a WebSocket: a connection of its own, or a stream of HTTP/2 (RFC 8441). Two halves serve
 //! different masters: the socket's task reads; its owner sends from any thread.
 
-use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
@@ -12,9 +11,8 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::ReadBuf;
 
-use crate::io::{Io, LINGER, Shared, linger};
-use crate::lock;
-use crate::timer::timeout;
+use crate::io::{Io, Shared, linger};
+use crate::{http2, lock};
 
 /// As the handshake leaves it.
 pub(crate) enum Carrier {
@@ -98,15 +96,9 @@ impl Receiver {
     pub(super) async fn finish(self, sender: Sender) {
         match (self, sender) {
             (_, Sender::Connection(shared)) => linger(&shared).await,
-            (Self::Stream { mut stream, .. }, Sender::Stream(sending)) => {
+            (Self::Stream { stream, .. }, Sender::Stream(sending)) => {
                 let _ = lock(&sending).send_data(Bytes::new(), true);
-                // Dropped before the peer's own end, the stream would be reset.
-                let _ = timeout(LINGER, async {
-                    while let Some(Ok(data)) = poll_fn(|cx| stream.poll_data(cx)).await {
-                        let _ = stream.flow_control().release_capacity(data.len());
-                    }
-                })
-                .await;
+                http2::await_end(stream).await;
             }
             (Self::Connection(_), Sender::Stream(_)) => {}
         }
