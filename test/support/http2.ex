@@ -99,20 +99,20 @@ defmodule Ferrosock.Test.HTTP2 do
   defp go_on(response, _socket, _id, :fin), do: Map.put(response, :end, :fin)
   defp go_on(response, socket, id, :nofin), do: collect(socket, id, response)
 
-  def decode(socket, block) do
+  defp decode(socket, block) do
     %{decoder: decoder} = state = Process.get(socket)
     {headers, decoder} = :cow_hpack.decode(block, decoder)
     Process.put(socket, %{state | decoder: decoder})
     headers
   end
 
-  @doc "The status that begins a response which goes on."
-  def status(socket, id) do
+  @doc "The status and the headers that begin a response which goes on."
+  def head(socket, id) do
     {:headers, ^id, :nofin, :head_fin, block} =
       take(socket, &match?({:headers, ^id, _, _, _}, &1))
 
-    {":status", status} = socket |> decode(block) |> List.keyfind(":status", 0)
-    String.to_integer(status)
+    [{":status", status} | headers] = decode(socket, block)
+    {String.to_integer(status), headers}
   end
 
   @doc "The data of a stream, until there are so many bytes."
