@@ -95,6 +95,7 @@ defmodule Ferrosock.Native do
           backlog: pos_integer(),
           header_timeout: pos_integer(),
           idle_timeout: pos_integer(),
+          send_timeout: pos_integer(),
           max_request_line_length: pos_integer(),
           max_header_length: pos_integer(),
           max_header_count: pos_integer(),

@@ -47,7 +47,8 @@ defmodule Ferrosock.Options do
     high_water_mark:
       {:pos_integer, 262_144, "bytes of a response queued before its process waits"},
     send_timeout:
-      {:pos_integer, 30_000, "ms that a process waits for a slow client before it gives up on it"},
+      {:pos_integer, 30_000,
+       "ms that a response may wait for a slow client before its connection is reset"},
     clear_process_dict:
       {:boolean, true,
        "whether a connection's process forgets its dictionary between two requests"}
@@ -325,7 +326,7 @@ defmodule Ferrosock.Options do
   @spec listener(t()) :: map()
   def listener(%__MODULE__{} = options) do
     options.http_1_options
-    |> Map.drop([:send_timeout, :clear_process_dict])
+    |> Map.drop([:clear_process_dict])
     |> Map.merge(Map.take(options, @listener))
     |> Map.put(:address, address(options))
     |> Map.put(:http2, http2(options.http_2_options))

@@ -310,6 +310,37 @@ defmodule Ferrosock.HTTP.ResponseTest do
       assert_receive {:result, {:error, :closed}}, 5_000
       refute read_all(socket) =~ "\r\n0\r\n\r\n"
     end
+
+    for body <- [:whole, :chunks, :file] do
+      test "that reads nothing of a response (#{body}) loses its connection" do
+        {path, size} = {List.to_string(:code.which(:lists)), 250_000}
+
+        server =
+          serve(
+            fn conn ->
+              case unquote(body) do
+                :whole -> send_resp(conn, 200, :binary.copy("x", size))
+                :chunks -> conn |> send_chunked(200) |> chunk_on(:binary.copy("x", size))
+                :file -> send_file(conn, 200, path)
+              end
+            end,
+            http_1_options: [send_timeout: 200]
+          )
+
+        socket = connect(server, recbuf: 2_000, buffer: 2_000)
+        # Together more than the kernel takes.
+        write(socket, List.duplicate(head("GET", "/"), 100))
+        eventually(fn -> Ferrosock.info(server).requests > 0 end)
+        eventually(fn -> Ferrosock.info(server).connections == 0 end)
+      end
+    end
+  end
+
+  defp chunk_on(conn, data) do
+    case chunk(conn, data) do
+      {:ok, conn} -> chunk_on(conn, data)
+      {:error, :closed} -> conn
+    end
   end
 
   describe "chunks" do

@@ -24,6 +24,8 @@ pub struct ListenerConfig {
     pub header_timeout: Duration,
     /// Between two requests of a connection.
     pub idle_timeout: Duration,
+    /// How long a response may wait for a client that takes nothing of it.
+    pub send_timeout: Duration,
     /// Bytes of method, authority and target; past it 414.
     pub max_request_line_length: usize,
     /// Bytes of the whole head; past it 431.

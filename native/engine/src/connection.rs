@@ -297,6 +297,7 @@ async fn serve_http1<O: Owner>(connection: &Arc<Connection<O>>, io: Io) -> Outco
     let ListenerConfig {
         header_timeout,
         idle_timeout,
+        send_timeout,
         ..
     } = listener.config;
     let shared = io.shared.clone();
@@ -309,6 +310,7 @@ async fn serve_http1<O: Owner>(connection: &Arc<Connection<O>>, io: Io) -> Outco
     let mut stage = Stage::Accepting;
     let mut is_last = false;
     let mut timer = Timer::default();
+    let mut send_timer = Timer::default();
     let mut last_call = Timer::default();
     let may_be_http2 = listener.config.http2.is_some();
 
@@ -322,6 +324,10 @@ async fn serve_http1<O: Owner>(connection: &Arc<Connection<O>>, io: Io) -> Outco
                 Some(due) => timer.poll(cx, due),
                 None => Poll::Pending,
             }) => return Outcome::TimedOut,
+            () = poll_fn(|cx| match shared.send_deadline(send_timeout) {
+                Some(due) => send_timer.poll(cx, due),
+                None => Poll::Pending,
+            }) => return Outcome::Stalled,
             () = poll_fn(|_| match shared.found_preface() {
                 true => Poll::Ready(()),
                 false => Poll::Pending,
@@ -409,6 +415,8 @@ pub(crate) async fn refuse<O: Owner>(connection: Arc<Connection<O>>, io: Io) {
 enum Outcome {
     Ended(hyper::Result<()>),
     TimedOut,
+    /// The client takes nothing of its response.
+    Stalled,
     Closed,
     /// The client speaks another protocol.
     Http2(Io),
@@ -431,6 +439,11 @@ async fn finish<O: Owner>(
             let config = connection.listener.config.http2.as_ref()?;
             io.becomes_http2();
             http2::serve(connection, config, io).await.err()
+        }
+        Outcome::Stalled => {
+            // What waits for it would stay with the kernel.
+            shared.stream().reset();
+            None
         }
         Outcome::Ended(_) | Outcome::TimedOut | Outcome::Closed => None,
     }

@@ -33,7 +33,7 @@ pub(crate) struct Shared {
     tls: Option<Box<Mutex<Tls>>>,
     reading: Mutex<Reading>,
     found_preface: AtomicBool,
-    interim: Mutex<Interim>,
+    writing: Mutex<Writing>,
 }
 
 /// When the head that is awaited has to be there.
@@ -59,10 +59,13 @@ pub(crate) enum Awaited {
 }
 
 #[derive(Default)]
-struct Interim {
-    bytes: Vec<u8>,
+struct Writing {
+    /// Informational responses that wait for their turn.
+    interim: Vec<u8>,
     /// hyper has handed over a part of a response and not yet flushed it.
-    in_write: bool,
+    in_response: bool,
+    /// Since when the peer takes nothing.
+    stalled: Option<Instant>,
 }
 
 impl Shared {
@@ -130,6 +133,11 @@ impl Shared {
         reading.since = Instant::now();
     }
 
+    /// When the peer has taken nothing of a response for too long.
+    pub(crate) fn send_deadline(&self, timeout: Duration) -> Option<Instant> {
+        lock(&self.writing).stalled.map(|since| since + timeout)
+    }
+
     /// `None` while a request is served.
     pub(crate) fn deadline(&self, header: Duration, idle: Duration) -> Option<Instant> {
         let reading = lock(&self.reading);
@@ -169,7 +177,7 @@ impl Shared {
     /// Sends an informational response as soon as hyper is between two writes: hyper cannot send
     /// any but 100 by itself. The caller wakes the connection's task.
     pub(crate) fn push_interim(&self, head: &[u8]) {
-        lock(&self.interim).bytes.extend_from_slice(head);
+        lock(&self.writing).interim.extend_from_slice(head);
     }
 
     fn read_some(&self) {
@@ -183,10 +191,10 @@ impl Shared {
     }
 
     fn poll_interim(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut interim = lock(&self.interim);
-        while !interim.bytes.is_empty() && !interim.in_write {
-            let n = ready!(self.poll_try(cx, || self.try_write(&interim.bytes)))?;
-            interim.bytes.drain(..n);
+        let mut writing = lock(&self.writing);
+        while !writing.interim.is_empty() && !writing.in_response {
+            let n = ready!(self.poll_try(cx, || self.try_write(&writing.interim)))?;
+            writing.interim.drain(..n);
         }
         Poll::Ready(Ok(()))
     }
@@ -211,8 +219,14 @@ impl Shared {
         write: impl FnMut() -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_interim(cx))?;
-        lock(&self.interim).in_write = true;
-        self.poll_try(cx, write)
+        let result = self.poll_try(cx, write);
+        let mut writing = lock(&self.writing);
+        writing.in_response = true;
+        writing.stalled = match result {
+            Poll::Ready(_) => None,
+            Poll::Pending => Some(writing.stalled.unwrap_or_else(Instant::now)),
+        };
+        result
     }
 }
 
@@ -250,7 +264,7 @@ impl Io {
             tls: tls.map(|tls| Box::new(Mutex::new(tls))),
             reading: Mutex::new(reading),
             found_preface: AtomicBool::new(false),
-            interim: Mutex::new(Interim::default()),
+            writing: Mutex::default(),
         };
         Self {
             half,
@@ -402,7 +416,7 @@ impl AsyncWrite for Io {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        lock(&self.shared.interim).in_write = false;
+        lock(&self.shared.writing).in_response = false;
         ready!(self.shared.poll_interim(cx))?;
         self.shared.poll_flush(cx)
     }

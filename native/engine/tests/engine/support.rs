@@ -278,6 +278,7 @@ impl Server {
             handshake_timeout: Duration::from_millis(500),
             header_timeout: Duration::from_millis(200),
             idle_timeout: Duration::from_millis(400),
+            send_timeout: Duration::from_millis(600),
             max_request_line_length: 1000,
             max_header_length: 10_000,
             max_header_count: 20,
