@@ -1,9 +1,13 @@
 //! What the command line of `load` says.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use rustls::ClientConfig;
+
+use crate::tls::trusting;
 
 /// Puts load on a web or WebSocket server and tells what a message cost it.
 ///
@@ -133,6 +137,10 @@ pub struct Server {
     #[arg(long, default_value = "/", value_parser = request_target)]
     pub path: String,
 
+    /// Speak TLS 1.3, with a server whose certificate for its IP address is in this PEM file.
+    #[arg(long, value_name = "CERTFILE", value_parser = trusting)]
+    pub tls: Option<Arc<ClientConfig>>,
+
     /// The server's process: tells what it spends.
     #[arg(long)]
     pub pid: Option<u32>,
@@ -218,6 +226,7 @@ mod tests {
             "load get --depth 2",
             "load echo --text --deflate",
             "load idle --ping-every 0",
+            "load get --tls /dev/null",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

@@ -1,17 +1,19 @@
 //! Drives many connections from one thread: each sends its request, awaits the whole answer, and
 //! sends the next one, until the time is over and everything is answered.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::answer::Answer;
 use crate::args::Timing;
 use crate::meter::{Figures, Meter};
+use crate::stream::Stream;
 
 const READ_BUFFER: usize = 1 << 20;
 const POLL_TIMEOUT: Duration = Duration::from_millis(100);
@@ -36,7 +38,7 @@ pub struct Load {
 
 /// Runs the load on `streams`. `answer` makes what judges one connection.
 pub fn run<A: Answer>(
-    streams: Vec<TcpStream>,
+    streams: Vec<Stream>,
     load: &Load,
     answer: impl Fn() -> A,
     pid: Option<u32>,
@@ -126,7 +128,7 @@ fn ignore_interrupt(error: std::io::Error) -> std::io::Result<()> {
 }
 
 struct Link<A> {
-    stream: mio::net::TcpStream,
+    stream: Stream,
     /// How much of the request has been sent.
     sent: usize,
     asked_at: Instant,
@@ -135,11 +137,12 @@ struct Link<A> {
 }
 
 impl<A: Answer> Link<A> {
-    fn new(stream: TcpStream, poll: &Poll, token: Token, answer: A) -> Result<Self> {
-        stream.set_nonblocking(true)?;
-        let mut stream = mio::net::TcpStream::from_std(stream);
+    fn new(stream: Stream, poll: &Poll, token: Token, answer: A) -> Result<Self> {
+        stream.socket().set_nonblocking(true)?;
+        let descriptor = stream.socket().as_raw_fd();
         let interest = Interest::READABLE | Interest::WRITABLE;
-        poll.registry().register(&mut stream, token, interest)?;
+        poll.registry()
+            .register(&mut SourceFd(&descriptor), token, interest)?;
         Ok(Self {
             stream,
             sent: usize::MAX,
@@ -162,16 +165,19 @@ impl<A: Answer> Link<A> {
     }
 
     fn flush(&mut self, request: &[u8]) -> Result<()> {
+        match self.send(request) {
+            Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error).context("sending"),
+            _ => Ok(()),
+        }
+    }
+
+    fn send(&mut self, request: &[u8]) -> io::Result<()> {
         while let Some(rest) = request.get(self.sent..)
             && !rest.is_empty()
         {
-            match self.stream.write(rest) {
-                Ok(count) => self.sent += count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error).context("sending"),
-            }
+            self.sent += self.stream.write(rest)?;
         }
-        Ok(())
+        self.stream.flush()
     }
 
     /// True when the answer is complete.
@@ -181,17 +187,21 @@ impl<A: Answer> Link<A> {
     fn read(&mut self, buffer: &mut [u8], closed: bool) -> Result<bool> {
         let mut complete = false;
         loop {
-            match self.stream.read(buffer) {
+            match self.stream.receive(buffer) {
                 Ok(0) => bail!("the server closed a connection"),
                 Ok(count) => {
-                    ensure!(
-                        self.awaits,
-                        "the server sent {count} bytes that nobody asked for"
-                    );
-                    if self.answer.take(&buffer[..count])? {
-                        self.awaits = false;
-                        complete = true;
-                    }
+                    self.stream.decrypt(&mut buffer[..count], |bytes| {
+                        ensure!(
+                            self.awaits,
+                            "the server sent {} bytes that nobody asked for",
+                            bytes.len()
+                        );
+                        if self.answer.take(bytes)? {
+                            self.awaits = false;
+                            complete = true;
+                        }
+                        Ok(())
+                    })?;
                     if count < buffer.len() && !closed {
                         return Ok(complete);
                     }

@@ -1,8 +1,8 @@
-//! Opens connections: TCP, and the client's side of the WebSocket handshake (RFC6455§4.1).
+//! Opens connections: TCP, TLS, and the client's side of the WebSocket handshake (RFC6455§4.1).
 //!
 //! It blocks, up to a deadline: connections are opened one after the other, before the load.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,8 @@ use anyhow::{Context, Result, bail, ensure};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::args::Server;
+use crate::stream::{SMALL_BUFFER, Stream};
+use crate::tls::Tls;
 
 /// How long opening all connections of a run may take.
 pub const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
@@ -25,8 +27,8 @@ const OFFER: &str = "Sec-WebSocket-Extensions: permessage-deflate; server_no_con
 pub fn open_all(
     server: &Server,
     count: u32,
-    open: impl Fn(&Server, Instant) -> Result<TcpStream>,
-) -> Result<Vec<TcpStream>> {
+    open: impl Fn(&Server, Instant) -> Result<Stream>,
+) -> Result<Vec<Stream>> {
     let deadline = Instant::now() + OPEN_TIMEOUT;
     (1..=count)
         .map(|nth| {
@@ -35,28 +37,36 @@ pub fn open_all(
         .collect()
 }
 
-pub fn tcp(server: &Server, deadline: Instant) -> Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&server.addr, time_left(deadline)?)?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
+/// TCP, and TLS where the server speaks it.
+pub fn connect(server: &Server, deadline: Instant) -> Result<Stream> {
+    let socket = TcpStream::connect_timeout(&server.addr, time_left(deadline)?)?;
+    socket.set_nodelay(true)?;
+    let Some(config) = &server.tls else {
+        return Ok(Stream::Tcp(socket));
+    };
+    socket.set_read_timeout(Some(time_left(deadline)?))?;
+    let tls =
+        Tls::connect(socket, config.clone(), server.addr.ip()).context("the TLS handshake")?;
+    Ok(Stream::Tls(Box::new(tls)))
 }
 
-pub fn websocket(server: &Server, deadline: Instant) -> Result<TcpStream> {
+pub fn websocket(server: &Server, deadline: Instant) -> Result<Stream> {
     let (stream, _head) = upgrade(server, deadline, "")?;
     Ok(stream)
 }
 
 /// A WebSocket with permessage-deflate (RFC7692§7.1).
-pub fn deflated(server: &Server, deadline: Instant) -> Result<TcpStream> {
+pub fn deflated(server: &Server, deadline: Instant) -> Result<Stream> {
     let (stream, head) = upgrade(server, deadline, OFFER)?;
     check_extension(&head)?;
     Ok(stream)
 }
 
 /// The WebSocket, and the head of the response that agreed to it. `headers` are whole lines.
-fn upgrade(server: &Server, deadline: Instant, headers: &str) -> Result<(TcpStream, String)> {
-    let mut stream = tcp(server, deadline)?;
-    stream.set_write_timeout(Some(time_left(deadline)?))?;
+fn upgrade(server: &Server, deadline: Instant, headers: &str) -> Result<(Stream, String)> {
+    let mut stream = connect(server, deadline)?;
+    let left = time_left(deadline)?;
+    stream.socket().set_write_timeout(Some(left))?;
     stream.write_all(request(&server.path, server.addr, headers).as_bytes())?;
     let (head, extra) = read_head(&mut stream, deadline)?;
     check_response(&head)?;
@@ -75,20 +85,28 @@ fn request(path: &str, host: SocketAddr, headers: &str) -> String {
 }
 
 /// The head of a response, and how many bytes came after it.
-fn read_head(stream: &mut TcpStream, deadline: Instant) -> Result<(String, usize)> {
-    let mut buffer = vec![0; MAX_HEAD];
-    let mut len = 0;
+fn read_head(stream: &mut Stream, deadline: Instant) -> Result<(String, usize)> {
+    let mut buffer = vec![0; SMALL_BUFFER];
+    let mut head = Vec::new();
     loop {
-        stream.set_read_timeout(Some(time_left(deadline)?))?;
+        let left = time_left(deadline)?;
+        stream.socket().set_read_timeout(Some(left))?;
         let count = stream
-            .read(&mut buffer[len..])
+            .receive(&mut buffer)
             .context("reading the handshake's response")?;
-        ensure!(count > 0, "the handshake's response did not end");
-        len += count;
-        if let Some(end) = head_len(&buffer[..len]) {
-            buffer.truncate(end);
-            let head = String::from_utf8(buffer).context("the handshake's response is not text")?;
-            return Ok((head, len - end));
+        ensure!(
+            count > 0 && head.len() < MAX_HEAD,
+            "the handshake's response did not end"
+        );
+        stream.decrypt(&mut buffer[..count], |bytes| {
+            head.extend_from_slice(bytes);
+            Ok(())
+        })?;
+        if let Some(end) = head_len(&head) {
+            let extra = head.len() - end;
+            head.truncate(end);
+            let head = String::from_utf8(head).context("the handshake's response is not text")?;
+            return Ok((head, extra));
         }
     }
 }

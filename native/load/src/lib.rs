@@ -7,6 +7,7 @@
 //! - [`answer`]: whether what came back is right, and whether it is all there;
 //! - [`message`]: what is sent, and as what it comes back;
 //! - [`handshake`], [`frame`], [`deflate`]: the client's side of WebSocket;
+//! - [`stream`], [`tls`]: a connection, with TLS or without;
 //! - [`meter`], [`process`]: what is measured, and the processes it is measured on;
 //! - [`report`]: how it is told.
 //!
@@ -27,3 +28,5 @@ pub mod meter;
 pub mod mode;
 pub mod process;
 pub mod report;
+pub mod stream;
+pub mod tls;

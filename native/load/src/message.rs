@@ -1,6 +1,5 @@
 //! The message of a run: what is sent, and as what it comes back.
 
-use std::net::TcpStream;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -11,6 +10,7 @@ use crate::args::{Kind, Server};
 use crate::deflate::deflate;
 use crate::frame;
 use crate::handshake;
+use crate::stream::Stream;
 
 const WORDS: [&str; 16] = [
     "the",
@@ -51,7 +51,7 @@ impl Message {
     }
 
     /// A connection that takes such messages.
-    pub fn open(&self, server: &Server, deadline: Instant) -> Result<TcpStream> {
+    pub fn open(&self, server: &Server, deadline: Instant) -> Result<Stream> {
         if self.kind.deflate {
             handshake::deflated(server, deadline)
         } else {

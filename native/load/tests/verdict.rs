@@ -1,51 +1,21 @@
 //! The programs as they are run: right answers give figures, wrong ones an exit code.
 
+mod support;
+
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Output, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use ferrosock_load::frame;
 use serde_json::Value;
 
-const HANDSHAKE: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
-                         Connection: Upgrade\r\n\
-                         Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+use support::*;
+
 /// The echo of a message of 8 bytes.
 const RIGHT: &[u8] = b"\x82\x08abcdefgh";
-const SHORT_RUN: &str = "--secs 0.2 --warm 0 --patience 1 --json";
-
-fn load(mode: &str, addr: SocketAddr, options: &str) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_load"))
-        .args([mode, "--addr", &addr.to_string()])
-        .args(options.split_whitespace())
-        .output()
-        .unwrap()
-}
-
 fn echo(addr: SocketAddr) -> Output {
     load("echo", addr, &format!("{SHORT_RUN} --size 8"))
-}
-
-fn figures(output: Output) -> Value {
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
-fn complaint(output: Output) -> String {
-    assert_eq!(
-        output.status.code(),
-        Some(1),
-        "{}",
-        String::from_utf8_lossy(&output.stdout)
-    );
-    assert!(output.stdout.is_empty());
-    String::from_utf8(output.stderr).unwrap()
 }
 
 /// A `ceiling` program, ended with its test.
@@ -254,19 +224,6 @@ fn pages_are_counted_and_an_error_fails_the_run() {
     assert!(complaint(load("get", server, options)).contains("404"));
 }
 
-/// Serves each connection on a thread that ends with the connection.
-fn serve(handler: impl Fn(TcpStream) + Clone + Send + 'static) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let handler = handler.clone();
-            thread::spawn(move || handler(stream.unwrap()));
-        }
-    });
-    addr
-}
-
 /// Answers a handshake as it should, and the first message of 8 bytes with `answer`.
 fn wrong_server(answer: &[u8]) -> SocketAddr {
     let answer = answer.to_vec();
@@ -307,11 +264,6 @@ fn deflating_server() -> SocketAddr {
     })
 }
 
-/// A connection that the server closes would be another failure than the one meant.
-fn wait_for_end(mut stream: TcpStream) {
-    std::io::copy(&mut stream, &mut std::io::sink()).ok();
-}
-
 fn page_server(response: &'static str) -> SocketAddr {
     serve(move |mut stream| {
         while read_head(&mut stream) {
@@ -320,17 +272,4 @@ fn page_server(response: &'static str) -> SocketAddr {
             }
         }
     })
-}
-
-/// False at the end of the connection.
-fn read_head(stream: &mut TcpStream) -> bool {
-    let mut head = Vec::new();
-    let mut byte = [0];
-    while !head.ends_with(b"\r\n\r\n") {
-        match stream.read(&mut byte) {
-            Ok(1) => head.push(byte[0]),
-            _ => return false,
-        }
-    }
-    true
 }

@@ -1,7 +1,6 @@
 //! `load connect`: a handshake and a closing handshake, one WebSocket after the other.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::Write;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -11,6 +10,7 @@ use crate::frame;
 use crate::handshake;
 use crate::meter::Meter;
 use crate::report::LoadReport;
+use crate::stream::{SMALL_BUFFER, Stream};
 
 const NORMAL: [u8; 2] = 1000u16.to_be_bytes();
 
@@ -37,17 +37,26 @@ pub fn run(args: &Connect) -> Result<LoadReport> {
 }
 
 /// The server answers the close frame and is the one who closes the connection (RFC6455§7.1.1).
-fn close(mut stream: TcpStream, args: &Connect) -> Result<()> {
-    stream.set_read_timeout(Some(args.timing.patience))?;
+fn close(mut stream: Stream, args: &Connect) -> Result<()> {
+    let patience = Some(args.timing.patience);
+    stream.socket().set_read_timeout(patience)?;
     stream.write_all(&frame::masked(frame::CLOSE, &NORMAL))?;
     let expected = frame::unmasked(frame::CLOSE, &NORMAL);
-    let mut answer = Vec::with_capacity(expected.len() + 1);
+    let mut buffer = vec![0; SMALL_BUFFER];
+    let mut answer = Vec::new();
     // One byte more than expected shows that there is no more.
-    let limit = expected.len() as u64 + 1;
-    stream
-        .take(limit)
-        .read_to_end(&mut answer)
-        .context("awaiting the end of a connection")?;
+    while answer.len() <= expected.len() {
+        let count = stream
+            .receive(&mut buffer)
+            .context("awaiting the end of a connection")?;
+        if count == 0 {
+            break;
+        }
+        stream.decrypt(&mut buffer[..count], |bytes| {
+            answer.extend_from_slice(bytes);
+            Ok(())
+        })?;
+    }
     ensure!(
         answer == expected,
         "the close frame was answered with {answer:02x?}"

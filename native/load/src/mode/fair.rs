@@ -10,13 +10,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::args::Fair;
 use crate::frame;
 use crate::handshake;
 use crate::meter::{Figures, Meter};
 use crate::report::LoadReport;
+use crate::stream::Stream;
 
 /// Between an echo of the quiet connection and its next message.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -26,7 +27,10 @@ const READ_BUFFER: usize = 1 << 18;
 const NORMAL: [u8; 2] = 1000u16.to_be_bytes();
 
 pub fn run(args: &Fair) -> Result<LoadReport> {
-    let streams = handshake::open_all(&args.server, 2, handshake::websocket)?;
+    let streams = handshake::open_all(&args.server, 2, handshake::websocket)?
+        .into_iter()
+        .map(without_tls)
+        .collect::<Result<Vec<_>>>()?;
     for stream in &streams {
         stream.set_read_timeout(Some(args.timing.patience))?;
         stream.set_write_timeout(Some(args.timing.patience))?;
@@ -54,6 +58,14 @@ pub fn run(args: &Fair) -> Result<LoadReport> {
         size: args.size,
         figures,
     })
+}
+
+/// The flood is sent and received by two threads at once.
+fn without_tls(stream: Stream) -> Result<TcpStream> {
+    match stream {
+        Stream::Tcp(socket) => Ok(socket),
+        Stream::Tls(_) => bail!("fair has no TLS"),
+    }
 }
 
 fn ask_now_and_then(mut stream: &TcpStream, flood: &Flood, args: &Fair) -> Result<Figures> {

@@ -19,7 +19,7 @@ pub fn run(args: &Get) -> Result<LoadReport> {
         pace: Pace::Each,
     };
 
-    let streams = handshake::open_all(&args.server, args.conns, handshake::tcp)?;
+    let streams = handshake::open_all(&args.server, args.conns, handshake::connect)?;
     let figures = drive::run(streams, &load, Page::default, args.server.pid, &args.timing)?;
     Ok(LoadReport {
         mode: "get",

@@ -1,7 +1,6 @@
 //! `load idle`: what connections weigh that do nothing, or send nothing but pings.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::io::{ErrorKind, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,13 +12,13 @@ use crate::handshake;
 use crate::message::Message;
 use crate::process::Process;
 use crate::report::IdleReport;
+use crate::stream::{SMALL_BUFFER, Stream};
 
 /// What a server loads and allocates for its first connections is not the weight of one.
 const FIRST_CONNS: u32 = 50;
 /// For connections to end, and for the last pongs to arrive.
 const SETTLE_TIME: Duration = Duration::from_secs(1);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-const READ_BUFFER: usize = 1 << 16;
 
 pub fn run(args: &Idle) -> Result<IdleReport> {
     let message = Message::new(args.kind);
@@ -60,7 +59,7 @@ pub fn run(args: &Idle) -> Result<IdleReport> {
 }
 
 /// Connections that have each exchanged a message.
-fn open(args: &Idle, count: u32, message: &Message) -> Result<Vec<TcpStream>> {
+fn open(args: &Idle, count: u32, message: &Message) -> Result<Vec<Stream>> {
     let mut streams = handshake::open_all(&args.server, count, |server, deadline| {
         message.open(server, deadline)
     })?;
@@ -68,25 +67,27 @@ fn open(args: &Idle, count: u32, message: &Message) -> Result<Vec<TcpStream>> {
     for stream in &mut streams {
         stream.write_all(&request)?;
     }
-    let mut buffer = vec![0; READ_BUFFER];
+    let mut buffer = vec![0; SMALL_BUFFER];
     for stream in &mut streams {
-        stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+        stream.socket().set_read_timeout(Some(ANSWER_TIMEOUT))?;
         let mut answer = message.answer(1);
-        loop {
-            let count = stream.read(&mut buffer).context("awaiting an echo")?;
+        let mut complete = false;
+        while !complete {
+            let count = stream.receive(&mut buffer).context("awaiting an echo")?;
             ensure!(count > 0, "the server closed a connection");
-            if answer.take(&buffer[..count])? {
-                break;
-            }
+            stream.decrypt(&mut buffer[..count], |bytes| {
+                complete = answer.take(bytes)?;
+                Ok(())
+            })?;
         }
-        stream.set_nonblocking(true)?;
+        stream.socket().set_nonblocking(true)?;
     }
     Ok(streams)
 }
 
 /// For the time of the measurement, with the connections' pings spread evenly over it. Gives the
 /// number of pings.
-fn ping(streams: &mut [TcpStream], args: &Idle) -> Result<u64> {
+fn ping(streams: &mut [Stream], args: &Idle) -> Result<u64> {
     let began = Instant::now();
     let Some(every) = args.ping_every else {
         thread::sleep(args.secs);
@@ -101,8 +102,7 @@ fn ping(streams: &mut [TcpStream], args: &Idle) -> Result<u64> {
         }
         thread::sleep(due.saturating_sub(began.elapsed()));
         let index = pings as usize % streams.len();
-        let mut stream = &streams[index];
-        stream.write_all(&ping).context("sending a ping")?;
+        streams[index].write_all(&ping).context("sending a ping")?;
         pings += 1;
     }
     thread::sleep(args.secs.saturating_sub(began.elapsed()));
@@ -110,12 +110,19 @@ fn ping(streams: &mut [TcpStream], args: &Idle) -> Result<u64> {
 }
 
 /// How many pongs have come. A server may have sent pings of its own, but not have closed.
-fn pongs(stream: &mut TcpStream) -> Result<u64> {
+fn pongs(stream: &mut Stream) -> Result<u64> {
+    let mut buffer = vec![0; SMALL_BUFFER];
     let mut bytes = Vec::new();
-    match stream.read_to_end(&mut bytes) {
-        Ok(_) => bail!("the server closed an idle connection"),
-        Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-        Err(error) => return Err(error).context("an idle connection ended"),
+    loop {
+        match stream.receive(&mut buffer) {
+            Ok(0) => bail!("the server closed an idle connection"),
+            Ok(count) => stream.decrypt(&mut buffer[..count], |frames| {
+                bytes.extend_from_slice(frames);
+                Ok(())
+            })?,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error).context("an idle connection ended"),
+        }
     }
     let mut rest = &bytes[..];
     let mut pongs = 0;
