@@ -50,7 +50,7 @@ class Target:
 class Case:
     name: str
     title: str
-    # The mode and the options of the load.
+    # The mode and the options of our load, or those of h2load behind its name.
     load: tuple
     route: str = "echo"
     unit: str = "message"
@@ -74,12 +74,16 @@ class Case:
 
 
 def echo(name, *targets, warm=0.5, least_secs=0):
-    """CONNECTIONSxPIPELINEDxBYTES"""
-    conns, depth, size = (int(part) for part in name.split("x"))
+    """CONNECTIONSxPIPELINEDxBYTES, with wss- before it over TLS"""
+    with_tls = name.startswith("wss-")
+    conns, depth, size = (int(part) for part in name.removeprefix("wss-").split("x"))
+    title = f"{count(conns, 'connection')} × {depth} pipelined × {in_bytes(size)}"
     return Case(
         name=name,
-        title=f"{count(conns, 'connection')} × {depth} pipelined × {in_bytes(size)}",
+        title=f"{title}, over TLS" if with_tls else title,
         load=("echo", "--conns", conns, "--depth", depth, "--size", size),
+        route="wss" if with_tls else "echo",
+        servers=BEAM if with_tls else ALL,
         targets=targets,
         warm=warm,
         least_secs=least_secs,
@@ -98,7 +102,7 @@ def in_bytes(size):
 
 
 def is_echo(name):
-    return re.fullmatch(r"\d{1,5}x\d{1,5}x\d{1,9}", name) is not None
+    return re.fullmatch(r"(wss-)?\d{1,5}x\d{1,5}x\d{1,9}", name) is not None
 
 
 def cpu(limit):
@@ -108,6 +112,10 @@ def cpu(limit):
 # Seconds until idle connections weigh what they will. Ferrosock's `hibernate_after` is 15 s, but its
 # resident memory was seen to fall until 42 s after the last message.
 REST = 45
+
+# Those that have HTTP/2.
+H2_SERVERS = ("cowboy",)
+H2LOAD = "h2load"
 
 CASES = [
     echo("64x1x64", cpu(0.65), Target("rate", 1.45, at_least=True)),
@@ -190,6 +198,56 @@ CASES = [
         warm=None,
         fresh=True,
         every_round=False,
+    ),
+    echo("wss-64x1x64", cpu(0.35)),
+    echo("wss-64x16x64"),
+    echo("wss-16x1x65536"),
+    Case(
+        name="wss-handshake",
+        title="Handshakes over TLS: connect, TLS without resumption, upgrade, close, one at a time",
+        load=("connect",),
+        route="wss",
+        unit="handshake",
+        servers=BEAM,
+    ),
+    Case(
+        name="https",
+        title="GET over TLS through a Plug router, keep-alive, 64 connections",
+        load=("get", "--conns", 64),
+        route="https",
+        unit="response",
+        servers=BEAM,
+    ),
+    Case(
+        name="wss-idle",
+        title="5,000 idle WebSockets over TLS; the CPU time with a ping each every 30 s",
+        load=("idle", "--conns", 5000, "--rest", REST, "--secs", 30, "--ping-every", 30),
+        route="wss",
+        unit="socket",
+        servers=BEAM,
+        columns=("weight", "idle cpu"),
+        targets=(Target("weight", 12, ratio=False),),
+        warm=None,
+        fresh=True,
+        every_round=False,
+    ),
+    Case(
+        name="h2c",
+        title="GET over HTTP/2 without TLS, 16 connections × 16 streams",
+        load=(H2LOAD, "-c", 16, "-m", 16),
+        route="page",
+        unit="response",
+        servers=H2_SERVERS,
+        columns=("cpu", "rate", "rss"),
+    ),
+    Case(
+        name="h2",
+        title="GET over HTTP/2 with TLS, 16 connections × 16 streams",
+        load=(H2LOAD, "-c", 16, "-m", 16),
+        route="https",
+        unit="response",
+        servers=H2_SERVERS,
+        columns=("cpu", "rate", "rss"),
     ),
 ]
 

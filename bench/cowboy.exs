@@ -1,5 +1,6 @@
 # The app of the benchmarks on plug_cowboy:
-# `PORT=4001 WITNESS_PORT=4002 elixir -pa '.toolchain/deps/*/ebin' bench/cowboy.exs`
+# `PORT=4001 TLS_PORT=4002 CERTFILE=… KEYFILE=… WITNESS_PORT=4003 \
+# elixir -pa '.toolchain/deps/*/ebin' bench/cowboy.exs`
 
 {:ok, _apps} = Application.ensure_all_started([:plug_cowboy, :websock_adapter])
 Code.require_file("witness.exs", __DIR__)
@@ -23,19 +24,26 @@ end
 
 port = fn name -> name |> System.fetch_env!() |> String.to_integer() end
 router = {Bench.Router, upgrade: &Bench.Cowboy.upgrade/4}
-# It would close a connection after a thousand requests.
-http_options = [max_keepalive: 1_000_000_000]
 
-options = [
-  scheme: :http,
-  plug: router,
-  ip: {127, 0, 0, 1},
-  port: port.("PORT"),
-  protocol_options: http_options
-]
+# It would close a connection after a thousand requests, and one of HTTP/2 that sends a thousand frames
+# a second.
+http_options = [max_keepalive: 1_000_000_000, max_received_frame_rate: {1_000_000_000, 10_000}]
+
+options = [plug: router, ip: {127, 0, 0, 1}, protocol_options: http_options]
+plain = options ++ [scheme: :http, port: port.("PORT")]
+
+tls =
+  options ++
+    [
+      scheme: :https,
+      port: port.("TLS_PORT"),
+      certfile: System.fetch_env!("CERTFILE"),
+      keyfile: System.fetch_env!("KEYFILE")
+    ]
 
 Bench.Storm.start()
 Bench.Witness.start(port.("WITNESS_PORT"))
-{:ok, _pid} = Supervisor.start_link([{Plug.Cowboy, options}], strategy: :one_for_one)
+children = [{Plug.Cowboy, plain}, {Plug.Cowboy, tls}]
+{:ok, _pid} = Supervisor.start_link(children, strategy: :one_for_one)
 
 Process.sleep(:infinity)

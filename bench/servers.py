@@ -18,6 +18,10 @@ CHAT = ROOT / "examples" / "chat"
 TOOLCHAIN = ROOT / ".toolchain"
 DEPS = TOOLCHAIN / "deps"
 
+# ECDSA with P-256. One of an authority would not be taken for a server's.
+CERTIFICATE = """req -x509 -nodes -days 2 -newkey ec -pkeyopt ec_paramgen_curve:P-256
+    -subj /CN=bench -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:false"""
+
 START_SECS = 60
 STOP_SECS = 10
 
@@ -49,8 +53,10 @@ def ferrosock(_ceiling):
             "storm": ("BENCH_PORT", "/storm"),
             "handshake": ("BENCH_PORT", "/echo"),
             "page": ("BENCH_PORT", "/health"),
+            "wss": ("TLS_PORT", "/echo"),
+            "https": ("TLS_PORT", "/health"),
         },
-        ports=("PORT", "BENCH_PORT", "WITNESS_PORT"),
+        ports=("PORT", "BENCH_PORT", "TLS_PORT", "WITNESS_PORT"),
         folder=CHAT,
         env={"MIX_ENV": "prod"},
     )
@@ -66,8 +72,10 @@ def cowboy(_ceiling):
             "storm": ("PORT", "/storm"),
             "handshake": ("PORT", "/echo"),
             "page": ("PORT", "/health"),
+            "wss": ("TLS_PORT", "/echo"),
+            "https": ("TLS_PORT", "/health"),
         },
-        ports=("PORT", "WITNESS_PORT"),
+        ports=("PORT", "TLS_PORT", "WITNESS_PORT"),
     )
 
 
@@ -80,6 +88,18 @@ def epoll(ceiling):
 
 
 SERVERS = {make.__name__: make for make in (ferrosock, cowboy, tungstenite, epoll)}
+
+
+class Certificate:
+    """What both servers on the BEAM show, and the load trusts, until the program ends."""
+
+    def __init__(self):
+        self.folder = tempfile.TemporaryDirectory(prefix="bench-")
+        certfile, keyfile = (Path(self.folder.name) / name for name in ("cert.pem", "key.pem"))
+        command = ["openssl", *CERTIFICATE.split(), "-out", certfile, "-keyout", keyfile]
+        run_tool(command, ROOT, stdout=sys.stderr)
+        self.certfile = str(certfile)
+        self.env = {"CERTFILE": self.certfile, "KEYFILE": str(keyfile)}
 
 
 def build(names):
@@ -122,8 +142,9 @@ def environment(extra):
 class Running:
     """A server, from its start to its end, in a session of its own."""
 
-    def __init__(self, server):
+    def __init__(self, server, certificate):
         self.server = server
+        self.certificate = certificate
         self.name = server.name
         self.ports = dict(zip(server.ports, free_ports(len(server.ports))))
         self.pid = None
@@ -137,7 +158,7 @@ class Running:
             self.process = subprocess.Popen(
                 command,
                 cwd=self.server.folder,
-                env=environment({**ports, **self.server.env}),
+                env=environment({**ports, **self.certificate.env, **self.server.env}),
                 stdin=subprocess.DEVNULL,
                 stdout=self.log,
                 stderr=subprocess.STDOUT,
@@ -163,7 +184,26 @@ class Running:
     def address(self, route):
         """Where the load finds it: the options that say so."""
         port, path = self.server.routes[route]
-        return ["--addr", f"127.0.0.1:{self.ports[port]}", "--path", path, "--pid", str(self.pid)]
+        options = ["--addr", f"127.0.0.1:{self.ports[port]}", "--path", path]
+        if port == "TLS_PORT":
+            options += ["--tls", self.certificate.certfile]
+        return [*options, "--pid", str(self.pid)]
+
+    def url(self, route):
+        """The same for other loads than ours."""
+        port, path = self.server.routes[route]
+        scheme = "https" if port == "TLS_PORT" else "http"
+        return f"{scheme}://127.0.0.1:{self.ports[port]}{path}"
+
+    def cpu_secs(self):
+        """User and system time of all threads (proc_pid_stat(5))."""
+        stat = Path(f"/proc/{self.pid}/stat").read_text()
+        user, system = stat.rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+    def rss_kib(self):
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") // 1024
 
     def fail(self, reason):
         """With the end of what the server printed, which mostly tells why."""
