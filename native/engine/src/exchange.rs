@@ -12,8 +12,8 @@ use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
-    TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, EXPECT, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS,
+    SEC_WEBSOCKET_KEY, TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
 use http::uri::Authority;
@@ -55,10 +55,28 @@ struct State {
     sending: Sending,
     /// `None` while it is being read.
     upload: Option<Upload>,
+    /// The client waits to be asked for the body (RFC9110§10.1.1). With HTTP/1, hyper asks.
+    expects_continue: bool,
     /// The response is out, or will never be.
     ended: bool,
     /// Until there is a response.
     serving: Option<Counted>,
+}
+
+impl State {
+    fn ask_for_body(&mut self) {
+        if std::mem::take(&mut self.expects_continue)
+            && let Some(Reply::Http2 { stream, .. }) = &mut self.reply
+        {
+            // It fails where the client is gone, which reading will tell.
+            let _ = http2::inform(stream, StatusCode::CONTINUE, HeaderMap::new());
+        }
+    }
+}
+
+fn expects_continue(headers: &HeaderMap) -> bool {
+    let mut expectations = headers.get_all(EXPECT).iter();
+    expectations.any(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// What the opening handshake of a WebSocket needs of the request.
@@ -214,6 +232,8 @@ impl<O: Owner> Exchange<O> {
                 reply: Some(reply),
                 sending: Sending::No,
                 upload: Some(upload),
+                expects_continue: head.version == Version::HTTP_2
+                    && expects_continue(&head.headers),
                 ended: false,
                 serving: Some(serving),
             }),
@@ -343,7 +363,11 @@ impl<O: Owner> Exchange<O> {
         answer: impl FnOnce(Result<Piece<O::Buffer>, ReadError>) + Send + 'static,
     ) {
         let exchange = self.clone();
-        let upload = lock(&self.state).upload.take();
+        let upload = {
+            let mut state = lock(&self.state);
+            state.ask_for_body();
+            state.upload.take()
+        };
         self.connection.reactor.spawn(async move {
             let Some(mut upload) = upload else {
                 return answer(Err(ReadError::AlreadyReading));

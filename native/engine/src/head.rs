@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use http::header::{CONNECTION, COOKIE, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
@@ -52,7 +52,7 @@ pub(crate) fn check_http2(
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     }
-    if !is_target(head) {
+    if !is_target(head) || !head.headers.values().all(is_value) || !is_length(&head.headers) {
         return Err((StatusCode::BAD_REQUEST, HttpError::Malformed));
     }
     let authority = named_authority(head).ok_or(INVALID_HOST)?;
@@ -60,6 +60,21 @@ pub(crate) fn check_http2(
     head.headers.insert(HOST, host);
     join_cookies(&mut head.headers);
     Ok(Some(authority))
+}
+
+/// HTTP/1 cannot have white space at its ends (RFC9113§8.2.1).
+fn is_value(value: &HeaderValue) -> bool {
+    let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let bytes = value.as_bytes();
+    !is_space(bytes.first()) && !is_space(bytes.last())
+}
+
+/// h2 takes an empty one for none (RFC9110§8.6).
+fn is_length(headers: &HeaderMap) -> bool {
+    !headers
+        .get_all(CONTENT_LENGTH)
+        .iter()
+        .any(HeaderValue::is_empty)
 }
 
 /// `:authority`, or `host`; both where they are the same (RFC9113§8.3.1).

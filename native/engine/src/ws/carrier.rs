@@ -95,12 +95,11 @@ impl Receiver {
     /// Ends what everything is sent on, in the order that lets the peer read it.
     pub(super) async fn finish(self, sender: Sender) {
         match (self, sender) {
-            (_, Sender::Connection(shared)) => linger(&shared).await,
-            (Self::Stream { stream, .. }, Sender::Stream(sending)) => {
-                let _ = lock(&sending).send_data(Bytes::new(), true);
+            (Self::Connection(io), _) => linger(&io.shared).await,
+            (Self::Stream { stream, .. }, sender) => {
+                sender.end();
                 http2::await_end(stream).await;
             }
-            (Self::Connection(_), Sender::Stream(_)) => {}
         }
     }
 }
@@ -161,6 +160,14 @@ impl Sender {
                 Some(Err(e)) => return Poll::Ready(Err(into_io_error(e))),
                 None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
             }
+        }
+    }
+
+    /// What the peer has ended ends on our side, too.
+    pub(super) fn end(&self) {
+        if let Self::Stream(stream) = self {
+            // It fails where the stream was reset.
+            let _ = lock(stream).send_data(Bytes::new(), true);
         }
     }
 

@@ -169,7 +169,7 @@ impl<O: Owner> Socket<O> {
             // Boxed, as it would be the larger part of every socket's task.
             End::Finished => Box::pin(receiver.finish(sender)).await,
             End::Reset => sender.reset(),
-            End::Gone => {}
+            End::Gone => sender.end(),
         }
     }
 
