@@ -32,6 +32,39 @@ defmodule Ferrosock.HTTP.LargeTest do
     Enum.each(sockets, &:gen_tcp.close/1)
   end
 
+  test "a file of 1 GiB is sent whole, and is in memory at no time" do
+    path = Path.join(System.tmp_dir!(), "ferrosock_huge_#{System.pid()}")
+    on_exit(fn -> File.rm(path) end)
+    size = 1_073_741_824
+    # Most of it are holes; what is between them is told apart by where it is.
+    marks = for n <- 0..63, do: {n * 16_777_216 + n * 65_521, mark(n)}
+
+    File.open!(path, [:write, :raw], fn file ->
+      :ok = :file.pwrite(file, [{size - 1, "!"} | marks])
+    end)
+
+    socket = fn conn -> send_file(conn, 200, path) end |> serve() |> connect()
+    write(socket, head("GET", "/"))
+    skip_head(socket)
+    before = memory()
+
+    finished =
+      Enum.reduce(marks, 0, fn {offset, mark}, read ->
+        assert length_read(socket, offset - read) == offset - read
+        assert same?(read(socket, byte_size(mark)), mark)
+        offset + byte_size(mark)
+      end)
+
+    assert memory() - before < 100_000_000
+    assert length_read(socket, size - finished - 1) == size - finished - 1
+    assert read(socket, 1) == "!"
+  end
+
+  defp mark(n), do: for(i <- 1..20_000, into: "", do: <<n, i::24>>)
+
+  # Not by an assertion that would print both.
+  defp same?(one, other), do: one == other
+
   # The resident memory of this very process of the operating system.
   defp memory do
     [_, kilobytes] = Regex.run(~r/VmRSS:\s+(\d+) kB/, File.read!("/proc/self/status"))
@@ -51,7 +84,7 @@ defmodule Ferrosock.HTTP.LargeTest do
   defp length_read(_socket, length, length), do: length
 
   defp length_read(socket, length, read) do
-    {:ok, data} = :gen_tcp.recv(socket, 0, 5_000)
+    {:ok, data} = :gen_tcp.recv(socket, min(length - read, 1_000_000), 5_000)
     length_read(socket, length, read + byte_size(data))
   end
 

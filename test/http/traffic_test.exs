@@ -15,6 +15,7 @@ defmodule Ferrosock.HTTP.TrafficTest do
 
     get("/ws", do: Ferrosock.upgrade(conn, Echo, nil))
     get("/file", do: send_file(conn, 200, __ENV__.file))
+    get("/large-file", do: send_file(conn, 200, List.to_string(:code.which(:erl_lint))))
     get("/large", do: send_resp(conn, 200, :binary.copy("0123456789", 300_000)))
     post("/refuse", do: send_resp(conn, 413, "too large"))
 
@@ -75,7 +76,7 @@ defmodule Ferrosock.HTTP.TrafficTest do
         headers = [{"content-length", byte_size(body)}]
         assert %{status: 200, body: ^body} = request(socket, "POST", "/echo", headers, body)
 
-        for path <- ["/chunks", "/large", "/file"],
+        for path <- ["/chunks", "/large", "/file", "/large-file"],
             do: assert(%{status: 200} = request(socket, "GET", path))
 
         assert_counted(server, [socket])

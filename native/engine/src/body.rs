@@ -8,16 +8,22 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::task::JoinHandle;
 
 use crate::backpressure::{Waiter, Watermark, call};
 use crate::error::SendError;
+use crate::io::Shared;
+use crate::sendfile::{FileRange, Placeholder};
 use crate::{lock, runtime};
 
 /// Bytes of a file that are in memory at a time, per response.
 const FILE_PIECE: u64 = 128 * 1024;
+
+/// A file, or a range of one, that is read whole. Head and body are one write then, where sendfile(2)
+/// would cost more than the copies that it saves.
+const SMALL_FILE: u64 = 64 * 1024;
 
 pub(crate) enum ResponseBody {
     /// For responses that cannot have one. Not an empty body: then hyper would drop the
@@ -26,6 +32,66 @@ pub(crate) enum ResponseBody {
     Whole(Bytes),
     Streamed(StreamedBody),
     File(FileBody),
+    SentFile(SentFileBody),
+}
+
+/// A piece of a body.
+pub(crate) enum Data {
+    Bytes(Bytes),
+    File(Placeholder),
+}
+
+impl Buf for Data {
+    fn remaining(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.remaining(),
+            Self::File(placeholder) => placeholder.remaining(),
+        }
+    }
+
+    fn chunk(&self) -> &[u8] {
+        match self {
+            Self::Bytes(bytes) => bytes.chunk(),
+            Self::File(placeholder) => placeholder.chunk(),
+        }
+    }
+
+    fn advance(&mut self, count: usize) {
+        match self {
+            Self::Bytes(bytes) => bytes.advance(count),
+            Self::File(placeholder) => placeholder.advance(count),
+        }
+    }
+}
+
+impl ResponseBody {
+    /// A range of a file; reads it where it is small. `http1`: where the response is written, if that is
+    /// one response after the other.
+    pub(crate) fn file(
+        file: File,
+        (offset, length): (u64, u64),
+        http1: Option<Arc<Shared>>,
+    ) -> io::Result<Self> {
+        if length <= SMALL_FILE {
+            let mut bytes = vec![0; length as usize];
+            return match file.read_exact_at(&mut bytes, offset) {
+                Ok(()) => Ok(Self::Whole(bytes.into())),
+                // It has shrunk since it was asked for its length.
+                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+                    Err(io::ErrorKind::InvalidInput.into())
+                }
+                Err(e) => Err(e),
+            };
+        }
+        Ok(match http1.filter(|io| io.sends_files()) {
+            Some(io) => Self::SentFile(SentFileBody {
+                io,
+                range: Some(FileRange::new(file, offset, length)),
+                remaining: length,
+            }),
+            None => Self::File(FileBody::new(file, offset, length)),
+        })
+    }
 }
 
 impl ResponseBody {
@@ -38,33 +104,39 @@ impl ResponseBody {
     pub(crate) fn is_aborted(&self, cx: &mut Context<'_>) -> bool {
         match self {
             Self::Streamed(body) => body.is_aborted(cx),
-            Self::None | Self::Whole(_) | Self::File(_) => false,
+            Self::None | Self::Whole(_) | Self::File(_) | Self::SentFile(_) => false,
         }
     }
 }
 
 impl Body for ResponseBody {
-    type Data = Bytes;
+    type Data = Data;
     type Error = io::Error;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let data = match self.get_mut() {
+    ) -> Poll<Option<io::Result<Frame<Data>>>> {
+        let bytes = match self.get_mut() {
             Self::None => return Poll::Ready(None),
             Self::Whole(bytes) if bytes.is_empty() => return Poll::Ready(None),
             Self::Whole(bytes) => Some(Ok(std::mem::take(bytes))),
             Self::Streamed(body) => ready!(body.poll_data(cx)),
             Self::File(body) => ready!(body.poll_data(cx)),
+            Self::SentFile(body) => {
+                let data = body.next_piece().map(Data::File);
+                return Poll::Ready(data.map(|data| Ok(Frame::data(data))));
+            }
         };
-        Poll::Ready(data.map(|piece| piece.map(Frame::data)))
+        Poll::Ready(bytes.map(|piece| piece.map(|bytes| Frame::data(Data::Bytes(bytes)))))
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(bytes) => bytes.is_empty(),
-            Self::None | Self::Streamed(_) => false,
+            // A body that does not tell, hyper keeps until its last piece is written, unless that would
+            // fit into its buffer. Until then, a client that reads slowly is no idle one.
+            Self::None | Self::Streamed(_) | Self::SentFile(_) => false,
             Self::File(body) => body.remaining == 0,
         }
     }
@@ -74,6 +146,7 @@ impl Body for ResponseBody {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::None | Self::Streamed(_) => SizeHint::default(),
             Self::File(body) => SizeHint::with_exact(body.remaining),
+            Self::SentFile(body) => SizeHint::with_exact(body.remaining),
         }
     }
 }
@@ -254,5 +327,40 @@ impl FileBody {
         self.offset += length as u64;
         self.remaining -= length as u64;
         Poll::Ready(Some(result.unwrap_or_else(|e| Err(io::Error::other(e)))))
+    }
+}
+
+/// A range of a file that the kernel sends, for which hyper gets placeholders.
+pub(crate) struct SentFileBody {
+    io: Arc<Shared>,
+    /// Until the first placeholder.
+    range: Option<FileRange>,
+    remaining: u64,
+}
+
+impl SentFileBody {
+    fn next_piece(&mut self) -> Option<Placeholder> {
+        if self.remaining == 0 {
+            return None;
+        }
+        if let Some(range) = self.range.take() {
+            self.io.set_file(range);
+        }
+        let placeholder = Placeholder::of(self.remaining);
+        self.remaining -= placeholder.remaining() as u64;
+        Some(placeholder)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_file_that_has_shrunk_is_an_error_before_there_is_a_response() {
+        let null = || File::open("/dev/null").unwrap();
+        assert!(ResponseBody::file(null(), (5, 0), None).is_ok());
+        let error = ResponseBody::file(null(), (0, 1), None).err().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
     }
 }

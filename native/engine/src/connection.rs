@@ -432,7 +432,10 @@ async fn finish<O: Owner>(
         Outcome::Ended(Err(e)) if e.is_parse_too_large() => Some(HttpError::HeadTooLarge),
         Outcome::Ended(Err(e)) if e.is_parse() => Some(HttpError::Malformed),
         Outcome::TimedOut if shared.has_partial_head() => {
-            let _ = shared.try_write(REQUEST_TIMEOUT);
+            // Some of an earlier response may still wait for the client.
+            if !shared.in_response() {
+                let _ = shared.try_write(REQUEST_TIMEOUT);
+            }
             Some(HttpError::HeaderTimeout)
         }
         Outcome::Http2(mut io) => {

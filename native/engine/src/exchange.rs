@@ -22,7 +22,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::sync::oneshot;
 
 use crate::backpressure::Waiter;
-use crate::body::{BodySender, FileBody, ResponseBody, streamed};
+use crate::body::{BodySender, Data, ResponseBody, streamed};
 use crate::config::{Http2Config, SocketConfig};
 use crate::connection::Connection;
 use crate::error::{ReadError, SendError};
@@ -402,9 +402,10 @@ impl<O: Owner> Exchange<O> {
         status: u16,
         headers: HeaderMap,
         path: &std::path::Path,
-        (offset, length): (u64, u64),
+        range: (u64, u64),
     ) -> Result<(), FileError> {
         let status = final_status(status)?;
+        let (offset, length) = range;
         let file = File::open(path)?;
         if file.metadata()?.len() < offset.saturating_add(length) {
             return Err(io::Error::from(io::ErrorKind::InvalidInput).into());
@@ -412,7 +413,8 @@ impl<O: Owner> Exchange<O> {
         let body = if forbids_body(status) {
             ResponseBody::None
         } else {
-            ResponseBody::File(FileBody::new(file, offset, length))
+            let io = self.connection.io();
+            ResponseBody::file(file, range, io.filter(|_| self.version < Version::HTTP_2))?
         };
         Ok(self.reply(status, headers, body, Sending::No)?)
     }
@@ -588,13 +590,13 @@ pub(crate) struct Tracked<O: Owner> {
 }
 
 impl<O: Owner> Body for Tracked<O> {
-    type Data = Bytes;
+    type Data = Data;
     type Error = io::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+    ) -> Poll<Option<io::Result<Frame<Data>>>> {
         Pin::new(&mut self.body).poll_frame(cx)
     }
 

@@ -10,9 +10,11 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::http2::{Guess, Opening, guess};
+use crate::sendfile::{FileRange, Front, front};
 use crate::stream::{Address, ReadHalf, Stream, Traffic, WriteHalf};
 use crate::timer::timeout;
 use crate::tls::{Incoming, Tls};
@@ -34,6 +36,9 @@ pub(crate) struct Shared {
     reading: Mutex<Reading>,
     found_preface: AtomicBool,
     writing: Mutex<Writing>,
+    /// What placeholders stand for. hyper has those of one file at a time: it writes one response to its
+    /// end before it begins another.
+    file: Mutex<Option<FileRange>>,
 }
 
 /// When the head that is awaited has to be there.
@@ -89,6 +94,28 @@ impl Shared {
             Some(mut tls) => tls.write(self.stream(), slices),
             None => self.stream().try_write_vectored(slices),
         }
+    }
+
+    /// Whether placeholders may be written.
+    pub(crate) fn sends_files(&self) -> bool {
+        cfg!(target_os = "linux") && self.tls.is_none()
+    }
+
+    /// What the placeholders that are written next stand for.
+    pub(crate) fn set_file(&self, range: FileRange) {
+        *lock(&self.file) = Some(range);
+    }
+
+    /// Waits for the disk.
+    fn send_file(&self, length: usize) -> io::Result<usize> {
+        // Taken, as nobody else may wait for the disk.
+        let file = lock(&self.file).take();
+        let mut file = file.expect("set before its placeholders");
+        let result = file.send(self.stream(), length);
+        if file.remaining() > 0 {
+            self.set_file(file);
+        }
+        result
     }
 
     /// Whether the kernel has all that was written.
@@ -174,6 +201,11 @@ impl Shared {
         lock(&self.reading).partial
     }
 
+    /// Whether a part of a response is to follow what was written last.
+    pub(crate) fn in_response(&self) -> bool {
+        lock(&self.writing).in_response
+    }
+
     /// Sends an informational response as soon as hyper is between two writes: hyper cannot send
     /// any but 100 by itself. The caller wakes the connection's task.
     pub(crate) fn push_interim(&self, head: &[u8]) {
@@ -218,15 +250,25 @@ impl Shared {
         cx: &mut Context<'_>,
         write: impl FnMut() -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_interim(cx))?;
+        ready!(self.poll_start(cx))?;
         let result = self.poll_try(cx, write);
-        let mut writing = lock(&self.writing);
-        writing.in_response = true;
-        writing.stalled = match result {
-            Poll::Ready(_) => None,
-            Poll::Pending => Some(writing.stalled.unwrap_or_else(Instant::now)),
-        };
+        self.note_progress(result.is_ready());
         result
+    }
+
+    fn poll_start(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_interim(cx))?;
+        lock(&self.writing).in_response = true;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Whether the peer has taken something of a response, or would.
+    fn note_progress(&self, is_taken: bool) {
+        let mut writing = lock(&self.writing);
+        writing.stalled = match is_taken {
+            true => None,
+            false => Some(writing.stalled.unwrap_or_else(Instant::now)),
+        };
     }
 }
 
@@ -246,6 +288,8 @@ pub(crate) struct Io {
     incoming: Option<Box<Incoming>>,
     /// As long as it is not known what the peer speaks.
     opening: Option<Box<Opening>>,
+    /// Sends a file. It has the socket, too, which nobody can close or reuse while it does.
+    sending: Option<JoinHandle<io::Result<usize>>>,
     pub(crate) shared: Arc<Shared>,
 }
 
@@ -265,11 +309,13 @@ impl Io {
             reading: Mutex::new(reading),
             found_preface: AtomicBool::new(false),
             writing: Mutex::default(),
+            file: Mutex::new(None),
         };
         Self {
             half,
             incoming,
             opening: None,
+            sending: None,
             shared: Arc::new(shared),
         }
     }
@@ -365,6 +411,26 @@ impl Io {
         }
         self.poll_bytes(cx, buf)
     }
+
+    /// In the place of a placeholder.
+    fn poll_send_file(&mut self, cx: &mut Context<'_>, length: usize) -> Poll<io::Result<usize>> {
+        ready!(self.shared.poll_start(cx))?;
+        loop {
+            if let Some(sending) = &mut self.sending {
+                let result = ready!(Pin::new(sending).poll(cx));
+                self.sending = None;
+                match result.unwrap_or_else(|e| Err(io::Error::other(e))) {
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                    result => return Poll::Ready(result),
+                }
+            }
+            let has_room = self.shared.stream().poll_write_ready(cx);
+            self.shared.note_progress(has_room.is_ready());
+            ready!(has_room)?;
+            let shared = self.shared.clone();
+            self.sending = Some(runtime::spawn_blocking(move || shared.send_file(length)));
+        }
+    }
 }
 
 impl AsyncRead for Io {
@@ -399,16 +465,20 @@ impl AsyncWrite for Io {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.shared.poll_response(cx, || self.shared.try_write(buf))
+        self.poll_write_vectored(cx, &[io::IoSlice::new(buf)])
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.shared
-            .poll_response(cx, || self.shared.try_write_vectored(bufs))
+        match front(bufs) {
+            Front::Bytes(bytes) => self
+                .shared
+                .poll_response(cx, || self.shared.try_write_vectored(bytes)),
+            Front::File(length) => self.poll_send_file(cx, length),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -11,6 +11,7 @@
 //! - [`exchange`]: one request and its response, as the handler drives it
 //! - `head`: what a request has to be like; `reply`: how its response gets to the client
 //! - [`upload`]: request bodies; [`body`]: response bodies, whole, streamed or from a file
+//! - `sendfile`: files that the kernel sends by itself
 //! - [`ws`]: frames and messages without I/O, and the socket that feeds them
 //! - [`owner`]: how the engine sees the process that owns a connection
 //! - [`backpressure`]: how a sender that runs ahead is told to wait
@@ -35,6 +36,7 @@ pub mod owner;
 mod proxy;
 mod reply;
 pub mod runtime;
+mod sendfile;
 pub mod stats;
 pub mod stream;
 mod timer;

@@ -6,7 +6,7 @@
 //! handlers, so that no thread has to wake another one for a message. Where the epoll cannot be found,
 //! and where there is no such host, a thread turns it.
 //!
-//! Timers and the reads of files have threads in any case.
+//! Timers and what waits for a disk have threads in any case.
 //!
 //! Nothing of this is ever dropped: a NIF library has no moment at which that would be safe.
 
@@ -37,7 +37,7 @@ use crate::stream::{Stream, Unwatched};
 
 static ENGINE: OnceCell<Engine> = OnceCell::new();
 
-/// Threads for file reads. They are few because each holds a piece of a file in memory.
+/// Threads for files. They are few because each may hold a piece of a file in memory.
 const BLOCKING_THREADS: usize = 16;
 
 /// How long a turn goes on taking up tasks.

@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use std::{ffi::OsString, os::unix::ffi::OsStringExt};
 
 use crossbeam::utils::CachePadded;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream, tcp, unix};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -262,6 +263,25 @@ impl WriteHalf {
         let sent = match &self.half {
             Write::Tcp(half) => half.try_write_vectored(slices),
             Write::Unix(half) => half.try_write_vectored(slices),
+        }?;
+        self.traffic.count_sent(sent);
+        Ok(sent)
+    }
+
+    /// Writes by a call of the kernel's that is not here; it must not wait for the peer.
+    pub(crate) fn try_io(
+        &self,
+        write: impl FnOnce(BorrowedFd<'_>) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let sent = match &self.half {
+            Write::Tcp(half) => {
+                let stream: &TcpStream = half.as_ref();
+                stream.try_io(Interest::WRITABLE, || write(stream.as_fd()))
+            }
+            Write::Unix(half) => {
+                let stream: &UnixStream = half.as_ref();
+                stream.try_io(Interest::WRITABLE, || write(stream.as_fd()))
+            }
         }?;
         self.traffic.count_sent(sent);
         Ok(sent)

@@ -354,6 +354,7 @@ impl Buffer for BinaryBuffer {
 pub fn posix(env: Env, error: &io::Error) -> Atom {
     use io::ErrorKind::*;
     let name = match error.kind() {
+        _ if error.raw_os_error() == Some(5) => "eio",
         _ if error.raw_os_error() == Some(24) => "emfile",
         _ if error.raw_os_error() == Some(23) => "enfile",
         AddrInUse => "eaddrinuse",

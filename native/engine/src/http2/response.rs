@@ -11,10 +11,10 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
-use hyper::body::Body;
+use hyper::body::{Body, Frame};
 use tokio::time::Instant;
 
-use crate::body::ResponseBody;
+use crate::body::{Data, ResponseBody};
 use crate::error::SendError;
 use crate::exchange::Tracked;
 use crate::io::LINGER;
@@ -165,9 +165,10 @@ impl<O: Owner> Rest<O> {
         if !self.piece.is_empty() {
             return Poll::Ready(Some(()));
         }
-        match Pin::new(&mut self.body).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
-                self.piece = frame.into_data().unwrap_or_default();
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        match frame.map_ok(Frame::into_data) {
+            Poll::Ready(Some(Ok(Ok(Data::Bytes(piece))))) => {
+                self.piece = piece;
                 Poll::Ready(Some(()))
             }
             Poll::Ready(None) => {
@@ -175,7 +176,8 @@ impl<O: Owner> Rest<O> {
                 let _ = self.stream.send_data(Bytes::new(), true);
                 Poll::Ready(None)
             }
-            Poll::Ready(Some(Err(_))) => {
+            // A placeholder, too, would be an error: only HTTP/1 can write it.
+            Poll::Ready(Some(_)) => {
                 self.stream.send_reset(Reason::INTERNAL_ERROR);
                 Poll::Ready(None)
             }
