@@ -6,13 +6,16 @@ defmodule Ferrosock.DrainLossTest do
   import Ferrosock.Test.Raw
   import Plug.Conn, only: [send_resp: 3]
 
+  alias Ferrosock.Test.HTTP2
+
   @websockets 230
-  @keep_alive 200
+  @keep_alive 150
+  @http2 50
   @connecting 20
   @slow 50
 
   # The first request of each client that is no WebSocket.
-  @first ~r"^/slow/\d+$|^/(kept|new)/\d+/1$"
+  @first ~r"^/slow/\d+$|^/(kept|h2|new)/\d+/1$"
 
   @patience 30_000
 
@@ -50,6 +53,7 @@ defmodule Ferrosock.DrainLossTest do
         port = port(server)
         websockets = clients(@websockets, "ws", &websocket_client(port, &1))
         keep_alive = clients(@keep_alive, "kept", &keep_alive_client(port, &1))
+        http2 = clients(@http2, "h2", &http2_client(port, &1))
         connecting = clients(@connecting, "new", &connecting_client(port, &1))
         slow = clients(@slow, "slow", &slow_client(port, &1))
         processes = for _ <- 1..500, do: busy()
@@ -66,7 +70,7 @@ defmodule Ferrosock.DrainLossTest do
         end
 
         answered =
-          for {task, _name} <- keep_alive ++ connecting ++ slow,
+          for {task, _name} <- keep_alive ++ http2 ++ connecting ++ slow,
               path <- Task.await(task, @patience),
               do: path
 
@@ -156,6 +160,35 @@ defmodule Ferrosock.DrainLossTest do
 
       :closed ->
         answered
+    end
+  end
+
+  # Three requests are under way at a time, until the server asks for no more. What it has not begun to
+  # handle then gets no answer (RFC9113§6.8).
+  defp http2_client(port, name), do: port |> HTTP2.connect() |> http2(name, 1, [])
+
+  defp http2(socket, name, n, answered) do
+    paths = for i <- n..(n + 2), do: {2 * i - 1, "#{name}/#{i}"}
+    for {id, path} <- paths, do: HTTP2.request(socket, id, "GET", path)
+
+    answered =
+      Enum.reduce(paths, answered, fn {id, path}, answered ->
+        case HTTP2.response(socket, id) do
+          %{status: 200, end: :fin, body: body} ->
+            assert body == body(path)
+            [path | answered]
+
+          %{status: nil, end: :closed} ->
+            answered
+        end
+      end)
+
+    if HTTP2.goaway?(socket) do
+      assert HTTP2.closed(socket) == :no_error
+      answered
+    else
+      pause(n)
+      http2(socket, name, n + 3, answered)
     end
   end
 

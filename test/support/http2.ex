@@ -20,7 +20,7 @@ defmodule Ferrosock.Test.HTTP2 do
   def open(socket, settings) do
     state = %{bytes: "", frames: [], encoder: :cow_hpack.init(), decoder: :cow_hpack.init()}
     Process.put(socket, state)
-    Raw.write(socket, [@preface, :cow_http2.settings(settings)])
+    write(socket, [@preface, :cow_http2.settings(settings)])
   end
 
   @doc "Sends a request; without a body, or with all of it, or with `:more` to come by `data/4`."
@@ -57,21 +57,21 @@ defmodule Ferrosock.Test.HTTP2 do
     %{encoder: encoder} = state = Process.get(socket)
     {block, encoder} = :cow_hpack.encode(headers, encoder)
     Process.put(socket, %{state | encoder: encoder})
-    Raw.write(socket, :cow_http2.headers(id, fin, block))
+    write(socket, :cow_http2.headers(id, fin, block))
   end
 
-  def data(socket, id, fin, data), do: Raw.write(socket, :cow_http2.data(id, fin, data))
-  def reset(socket, id), do: Raw.write(socket, :cow_http2.rst_stream(id, :cancel))
+  def data(socket, id, fin, data), do: write(socket, :cow_http2.data(id, fin, data))
+  def reset(socket, id), do: write(socket, :cow_http2.rst_stream(id, :cancel))
 
   @doc "Lets the server send so many bytes more, of the stream and of them all."
   def window_update(socket, id, bytes) do
-    Raw.write(socket, :cow_http2.window_update(bytes))
-    if id > 0, do: Raw.write(socket, :cow_http2.window_update(id, bytes))
+    write(socket, :cow_http2.window_update(bytes))
+    if id > 0, do: write(socket, :cow_http2.window_update(id, bytes))
   end
 
   @doc """
-  What comes on a stream until its end: `%{status, headers, body, end}`, where the end is `:fin` or
-  `{:reset, reason}`, and `informed` what came before.
+  What comes on a stream until its end: `%{status, headers, body, end}`, where the end is `:fin`,
+  `{:reset, reason}`, or `:closed` when it is that of the connection, and `informed` what came before.
   """
   def response(socket, id) do
     collect(socket, id, %{informed: [], status: nil, headers: [], body: ""})
@@ -79,8 +79,7 @@ defmodule Ferrosock.Test.HTTP2 do
 
   defp collect(socket, id, response) do
     case take(socket, &(elem(&1, 1) == id and elem(&1, 0) in [:headers, :data, :rst_stream])) do
-      {:headers, ^id, fin, :head_fin, block} ->
-        [{":status", status} | headers] = decode(socket, block)
+      {:headers, ^id, fin, [{":status", status} | headers]} ->
         response |> head(String.to_integer(status), headers) |> go_on(socket, id, fin)
 
       {:data, ^id, fin, data} ->
@@ -88,6 +87,9 @@ defmodule Ferrosock.Test.HTTP2 do
 
       {:rst_stream, ^id, reason} ->
         Map.put(response, :end, {:reset, reason})
+
+      :closed ->
+        Map.put(response, :end, :closed)
     end
   end
 
@@ -99,19 +101,11 @@ defmodule Ferrosock.Test.HTTP2 do
   defp go_on(response, _socket, _id, :fin), do: Map.put(response, :end, :fin)
   defp go_on(response, socket, id, :nofin), do: collect(socket, id, response)
 
-  defp decode(socket, block) do
-    %{decoder: decoder} = state = Process.get(socket)
-    {headers, decoder} = :cow_hpack.decode(block, decoder)
-    Process.put(socket, %{state | decoder: decoder})
-    headers
-  end
-
   @doc "The status and the headers that begin a response which goes on."
   def head(socket, id) do
-    {:headers, ^id, :nofin, :head_fin, block} =
-      take(socket, &match?({:headers, ^id, _, _, _}, &1))
+    {:headers, ^id, :nofin, [{":status", status} | headers]} =
+      take(socket, &match?({:headers, ^id, _, _}, &1))
 
-    [{":status", status} | headers] = decode(socket, block)
     {String.to_integer(status), headers}
   end
 
@@ -138,6 +132,9 @@ defmodule Ferrosock.Test.HTTP2 do
     end
   end
 
+  @doc "Whether the server has asked for no more requests, as far as was read."
+  def goaway?(socket), do: Enum.any?(Process.get(socket).frames, &match?({:goaway, _, _, _}, &1))
+
   @doc "Whether the connection ends, after a GOAWAY or without one: its reason, or `nil`."
   def closed(socket, timeout \\ @timeout) do
     :closed = take(socket, fn _frame -> false end, timeout)
@@ -156,9 +153,19 @@ defmodule Ferrosock.Test.HTTP2 do
   defp parse(socket, bytes) do
     state = Process.get(socket)
     {frames, rest} = frames(state.bytes <> bytes, [])
-    Process.put(socket, %{state | bytes: rest, frames: state.frames ++ frames})
+    {frames, decoder} = Enum.map_reduce(frames, state.decoder, &decode/2)
+    state = %{state | bytes: rest, frames: state.frames ++ frames, decoder: decoder}
+    Process.put(socket, state)
     Enum.each(frames, &answer(socket, &1))
   end
+
+  # In the order in which they come, as each adds to what the next refers to.
+  defp decode({:headers, id, fin, :head_fin, block}, decoder) do
+    {headers, decoder} = :cow_hpack.decode(block, decoder)
+    {{:headers, id, fin, headers}, decoder}
+  end
+
+  defp decode(frame, decoder), do: {frame, decoder}
 
   defp frames(bytes, frames) do
     case :cow_http2.parse(bytes) do
@@ -169,10 +176,10 @@ defmodule Ferrosock.Test.HTTP2 do
     end
   end
 
-  # It may be closed already.
-  defp answer(socket, {:settings, _settings}),
-    do: :gen_tcp.send(socket, :cow_http2.settings_ack())
-
-  defp answer(socket, {:ping, data}), do: :gen_tcp.send(socket, :cow_http2.ping_ack(data))
+  defp answer(socket, {:settings, _settings}), do: write(socket, :cow_http2.settings_ack())
+  defp answer(socket, {:ping, data}), do: write(socket, :cow_http2.ping_ack(data))
   defp answer(_socket, _frame), do: :ok
+
+  # Where the connection has ended, reading tells.
+  defp write(socket, bytes), do: _ = :gen_tcp.send(socket, bytes)
 end
