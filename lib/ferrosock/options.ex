@@ -242,7 +242,7 @@ defmodule Ferrosock.Options do
   @socket [:timeout, :ping_interval, :ping_timeout, :max_lifetime, :close_timeout] ++
             [:max_fragments, :validate_utf8, :high_water_mark]
 
-  @listener [:backlog, :reuse_port, :nodelay, :max_connections, :overload] ++
+  @listener [:address, :backlog, :reuse_port, :nodelay, :max_connections, :overload] ++
               [:proxy_protocol, :handshake_timeout]
 
   @tables %{
@@ -259,10 +259,21 @@ defmodule Ferrosock.Options do
     drain: @drain
   }
 
-  # The last two are no options: they are made at the start and shared by the server's processes.
-  defstruct Keyword.keys(@server) ++ [:log_limiter, :draining]
+  # A server's own certificate, and where it is looked for: only for the start.
+  @identity [:certfile, :keyfile, :cert, :key, :password, :otp_app]
 
-  @typedoc "A server's options; the groups, as `http_1_options`, are maps"
+  @placement [:ip, :inet6, :port]
+
+  # Needed by none but this module, if at all.
+  @unkept [:sock, :cipher_suite]
+
+  # At most 32 with the name of the struct: a map of more is slow to read and to copy, and each
+  # connection's process has a copy. The last two are no options: they are made at the start and shared by
+  # the server's processes.
+  defstruct (Keyword.keys(@server) -- (@identity ++ @placement ++ @unkept)) ++
+              [:identity, :address, :log_limiter, :draining]
+
+  @typedoc "A server's options; the groups, as `http_1_options` and `identity`, are maps"
   @type t :: %__MODULE__{}
 
   @typedoc "What one upgrade asks for, within the server's limits"
@@ -282,9 +293,17 @@ defmodule Ferrosock.Options do
   @doc "Checks a server's options and fills in what is missing. Raises `ArgumentError`."
   @spec server!(keyword()) :: t()
   def server!(options) do
+    {unkept, kept} =
+      options
+      |> check!(@server, "")
+      |> served!()
+      |> placed!()
+      |> complete(@server)
+      |> Map.split(@identity ++ @placement ++ @unkept)
+
     struct!(
       __MODULE__,
-      options |> check!(@server, "") |> served!() |> placed!() |> complete(@server)
+      Map.merge(kept, %{identity: Map.take(unkept, @identity), address: address(unkept)})
     )
   end
 
@@ -328,15 +347,11 @@ defmodule Ferrosock.Options do
     options.http_1_options
     |> Map.drop([:clear_process_dict])
     |> Map.merge(Map.take(options, @listener))
-    |> Map.put(:address, address(options))
     |> Map.put(:http2, http2(options.http_2_options))
   end
 
   defp http2(%{enabled: false}), do: nil
   defp http2(options), do: Map.delete(options, :enabled)
-
-  defp address(%{ip: {:local, _path} = host}), do: {host, 0}
-  defp address(options), do: {Address.host(options.ip, options.inet6), options.port}
 
   @doc "The options of a table as a Markdown list."
   @spec docs(
@@ -381,6 +396,9 @@ defmodule Ferrosock.Options do
     do: raise(ArgumentError, "option :inet6 contradicts :ip, which is #{inspect(ip)}")
 
   defp placed!(checked), do: checked
+
+  defp address(%{ip: {:local, _path} = host}), do: {host, 0}
+  defp address(%{ip: ip, inet6: inet6, port: port}), do: {Address.host(ip, inet6), port}
 
   defp check!(options, table, where) do
     unless Keyword.keyword?(options) do

@@ -19,13 +19,12 @@ defmodule Ferrosock.TLS do
           interval: timeout()
         }
 
-  @secrets [:cert, :key, :password]
-  @own [:certfile, :keyfile | @secrets]
+  @own [:certfile, :keyfile, :cert, :key, :password]
 
   @doc "Where a server's certificates come from. `nil` with the scheme `:http`."
   @spec new(Options.t()) :: t() | nil
-  def new(%{scheme: :http} = options) do
-    case Enum.find(@own, &Map.get(options, &1)) do
+  def new(%{scheme: :http, identity: identity}) do
+    case Enum.find(@own, &identity[&1]) do
       nil -> nil
       name -> raise ArgumentError, "option #{inspect(name)} needs the option scheme: :https"
     end
@@ -41,10 +40,7 @@ defmodule Ferrosock.TLS do
 
   @doc "The options without what only this module may know."
   @spec forget(Options.t()) :: Options.t()
-  def forget(options) do
-    options = Enum.reduce(@secrets, options, &Map.put(&2, &1, nil))
-    %{options | tls_options: Map.drop(options.tls_options, [:certs_keys, :sni_hosts])}
-  end
+  def forget(options), do: %{options | identity: nil, tls_options: nil}
 
   @doc "Loads them."
   @spec config!(t() | nil) :: Native.tls() | nil
@@ -64,12 +60,12 @@ defmodule Ferrosock.TLS do
     end
   end
 
-  defp load!(%{tls_options: tls_options} = options) do
+  defp load!(%{tls_options: tls_options, identity: %{otp_app: otp_app}} = options) do
     identities = identities!(options)
 
     terms = %{
       identities: Enum.map(identities, &elem(&1, 1)),
-      client_auth: client_auth!(tls_options, options.otp_app),
+      client_auth: client_auth!(tls_options, otp_app),
       versions: Enum.map(tls_options.versions, &version/1),
       http2: options.http_2_options.enabled
     }
@@ -80,17 +76,17 @@ defmodule Ferrosock.TLS do
     end
   end
 
-  defp files(%{tls_options: tls_options} = options) do
+  defp files(%{tls_options: tls_options, identity: own}) do
     hosts = for {_host, identity} <- tls_options.sni_hosts, do: identity
 
-    for identity <- [Map.take(options, @own) | tls_options.certs_keys] ++ hosts,
+    for identity <- [own | tls_options.certs_keys] ++ hosts,
         {name, file} when name in [:certfile, :keyfile] and file != nil <- identity,
-        do: path(file, options.otp_app)
+        do: path(file, own.otp_app)
   end
 
   # Each with what it is called in an error.
-  defp identities!(%{tls_options: tls_options, otp_app: otp_app} = options) do
-    own = for name <- @own, value = Map.get(options, name), into: %{}, do: {name, value}
+  defp identities!(%{tls_options: tls_options, identity: %{otp_app: otp_app} = identity}) do
+    own = for name <- @own, value = identity[name], into: %{}, do: {name, value}
 
     defaults =
       if own == %{} and tls_options.certs_keys != [],

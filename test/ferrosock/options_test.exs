@@ -8,9 +8,14 @@ defmodule Ferrosock.OptionsTest do
       options = Options.server!(plug: MyApp)
 
       assert options.plug == MyApp
-      assert options.port == 4000
+      assert options.address == {{0, 0, 0, 0}, 4000}
       assert options.http_1_options.max_header_count == 100
       assert options.websocket_options.max_frame_size == 8_000_000
+    end
+
+    # A map of more than 32 keys is a hash trie.
+    test "are a small map, whatever is given" do
+      assert map_size(Options.server!(plug: MyApp, certfile: "cert.pem", otp_app: :my_app)) <= 32
     end
 
     test "keep the other defaults of a group when one is given" do
