@@ -55,7 +55,11 @@ defmodule Ferrosock.Options.Type do
   def valid?(:close_code, value), do: is_close_code(value)
   def valid?(:count, value), do: value == :default or valid?(:pos_integer, value)
   def valid?(:ders, value), do: is_list(value) and value != [] and Enum.all?(value, &is_binary/1)
-  def valid?(:file, value), do: (is_binary(value) or List.ascii_printable?(value)) and value != ""
+
+  def valid?(:file, [_ | _] = value),
+    do: not List.improper?(value) and List.ascii_printable?(value)
+
+  def valid?(:file, value), do: is_binary(value) and value != ""
   def valid?(:heap_size, value), do: is_map(value) or valid?(:non_neg_integer, value)
 
   def valid?(:hosts, value) do
