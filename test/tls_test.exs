@@ -331,6 +331,34 @@ defmodule Ferrosock.TLSTest do
                ~r/goes on with the certificates that it has: cannot read certfile ".*cert.pem"/
     end
 
+    test "are loaded once at the start, and anew by a listener that is started again", %{
+      made: made,
+      folder: folder
+    } do
+      [certfile: certfile, keyfile: keyfile] = files!(folder, made)
+      secret = Path.join(folder, "secret.pem")
+      Certificates.openssl!(~w(pkey -in #{keyfile} -aes256 -passout pass:secret -out #{secret}))
+      test = self()
+
+      password = fn ->
+        send(test, :asked)
+        "secret"
+      end
+
+      server = from_files!([certfile: certfile, keyfile: secret], password: password)
+      assert server |> connect!(made) |> peer_certificate() == hd(made.cert)
+      assert_received :asked
+      refute_received :asked
+
+      other = Certificates.make()
+      files!(folder, other)
+      Certificates.openssl!(~w(pkey -in #{keyfile} -aes256 -passout pass:secret -out #{secret}))
+      server |> Ferrosock.Server.listener() |> Process.exit(:kill)
+      assert_receive :asked, 5_000
+      assert server |> connect!(other) |> peer_certificate() == hd(other.cert)
+      refute_received :asked
+    end
+
     test "that are wrong are told by name", %{made: made, folder: folder} do
       [certfile: certfile, keyfile: keyfile] = files = files!(folder, made)
       empty = Path.join(folder, "empty.pem")

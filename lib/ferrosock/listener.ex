@@ -11,6 +11,10 @@ defmodule Ferrosock.Listener do
   def start_link({_table, _options, _tls} = argument),
     do: GenServer.start_link(__MODULE__, argument)
 
+  @doc "Leaves certificates for the listener that starts first. One that is started again loads its own."
+  @spec give_certificates(:ets.table(), TLS.loaded()) :: true
+  def give_certificates(table, loaded), do: :ets.insert(table, {:certificates, loaded})
+
   @doc "The handle and the tag of a server's listener."
   @spec handle(:ets.table()) :: {Native.listener(), Native.tag()}
   def handle(table) do
@@ -30,8 +34,8 @@ defmodule Ferrosock.Listener do
   def init({table, options, tls}) do
     # Without this, `terminate/2` would not run when the supervisor stops us.
     Process.flag(:trap_exit, true)
-    stamp = TLS.stamp(tls)
-    native_options = options |> Options.listener() |> Map.put(:tls, TLS.config!(tls))
+    {config, stamp} = certificates(table, tls)
+    native_options = options |> Options.listener() |> Map.put(:tls, config)
 
     case Native.listener_open(native_options) do
       {:ok, listener, tag} ->
@@ -83,8 +87,15 @@ defmodule Ferrosock.Listener do
 
   def handle_info(_message, state), do: {:noreply, state}
 
+  defp certificates(table, tls) do
+    case :ets.take(table, :certificates) do
+      [{:certificates, loaded}] -> loaded
+      [] -> TLS.load!(tls)
+    end
+  end
+
   defp reload(state) do
-    # Before they are loaded: what changes meanwhile must be seen at the next look.
+    # Before they are loaded, as in `TLS.load!/1`; also where that fails.
     state = %{state | stamp: TLS.stamp(state.tls)}
 
     try do

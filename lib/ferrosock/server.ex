@@ -15,11 +15,11 @@ defmodule Ferrosock.Server do
     Reactors.ensure_started!(options.reactors)
     # Called here, so that what is wrong with a certificate is raised where the options are given.
     tls = TLS.new(options)
-    TLS.config!(tls)
+    loaded = TLS.load!(tls)
     options = TLS.forget(options)
     shared = %{log_limiter: Log.limiter(), draining: :atomics.new(1, [])}
     options = Map.merge(%{options | plug: Pipeline.init(options.plug)}, shared)
-    Supervisor.start_link(__MODULE__, {options, tls}, supervisor_options)
+    Supervisor.start_link(__MODULE__, {options, tls, loaded}, supervisor_options)
   end
 
   @doc "The process that owns the listener of a running server."
@@ -36,10 +36,11 @@ defmodule Ferrosock.Server do
   end
 
   @impl true
-  def init({options, tls}) do
+  def init({options, tls, loaded}) do
     # Where children leave what their siblings need to find them: these start after them, in this
     # process, and know no name of theirs.
     table = :ets.new(:ferrosock_server, [:public, read_concurrency: true])
+    Listener.give_certificates(table, loaded)
 
     # When acceptors give up, their supervisor's end closes the listener by way of the drainer. It
     # must be opened anew then, which `:rest_for_one` would not do.

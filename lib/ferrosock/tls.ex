@@ -19,6 +19,12 @@ defmodule Ferrosock.TLS do
           interval: timeout()
         }
 
+  @typedoc "Differs when a file has changed"
+  @type stamp :: term()
+
+  @typedoc "A configuration, `nil` with the scheme `:http`, and the stamp of the files that it is from"
+  @type loaded :: {Native.tls() | nil, stamp()}
+
   @own [:certfile, :keyfile, :cert, :key, :password]
 
   @doc "Where a server's certificates come from. `nil` with the scheme `:http`."
@@ -32,7 +38,7 @@ defmodule Ferrosock.TLS do
 
   def new(options) do
     %__MODULE__{
-      load: fn -> load!(options) end,
+      load: fn -> build!(options) end,
       files: files(options),
       interval: options.tls_options.reload_interval
     }
@@ -41,6 +47,13 @@ defmodule Ferrosock.TLS do
   @doc "The options without what only this module may know."
   @spec forget(Options.t()) :: Options.t()
   def forget(options), do: %{options | identity: nil, tls_options: nil}
+
+  @doc "Loads them. The stamp is that of before: what changes meanwhile must be seen at the next look."
+  @spec load!(t() | nil) :: loaded()
+  def load!(tls) do
+    stamp = stamp(tls)
+    {config!(tls), stamp}
+  end
 
   @doc "Loads them."
   @spec config!(t() | nil) :: Native.tls() | nil
@@ -51,7 +64,7 @@ defmodule Ferrosock.TLS do
   Differs when a file has changed. From the content, because a key that is replaced often has the same
   size in the same second.
   """
-  @spec stamp(t() | nil) :: term()
+  @spec stamp(t() | nil) :: stamp()
   def stamp(nil), do: nil
 
   def stamp(tls) do
@@ -60,7 +73,7 @@ defmodule Ferrosock.TLS do
     end
   end
 
-  defp load!(%{tls_options: tls_options, identity: %{otp_app: otp_app}} = options) do
+  defp build!(%{tls_options: tls_options, identity: %{otp_app: otp_app}} = options) do
     identities = identities!(options)
 
     terms = %{
