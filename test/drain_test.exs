@@ -53,6 +53,45 @@ defmodule Ferrosock.DrainTest do
     end
   end
 
+  describe "a process of a drained server that is started again" do
+    @describetag :capture_log
+
+    for id <- [Ferrosock.Listener, Ferrosock.Drainer] do
+      test "does not listen: #{inspect(id)}" do
+        {server, port} = hello()
+        server |> connect() |> request("GET", "/")
+        assert Ferrosock.drain(server) == :ok
+        info = Ferrosock.info(server)
+
+        fail(server, unquote(id))
+        assert refused?(port)
+        assert Ferrosock.info(server) == info
+        assert Ferrosock.drain(server) == :ok
+      end
+
+      test "does not listen in the midst of the drain: #{inspect(id)}" do
+        {server, _socket, _plug} = busy(shutdown_timeout: 100)
+        port = port(server)
+        drain = Task.async(fn -> catch_exit(exit(Ferrosock.drain(server, deadline: 60_000))) end)
+        eventually(fn -> refused?(port) end)
+        address = Ferrosock.info(server).address
+
+        fail(server, unquote(id))
+        Task.await(drain)
+        assert refused?(port)
+        eventually(fn -> match?(%{address: ^address, connections: 0}, Ferrosock.info(server)) end)
+      end
+    end
+
+    defp fail(server, id) do
+      {_id, pid, _type, _modules} = child(server, id)
+      Process.exit(pid, :kill)
+      eventually(fn -> child(server, id) |> elem(1) != pid end)
+      # Asked after the restart.
+      assert server |> child(id) |> elem(1) |> Process.alive?()
+    end
+  end
+
   test "a server whose acceptors fail starts anew, without a drain" do
     {server, _port} = hello()
     partial = connect(server)
@@ -346,14 +385,15 @@ defmodule Ferrosock.DrainTest do
   end
 
   # A request that is answered after `:go`.
-  defp busy do
+  defp busy(options \\ []) do
     test = self()
 
-    server =
-      serve(fn conn ->
-        send(test, {:plug, self()})
-        receive do: (:go -> send_resp(conn, 200, "finished"))
-      end)
+    plug = fn conn ->
+      send(test, {:plug, self()})
+      receive do: (:go -> send_resp(conn, 200, "finished"))
+    end
+
+    server = serve(plug, options)
 
     socket = connect(server)
     write(socket, head("GET", "/"))

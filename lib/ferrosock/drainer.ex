@@ -23,6 +23,7 @@ defmodule Ferrosock.Drainer do
 
     {:ok,
      %{
+       table: table,
        listener: listener,
        acceptors: Acceptors.supervisor(table),
        shutdown: Map.put(Options.drain!([]), :deadline, options.shutdown_timeout),
@@ -38,6 +39,8 @@ defmodule Ferrosock.Drainer do
 
   def handle_call({:drain, settings}, from, %{task: nil} = state) do
     %{listener: listener, acceptors: acceptors} = state
+    # Before it begins: what fails in the midst of it ends in a restart, too.
+    Listener.stay_closed(state.table)
     settings = Map.merge(state.shutdown, settings)
     task = Task.async(fn -> Drain.run(listener, acceptors, settings) end)
     # A stop in the midst of it goes on with its code.

@@ -15,6 +15,10 @@ defmodule Ferrosock.Listener do
   @spec give_certificates(:ets.table(), TLS.loaded()) :: true
   def give_certificates(table, loaded), do: :ets.insert(table, {:certificates, loaded})
 
+  @doc "Has listeners that are started again listen no more: a drained server is to stay so."
+  @spec stay_closed(:ets.table()) :: true
+  def stay_closed(table), do: :ets.insert(table, {:stay_closed})
+
   @doc "The handle and the tag of a server's listener."
   @spec handle(:ets.table()) :: {Native.listener(), Native.tag()}
   def handle(table) do
@@ -34,21 +38,10 @@ defmodule Ferrosock.Listener do
   def init({table, options, tls}) do
     # Without this, `terminate/2` would not run when the supervisor stops us.
     Process.flag(:trap_exit, true)
-    {config, stamp} = certificates(table, tls)
-    native_options = options |> Options.listener() |> Map.put(:tls, config)
 
-    case Native.listener_open(native_options) do
-      {:ok, listener, tag} ->
-        :ets.insert(table, {:listener, listener, tag})
-        Log.startup(options, Native.listener_info(listener).address)
-        look_later(tls)
-        {:ok, %{listener: listener, tag: tag, tls: tls, stamp: stamp}}
-
-      {:error, reason} ->
-        # Raised, because only an exception with its stacktrace is told in words by those who
-        # report a failed start.
-        raise ListenError, address: native_options.address, reason: reason
-    end
+    if :ets.member(table, :stay_closed),
+      do: take_over(table, tls),
+      else: open(table, options, tls)
   end
 
   @impl true
@@ -86,6 +79,31 @@ defmodule Ferrosock.Listener do
   end
 
   def handle_info(_message, state), do: {:noreply, state}
+
+  # The handle of the one before still tells the address and the counts.
+  defp take_over(table, tls) do
+    {listener, tag} = handle(table)
+    Native.listener_close(listener)
+    {:ok, %{listener: listener, tag: tag, tls: tls, stamp: nil}}
+  end
+
+  defp open(table, options, tls) do
+    {config, stamp} = certificates(table, tls)
+    native_options = options |> Options.listener() |> Map.put(:tls, config)
+
+    case Native.listener_open(native_options) do
+      {:ok, listener, tag} ->
+        :ets.insert(table, {:listener, listener, tag})
+        Log.startup(options, Native.listener_info(listener).address)
+        look_later(tls)
+        {:ok, %{listener: listener, tag: tag, tls: tls, stamp: stamp}}
+
+      {:error, reason} ->
+        # Raised, because only an exception with its stacktrace is told in words by those who
+        # report a failed start.
+        raise ListenError, address: native_options.address, reason: reason
+    end
+  end
 
   defp certificates(table, tls) do
     case :ets.take(table, :certificates) do
