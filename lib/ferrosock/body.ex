@@ -4,7 +4,7 @@ defmodule Ferrosock.Body do
   # so that no call into the engine takes long and no response fills the memory. A method or status
   # that has no body gets none (RFC9110§6.4.1).
 
-  alias Ferrosock.{Adapter, Native}
+  alias Ferrosock.{Adapter, Backpressure, Native}
 
   # A copy of this much takes some tens of microseconds, well under what a scheduler may spend.
   @piece 262_144
@@ -95,21 +95,11 @@ defmodule Ferrosock.Body do
     with :full <- Native.exchange_chunk(adapter.exchange, data), do: await(adapter)
   end
 
-  # The reference is made here so that the receive need not look at the messages before it.
   defp await(%{exchange: exchange} = adapter) do
-    ref = make_ref()
-
-    case Native.exchange_await(exchange, ref) do
-      :ok ->
-        :ok
-
-      :wait ->
-        receive do
-          {^ref, :drained} -> :ok
-          {^ref, :closed} -> {:error, :closed}
-        after
-          send_timeout(adapter) -> give_up(exchange, ref)
-        end
+    case Backpressure.await(&Native.exchange_await(exchange, &1), send_timeout(adapter)) do
+      :ok -> :ok
+      :closed -> {:error, :closed}
+      {:timeout, ref} -> give_up(exchange, ref)
     end
   end
 

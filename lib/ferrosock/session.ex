@@ -6,7 +6,7 @@ defmodule Ferrosock.Session do
   # What callbacks push is gathered, so that a batch of events costs one call and one write. The
   # state is committed after each callback: `terminate/2` sees the one before a callback that failed.
 
-  alias Ferrosock.{Address, Ending, Log, Native, Result, ResultError, SockHost}
+  alias Ferrosock.{Address, Backpressure, Ending, Log, Native, Result, ResultError, SockHost}
 
   # Past this, gathered pushes go down before the batch has ended.
   @gather_limit 65_536
@@ -172,21 +172,10 @@ defmodule Ferrosock.Session do
     end
   end
 
-  # The reference is made here so that the receive need not look at the messages before it, however
-  # many there are.
   defp await(session) do
-    ref = make_ref()
-
-    case Native.socket_await(session.socket, ref) do
-      :ok ->
-        {:ok, session}
-
-      :wait ->
-        receive do
-          {^ref, _drained_or_closed} -> {:ok, session}
-        after
-          session.send_timeout -> {:stop, Ending.slow_client(), session}
-        end
+    case Backpressure.await(&Native.socket_await(session.socket, &1), session.send_timeout) do
+      {:timeout, _ref} -> {:stop, Ending.slow_client(), session}
+      _ok_or_closed -> {:ok, session}
     end
   end
 

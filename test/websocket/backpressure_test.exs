@@ -424,7 +424,7 @@ defmodule Ferrosock.WebSocket.BackpressureTest do
 
   defp waits?(pid) do
     {:current_function, {module, function, _}} = Process.info(pid, :current_function)
-    {module, function} == {Ferrosock.Session, :await}
+    {module, function} == {Ferrosock.Backpressure, :await}
   end
 
   defp wait_once(_message, %{waited: true} = state), do: {:ok, state}

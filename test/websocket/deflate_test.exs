@@ -869,7 +869,7 @@ defmodule Ferrosock.WebSocket.DeflateTest do
 
   defp waits?(pid) do
     {:current_function, {module, function, _}} = Process.info(pid, :current_function)
-    {module, function} == {Ferrosock.Session, :await}
+    {module, function} == {Ferrosock.Backpressure, :await}
   end
 
   # Of the whole VM, in bytes: what the engine allocates is none of Erlang's.

@@ -3,7 +3,7 @@ defmodule Ferrosock.SockHost.Socket do
   # The value that a `Sock` sends with. It sends at once and gathers nothing: a callback may wait for
   # the answer to what it sent. Which callback runs is the host's concern.
 
-  alias Ferrosock.Native
+  alias Ferrosock.{Backpressure, Native}
 
   @slow_client {__MODULE__, :slow_client}
 
@@ -40,20 +40,10 @@ defmodule Ferrosock.SockHost.Socket do
 
   defp check!(_opcode, _size), do: :ok
 
-  # The reference is made here so that the receive need not look at the messages before it.
   defp await(socket) do
-    ref = make_ref()
-
-    case Native.socket_await(socket.handle, ref) do
-      :ok ->
-        :ok
-
-      :wait ->
-        receive do
-          {^ref, _drained_or_closed} -> :ok
-        after
-          socket.send_timeout -> give_up(socket, ref)
-        end
+    case Backpressure.await(&Native.socket_await(socket.handle, &1), socket.send_timeout) do
+      {:timeout, ref} -> give_up(socket, ref)
+      _ok_or_closed -> :ok
     end
   end
 
