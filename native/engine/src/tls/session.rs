@@ -7,9 +7,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use rustls::ProtocolVersion;
-use rustls::server::UnbufferedServerConnection;
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
-    ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus,
+    ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
 };
 use tokio::io::{AsyncRead, ReadBuf};
 
@@ -23,7 +23,7 @@ const ENCRYPT_AT_ONCE: usize = 64 * 1024;
 thread_local! {
     /// Plaintext that comes in pieces, put together so that it makes no more records than it must.
     static JOINED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-    /// What was just encrypted.
+    /// What was just encrypted, in front of what earlier writes have left.
     static SEALED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -152,18 +152,13 @@ impl Tls {
 
     fn seal_and_send(&mut self, stream: &WriteHalf, plaintext: &[u8]) -> io::Result<usize> {
         let plaintext = &plaintext[..plaintext.len().min(ENCRYPT_AT_ONCE)];
-        // What the handshake has left to say goes first.
-        self.take(&mut [], |_| {})?;
+        // What the handshake had left to say is out: `take` goes on until there is nothing of it.
+        let state = self.connection.process_tls_records(&mut []).state;
+        let Ok(ConnectionState::WriteTraffic(traffic)) = state else {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        };
         SEALED.with_borrow_mut(|sealed| {
-            sealed.clear();
-            sealed.append(&mut self.outgoing);
-            let state = self.connection.process_tls_records(&mut []).state;
-            let Ok(ConnectionState::WriteTraffic(mut traffic)) = state else {
-                return Err(io::ErrorKind::BrokenPipe.into());
-            };
-            append(sealed, |room| {
-                traffic.encrypt(plaintext, room).map_err(required_room)
-            })?;
+            let sealed = seal(traffic, plaintext, sealed)?;
             let taken = match stream.try_write(sealed) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => 0,
                 result => result?,
@@ -193,6 +188,22 @@ impl Tls {
             });
         }
         let _ = self.flush(stream);
+    }
+}
+
+/// Encrypts into the front of `room`, which stays as large as it ever had to be: to clear it for each write
+/// would cost as much as a copy.
+fn seal<'a>(
+    mut traffic: WriteTraffic<'_, ServerConnectionData>,
+    plaintext: &[u8],
+    room: &'a mut Vec<u8>,
+) -> io::Result<&'a [u8]> {
+    loop {
+        match traffic.encrypt(plaintext, room).map_err(required_room) {
+            Ok(n) => return Ok(&room[..n]),
+            Err(Some(size)) => room.resize(size, 0),
+            Err(None) => return Err(io::ErrorKind::BrokenPipe.into()),
+        }
     }
 }
 
