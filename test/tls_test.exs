@@ -156,6 +156,9 @@ defmodule Ferrosock.TLSTest do
         {output, 0} = System.shell(command)
         assert output =~ ~r/^#{outcome}, TLSv1/m
         assert output =~ "HTTP/1.1 200"
+        # Each costs a record, and a client that comes back gets a new one.
+        tickets = output |> String.split("New Session Ticket arrived") |> length() |> Kernel.-(1)
+        assert tickets == if(version == "-tls1_3", do: 1, else: 0)
       end
     end
   end

@@ -87,6 +87,8 @@ impl TlsConfig {
         config.alpn_protocols.extend(versions);
         // Sessions are resumed without memory of ours for each.
         config.ticketer = ring::Ticketer::new().map_err(TlsError::other)?;
+        // A client that comes back gets a new one.
+        config.send_tls13_tickets = 1;
         Ok(Self(Arc::new(config)))
     }
 }
