@@ -1,15 +1,18 @@
-// node ws.mjs URL
+// node ws.mjs URL [http2]
 //
 // Checks an echo endpoint with npm's ws: one line per check, exit code 1 when one failed. ws offers
-// permessage-deflate by itself; whether it is accepted is the server's affair.
+// permessage-deflate by itself; whether it is accepted is the server's affair. With http2, by prior
+// knowledge, all connections of the checks are streams of one.
 
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import WebSocket from "ws";
 
 import { run } from "./checks.mjs";
+import { overHttp2 } from "./ws_http2.mjs";
 
-const [url] = process.argv.slice(2);
+const [url, protocol] = process.argv.slice(2);
+const connect = protocol === "http2" ? overHttp2(url) : (options) => new WebSocket(url, options);
 const CHECK_MS = 15_000;
 const SIZES = [0, 1, 125, 126, 65535, 65536, 1 << 20];
 
@@ -103,7 +106,7 @@ function text(size) {
 
 // Opens a connection, runs `body(ws, next)` and closes it; `next()` is the next message.
 async function use(body, options) {
-  const ws = new WebSocket(url, options);
+  const ws = connect(options);
   const messages = [];
   const waiting = [];
 
