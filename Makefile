@@ -51,11 +51,14 @@ $(CLIENTS)/.venv/.installed: $(CLIENTS)/requirements.txt
 /usr/bin/h2load:
 	@bin/debian nghttp2-client
 
+/usr/sbin/nghttpx:
+	@bin/debian nghttp2-proxy
+
 $(CHROMIUM):
 	@bin/debian chromium
 
 # What takes longer than a test should, against the running example.
-conformance: test-clients /usr/bin/wrk /usr/bin/h2load $(AUTOBAHN)/.installed
+conformance: test-clients /usr/bin/wrk /usr/bin/h2load /usr/sbin/nghttpx $(AUTOBAHN)/.installed
 	@python3 test/conformance/run.py
 
 $(AUTOBAHN)/.installed: test/conformance/install-autobahn test/conformance/autobahn-requirements.txt

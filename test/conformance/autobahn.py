@@ -112,5 +112,6 @@ def main(wstest, reports, url, *patterns):
     sys.exit(any(line.startswith("not ok") for line in lines))
 
 
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-main(*sys.argv[1:])
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    main(*sys.argv[1:])

@@ -34,6 +34,11 @@ ECHO = "/echo?timeout=infinity&compress=true&threshold=0"
 # This client tests a limit, too.
 LIMITED_ECHO = "/echo?compress=true&max_frame_size=8000000"
 
+# Over HTTP/2, all but permessage-deflate, whose cases take long: of these a few of each kind, and
+# messages of 128 KiB.
+HTTP2_CASES = [f"{part}.*" for part in range(1, 11)]
+HTTP2_CASES += [f"{part}.*.{case}" for part in (12, 13) for case in (3, 7, 12)] + ["12.1.10"]
+
 
 def suites(plain, secure):
     """Each suite's command and how many seconds it may take, for servers at these addresses."""
@@ -42,9 +47,11 @@ def suites(plain, secure):
     origins = [f"http://{plain}", f"https://{secure}"]
     wrk = [sys.executable, ROOT / "test/conformance/wrk.py"]
     h2load = [sys.executable, ROOT / "test/conformance/h2load.py"]
-    autobahn = [sys.executable, ROOT / "test/conformance/autobahn.py", WSTEST, LOGS / "autobahn"]
+    autobahn = [sys.executable, ROOT / "test/conformance/autobahn.py", WSTEST]
+    autobahn_http2 = [sys.executable, ROOT / "test/conformance/autobahn_http2.py", WSTEST]
     return {
-        "autobahn": ([*autobahn, echo], 1800),
+        "autobahn": ([*autobahn, LOGS / "autobahn", echo], 1800),
+        "autobahn-http2": ([*autobahn_http2, LOGS / "autobahn-http2", echo, *HTTP2_CASES], 900),
         "deflate": ([PYTHON, CLIENTS / "deflate_matrix.py", echo], 300),
         "wsproto": ([PYTHON, CLIENTS / "wsproto_client.py", echo], 120),
         "websockets": ([PYTHON, CLIENTS / "websockets_client.py", limited_echo], 120),
