@@ -40,9 +40,9 @@ defmodule Ferrosock.Native do
   #
   # A batch is answered by exactly one `socket_ack/2`, which lets the engine read on.
   #
-  # When the process that has a connection dies, its connection ends: a request without a response
-  # is answered with 500, a half-sent response is cut off, a WebSocket is closed with 1011. A handle
-  # that is garbage collected ends in the same way.
+  # When the process that has a connection dies, its connection, or its stream, ends: a request without a
+  # response is answered with 500, a half-sent response is cut off, a WebSocket is closed with 1011. A
+  # handle that is garbage collected ends in the same way.
 
   alias Ferrosock.Address
 

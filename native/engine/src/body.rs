@@ -92,9 +92,7 @@ impl ResponseBody {
             None => Self::File(FileBody::new(file, offset, length)),
         })
     }
-}
 
-impl ResponseBody {
     /// Whether nothing will come of it.
     pub(crate) fn is_empty(&self) -> bool {
         matches!(self, Self::None) || self.is_end_stream()
@@ -152,23 +150,24 @@ impl Body for ResponseBody {
 }
 
 /// The handler's end of a streamed body.
-pub(crate) struct BodySender(Arc<Mutex<Stream>>);
+pub(crate) struct BodySender(Arc<Mutex<Queue>>);
 
-/// hyper's end.
+/// hyper's end, or that of a stream.
 pub(crate) struct StreamedBody {
-    stream: Arc<Mutex<Stream>>,
-    /// Something was handed to hyper and may not have been written yet.
+    queue: Arc<Mutex<Queue>>,
+    /// Something was handed over and may not have been written yet.
     unflushed: bool,
     /// Bytes that the head has promised and that did not come yet.
     missing: u64,
 }
 
-struct Stream {
+/// What the handler has sent and the connection has not taken.
+struct Queue {
     pieces: VecDeque<Bytes>,
     mark: Watermark,
     end: Option<End>,
     reader: Option<Waker>,
-    /// hyper has dropped its end: the peer is gone, or wants no body.
+    /// The other end was dropped: the peer is gone, or wants no body.
     unread: bool,
 }
 
@@ -180,7 +179,7 @@ enum End {
 
 /// `length` is what the head says of it; 0 when it says nothing.
 pub(crate) fn streamed(high_water_mark: usize, length: u64) -> (BodySender, StreamedBody) {
-    let stream = Arc::new(Mutex::new(Stream {
+    let queue = Arc::new(Mutex::new(Queue {
         pieces: VecDeque::new(),
         mark: Watermark::new(high_water_mark),
         end: None,
@@ -188,9 +187,9 @@ pub(crate) fn streamed(high_water_mark: usize, length: u64) -> (BodySender, Stre
         unread: false,
     }));
     (
-        BodySender(stream.clone()),
+        BodySender(queue.clone()),
         StreamedBody {
-            stream,
+            queue,
             unflushed: false,
             missing: length,
         },
@@ -200,16 +199,16 @@ pub(crate) fn streamed(high_water_mark: usize, length: u64) -> (BodySender, Stre
 impl BodySender {
     /// `true`: taken, and the caller should wait before it sends more.
     pub(crate) fn send(&self, data: Bytes) -> Result<bool, SendError> {
-        let mut stream = lock(&self.0);
-        if stream.unread || stream.end.is_some() {
+        let mut queue = lock(&self.0);
+        if queue.unread || queue.end.is_some() {
             return Err(SendError::Closed);
         }
         if !data.is_empty() {
-            stream.mark.add(data.len());
-            stream.pieces.push_back(data);
+            queue.mark.add(data.len());
+            queue.pieces.push_back(data);
         }
-        let full = stream.mark.is_full();
-        wake(stream.reader.take());
+        let full = queue.mark.is_full();
+        wake(queue.reader.take());
         Ok(full)
     }
 
@@ -227,9 +226,9 @@ impl BodySender {
     }
 
     fn end(&self, end: End) {
-        let mut stream = lock(&self.0);
-        stream.end.get_or_insert(end);
-        wake(stream.reader.take());
+        let mut queue = lock(&self.0);
+        queue.end.get_or_insert(end);
+        wake(queue.reader.take());
     }
 }
 
@@ -241,22 +240,22 @@ impl Drop for BodySender {
 
 impl StreamedBody {
     fn is_aborted(&self, cx: &mut Context<'_>) -> bool {
-        let mut stream = lock(&self.stream);
-        stream.reader = Some(cx.waker().clone());
-        stream.end == Some(End::Aborted)
+        let mut queue = lock(&self.queue);
+        queue.reader = Some(cx.waker().clone());
+        queue.end == Some(End::Aborted)
     }
 
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
-        let mut stream = lock(&self.stream);
-        if let Some(piece) = stream.pieces.pop_front() {
+        let mut queue = lock(&self.queue);
+        if let Some(piece) = queue.pieces.pop_front() {
             self.unflushed = true;
             self.missing = self.missing.saturating_sub(piece.len() as u64);
-            let waiters = stream.mark.remove(piece.len());
-            drop(stream);
+            let waiters = queue.mark.remove(piece.len());
+            drop(queue);
             call(waiters, true);
             return Poll::Ready(Some(Ok(piece)));
         }
-        match stream.end {
+        match queue.end {
             Some(End::Finished) if self.missing == 0 => Poll::Ready(None),
             // hyper drops what it has buffered when a body fails: one turn of its loop lets it
             // write that first.
@@ -266,7 +265,7 @@ impl StreamedBody {
             }
             Some(_) => Poll::Ready(Some(Err(io::ErrorKind::ConnectionAborted.into()))),
             None => {
-                stream.reader = Some(cx.waker().clone());
+                queue.reader = Some(cx.waker().clone());
                 Poll::Pending
             }
         }
@@ -275,11 +274,11 @@ impl StreamedBody {
 
 impl Drop for StreamedBody {
     fn drop(&mut self) {
-        let mut stream = lock(&self.stream);
-        stream.unread = true;
-        stream.pieces.clear();
-        let waiters = stream.mark.close();
-        drop(stream);
+        let mut queue = lock(&self.queue);
+        queue.unread = true;
+        queue.pieces.clear();
+        let waiters = queue.mark.close();
+        drop(queue);
         call(waiters, false);
     }
 }

@@ -1,43 +1,33 @@
-//! One connection while it speaks HTTP. Its concern is hyper, the deadlines that hyper does not
-//! keep, and how the connection ends; a request is the concern of [`crate::exchange`].
+//! One connection while it speaks HTTP, and a stream of one, which looks the same to its owner. The
+//! concern here is how it begins and ends; what it speaks meanwhile is that of `http1` and `http2`.
 
-use std::future::poll_fn;
 use std::io::ErrorKind;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use once_cell::sync::OnceCell;
 use tokio::sync::Notify;
 
-use crate::config::ListenerConfig;
 use crate::error::HttpError;
-use crate::exchange::{self, Exchange};
-use crate::http2;
-use crate::io::{self, Awaited, Io};
-use crate::listener::{Shared, Stage};
-use crate::lock;
+use crate::exchange::Exchange;
+use crate::http1::{self, Outcome};
+use crate::io::{self, Io};
+use crate::listener::Shared;
 use crate::owner::Owner;
 use crate::runtime::Reactor;
 use crate::stats::{self, Counted};
 use crate::stream::Address;
-use crate::timer::{Timer, timeout};
+use crate::timer::timeout;
 use crate::tls::TlsInfo;
 use crate::ws::socket::Socket;
+use crate::{http2, lock};
 
 const REQUEST_TIMEOUT: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 const SERVICE_UNAVAILABLE: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-
-/// hyper's own limit is on its buffer, which cannot be smaller than this.
-const MIN_BUFFER: usize = 8192;
 
 /// How long a client that has connected as the listener began to drain has to send its request.
 pub(crate) const LAST_CALL: Duration = Duration::from_millis(250);
@@ -50,12 +40,12 @@ pub struct Connection<O: Owner> {
     /// What runs its tasks.
     pub(crate) reactor: &'static Reactor,
     pub(crate) listener: Arc<Shared>,
-    /// Wakes the task that runs hyper.
+    /// Wakes the task that runs hyper, or h2.
     pub(crate) wake: Notify,
     requests: AtomicU64,
     /// Those of its streams that have an owner, although they may be gone.
     pub(crate) streams: AtomicUsize,
-    /// What it is a stream of, as long as it has an owner.
+    /// The connection that it is a stream of, as long as it has an owner.
     parent: Mutex<Option<Arc<Self>>>,
     /// No request may follow the one that is served now.
     retired: AtomicBool,
@@ -123,7 +113,7 @@ impl<O: Owner> Connection<O> {
 
     /// The owner is dead: whatever this connection is by now ends.
     pub fn owner_down(&self) {
-        self.leave();
+        self.leave_parent();
         if let Some(socket) = self.socket.get() {
             if let Some(socket) = socket.upgrade() {
                 socket.owner_down();
@@ -137,8 +127,8 @@ impl<O: Owner> Connection<O> {
         self.retire();
     }
 
-    /// Makes room for another stream.
-    fn leave(&self) {
+    /// Makes room for another stream where this is one.
+    fn leave_parent(&self) {
         let parent = lock(&self.parent).take();
         if let Some(parent) = parent {
             parent.streams.fetch_sub(1, Ordering::Relaxed);
@@ -169,10 +159,14 @@ impl<O: Owner> Connection<O> {
         lock(&self.open).as_ref().map(|open| open.io.clone())
     }
 
-    /// Ends the HTTP connection as soon as its response is out.
+    /// Ends the HTTP connection as soon as its response is out. A stream ends with its response anyway.
     pub(crate) fn retire(&self) {
         self.retired.store(true, Ordering::Release);
         self.wake.notify_one();
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
     }
 
     pub(crate) fn serves(&self, exchange: &Arc<Exchange<O>>) {
@@ -212,11 +206,11 @@ impl<O: Owner> Connection<O> {
 
 impl<O: Owner> Drop for Connection<O> {
     fn drop(&mut self) {
-        self.leave();
+        self.leave_parent();
     }
 }
 
-/// The stream, which a handle to the [`Connection`] may outlive.
+/// What a handle to the [`Connection`] may outlive.
 struct Open {
     io: Arc<io::Shared>,
     unsettled: Option<Unsettled>,
@@ -279,7 +273,7 @@ pub(crate) async fn serve<O: Owner>(connection: Arc<Connection<O>>, mut io: Io) 
     }
     let outcome = match is_http2 {
         Some(true) => Outcome::Http2(io),
-        _ => serve_http1(&connection, io).await,
+        _ => http1::serve(&connection, io).await,
     };
     if connection.socket.get().is_some() {
         return;
@@ -290,82 +284,6 @@ pub(crate) async fn serve<O: Owner>(connection: Arc<Connection<O>>, mut io: Io) 
     }
     connection.settle();
     io::linger_for(&shared, io::LINGER_SENDING).await;
-}
-
-async fn serve_http1<O: Owner>(connection: &Arc<Connection<O>>, io: Io) -> Outcome {
-    let listener = connection.listener.clone();
-    let ListenerConfig {
-        header_timeout,
-        idle_timeout,
-        send_timeout,
-        ..
-    } = listener.config;
-    let shared = io.shared.clone();
-    let service =
-        service_fn(|request| exchange::serve(connection.clone(), shared.clone(), request));
-    let mut http = builder(&listener.config)
-        .serve_connection(TokioIo::new(io), service)
-        .with_upgrades();
-    let mut stages = listener.stage.clone();
-    let mut stage = Stage::Accepting;
-    let mut is_last = false;
-    let mut timer = Timer::default();
-    let mut send_timer = Timer::default();
-    let mut last_call = Timer::default();
-    let may_be_http2 = listener.config.http2.is_some();
-
-    loop {
-        let mut http = Pin::new(&mut http);
-        tokio::select! {
-            biased;
-            result = http.as_mut() => return Outcome::Ended(result),
-            // After hyper, so that it sees what hyper has just read.
-            () = poll_fn(|cx| match shared.deadline(header_timeout, idle_timeout) {
-                Some(due) => timer.poll(cx, due),
-                None => Poll::Pending,
-            }) => return Outcome::TimedOut,
-            () = poll_fn(|cx| match shared.send_deadline(send_timeout) {
-                Some(due) => send_timer.poll(cx, due),
-                None => Poll::Pending,
-            }) => return Outcome::Stalled,
-            () = poll_fn(|_| match shared.found_preface() {
-                true => Poll::Ready(()),
-                false => Poll::Pending,
-            }), if may_be_http2 => break,
-            () = connection.wake.notified() => {
-                if connection.retired.load(Ordering::Acquire) {
-                    http.as_mut().graceful_shutdown();
-                }
-            }
-            Ok(next) = stages.wait_for(|next| *next > stage) => {
-                stage = *next;
-                if stage == Stage::Closed && shared.awaited() != Awaited::Response {
-                    return Outcome::Closed;
-                }
-            }
-            // Not at once: hyper would drop what it has of a request.
-            () = poll_fn(|cx| poll_last_call(cx, &shared, &mut last_call)),
-                if stage > Stage::Accepting && !is_last =>
-            {
-                http.as_mut().graceful_shutdown();
-                is_last = true;
-            }
-        }
-    }
-    let parts = http.into_parts();
-    parts.map_or(Outcome::Closed, |parts| {
-        Outcome::Http2(parts.io.into_inner())
-    })
-}
-
-/// Ready when the last request is being served, or when there is none to wait for.
-fn poll_last_call(cx: &mut Context<'_>, shared: &io::Shared, timer: &mut Timer) -> Poll<()> {
-    match shared.awaited() {
-        Awaited::Response | Awaited::NextRequest => Poll::Ready(()),
-        // hyper reads it, and this is polled again.
-        Awaited::Rest => Poll::Pending,
-        Awaited::FirstRequest { since } => timer.poll(cx, since + LAST_CALL),
-    }
 }
 
 /// What comes before HTTP. `false`: it came to nothing.
@@ -412,16 +330,6 @@ pub(crate) async fn refuse<O: Owner>(connection: Arc<Connection<O>>, io: Io) {
     connection.end();
 }
 
-enum Outcome {
-    Ended(hyper::Result<()>),
-    TimedOut,
-    /// The client takes nothing of its response.
-    Stalled,
-    Closed,
-    /// The client speaks another protocol.
-    Http2(Io),
-}
-
 /// What the client did wrong, if it did.
 async fn finish<O: Owner>(
     connection: &Arc<Connection<O>>,
@@ -450,15 +358,4 @@ async fn finish<O: Owner>(
         }
         Outcome::Ended(_) | Outcome::TimedOut | Outcome::Closed => None,
     }
-}
-
-fn builder(config: &ListenerConfig) -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    builder
-        .max_headers(config.max_header_count)
-        .max_header_size(config.max_header_length)
-        .max_buf_size(config.max_header_length.max(MIN_BUFFER))
-        // Its timer does not run before the first byte; `Deadline` covers both.
-        .header_read_timeout(None);
-    builder
 }

@@ -1,43 +1,34 @@
 //! One request and its response, as the handler drives it: from any thread, and from any process.
 
-use std::convert::Infallible;
 use std::fs::File;
 use std::io;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::RecvStream;
-use h2::server::SendResponse;
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS,
-    SEC_WEBSOCKET_KEY, TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::CONNECTION;
 use http::request::Parts;
 use http::uri::Authority;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio::sync::oneshot;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 
 use crate::backpressure::Waiter;
-use crate::body::{BodySender, Data, ResponseBody, streamed};
-use crate::config::{Http2Config, SocketConfig};
+use crate::body::{BodySender, ResponseBody, streamed};
+use crate::config::SocketConfig;
 use crate::connection::Connection;
 use crate::error::{ReadError, SendError};
-use crate::head::{Refusal, check_http1, check_http2};
+use crate::head::{Refusal, expects_continue};
 use crate::http2;
-use crate::io::Shared;
 use crate::lock;
 use crate::owner::{Owner, Request};
 use crate::reply::Reply;
+use crate::response::{content_length, final_status, forbids_body, response};
 use crate::runtime::{self, Reactor};
 use crate::stats::{self, Counted};
 use crate::stream::Address;
 use crate::tls::TlsInfo;
 use crate::upload::{Piece, Source, Upload};
-use crate::ws::extension::{DeflateConfig, negotiate};
+use crate::ws::extension::DeflateConfig;
+use crate::ws::handshake::Handshake;
 use crate::ws::socket::Socket;
 
 pub struct Exchange<O: Owner> {
@@ -74,51 +65,6 @@ impl State {
     }
 }
 
-fn expects_continue(headers: &HeaderMap) -> bool {
-    let mut expectations = headers.get_all(EXPECT).iter();
-    expectations.any(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
-}
-
-/// What the opening handshake of a WebSocket needs of the request.
-struct Handshake {
-    /// Not with HTTP/2 (RFC8441§5).
-    key: Option<HeaderValue>,
-    extensions: Vec<HeaderValue>,
-}
-
-impl Handshake {
-    fn new(head: &Parts) -> Option<Self> {
-        let headers = &head.headers;
-        let key = headers.get(SEC_WEBSOCKET_KEY).cloned();
-        let is_complete = key.is_some() || head.version == Version::HTTP_2;
-        let extensions = headers.get_all(SEC_WEBSOCKET_EXTENSIONS);
-        (is_complete && headers.contains_key(UPGRADE)).then(|| Self {
-            key: key.filter(|_| head.version < Version::HTTP_2),
-            extensions: extensions.iter().cloned().collect(),
-        })
-    }
-
-    /// Adds what the client is to see of the upgrade, and returns the status.
-    fn answer(&self, headers: &mut HeaderMap) -> StatusCode {
-        let Some(key) = &self.key else {
-            return StatusCode::OK;
-        };
-        let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
-        let accept = HeaderValue::try_from(accept).expect("base64 is a header value");
-        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
-        StatusCode::SWITCHING_PROTOCOLS
-    }
-
-    /// A header that is not text offers nothing.
-    fn offers(&self) -> impl Iterator<Item = &str> {
-        self.extensions
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-    }
-}
-
 enum Sending {
     No,
     Streaming(BodySender),
@@ -126,97 +72,8 @@ enum Sending {
     Discarding,
 }
 
-/// hyper's service: hands the request to the owner and waits for its response.
-pub(crate) async fn serve<O: Owner>(
-    connection: Arc<Connection<O>>,
-    io: Arc<Shared>,
-    mut request: hyper::Request<Incoming>,
-) -> Result<Response<Tracked<O>>, Infallible> {
-    io.request_started();
-    let max_requests = connection.listener.config.max_requests;
-    let is_last = connection.count_request() == max_requests;
-
-    let on_upgrade = request
-        .headers()
-        .contains_key(UPGRADE)
-        .then(|| hyper::upgrade::on(&mut request));
-    let (head, body) = request.into_parts();
-    let (service, response) = oneshot::channel();
-    let reply = Reply::Http1 {
-        service,
-        on_upgrade,
-    };
-    let upload = Upload::new(Source::Http1(body));
-    let exchange = Exchange::new(connection, &head, reply, upload);
-    // Made before the wait: also when hyper drops this future, the exchange is ended.
-    let mut tracked = Tracked {
-        body: ResponseBody::Whole(Bytes::new()),
-        exchange,
-    };
-
-    let max_line = tracked
-        .exchange
-        .connection
-        .listener
-        .config
-        .max_request_line_length;
-    let checked = check_http1(&head, max_line);
-    let response = match tracked.exchange.dispatch(&head, checked) {
-        Ok(()) => response
-            .await
-            .unwrap_or_else(|_| closing(StatusCode::INTERNAL_SERVER_ERROR)),
-        Err(status) => closing(status),
-    };
-    let (mut head, body) = response.into_parts();
-    // Not left to hyper: it may write this response before it hears that the listener closes.
-    let is_last = is_last || !tracked.exchange.connection.listener.is_accepting();
-    if is_last && head.status != StatusCode::SWITCHING_PROTOCOLS {
-        head.headers
-            .insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    // To a client of HTTP/1.0 that asked for keep-alive, hyper would promise it next to our `close`.
-    if tracked.exchange.version < Version::HTTP_11 && head.headers.contains_key(CONNECTION) {
-        head.version = Version::HTTP_10;
-    }
-    tracked.body = body;
-    Ok(Response::from_parts(head, tracked))
-}
-
-pub(crate) fn closing(status: StatusCode) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::Whole(Bytes::new()));
-    *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONNECTION, HeaderValue::from_static("close"));
-    response
-}
-
-/// Hands the request of a stream to its owner.
-pub(crate) fn serve_stream<O: Owner>(
-    connection: Arc<Connection<O>>,
-    config: &Http2Config,
-    request: http::Request<RecvStream>,
-    stream: SendResponse<Bytes>,
-) {
-    let (mut head, body) = request.into_parts();
-    let checked = check_http2(&mut head, config);
-    let (upload, receiving) = if head.headers.contains_key(UPGRADE) {
-        (Upload::none(), Some(body))
-    } else {
-        let length = length(&head.headers).ok().flatten();
-        (Upload::new(Source::Http2 { body, length }), None)
-    };
-    let reply = Reply::Http2 { stream, receiving };
-    let exchange = Exchange::new(connection, &head, reply, upload);
-    if let Err(status) = exchange.dispatch(&head, checked) {
-        let body = ResponseBody::Whole(Bytes::new());
-        // It fails where the client is gone.
-        let _ = exchange.reply(status, HeaderMap::new(), body, Sending::No);
-    }
-}
-
 impl<O: Owner> Exchange<O> {
-    fn new(
+    pub(crate) fn new(
         connection: Arc<Connection<O>>,
         head: &Parts,
         reply: Reply,
@@ -244,7 +101,7 @@ impl<O: Owner> Exchange<O> {
     }
 
     /// Hands the request to the owner, unless it is to be answered with an error's status.
-    fn dispatch(
+    pub(crate) fn dispatch(
         self: &Arc<Self>,
         head: &Parts,
         checked: Result<Option<Authority>, Refusal>,
@@ -293,7 +150,7 @@ impl<O: Owner> Exchange<O> {
         if self.is_head || forbids_body(status) {
             return self.reply(status, headers, ResponseBody::None, Sending::Discarding);
         }
-        let length = length(&headers)?;
+        let length = content_length(&headers)?;
         // Only the end of the connection can be the end of such a body (RFC9112§6.3).
         if self.version < Version::HTTP_11 && length.is_none() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -334,8 +191,8 @@ impl<O: Owner> Exchange<O> {
         }
     }
 
-    /// Ends the exchange and its connection. A half-sent body gets no proper end; a request that
-    /// was not answered is answered with 500.
+    /// Ends the exchange and its connection, or its stream. A half-sent body gets no proper end; a
+    /// request that was not answered is answered with 500.
     pub fn abort(self: &Arc<Self>) {
         self.abandon();
         self.connection.retire();
@@ -377,7 +234,7 @@ impl<O: Owner> Exchange<O> {
             let rest = state.ended.then(|| upload.end()).flatten();
             state.upload = Some(upload);
             drop(state);
-            exchange.leave(rest);
+            exchange.discard(rest);
             answer(result);
         });
     }
@@ -453,13 +310,7 @@ impl<O: Owner> Exchange<O> {
         deflate: Option<&DeflateConfig>,
     ) -> Result<Arc<Socket<O>>, SendError> {
         let handshake = self.handshake.as_ref().ok_or(SendError::NotSupported)?;
-        let status = handshake.answer(&mut headers);
-        let agreed = deflate.and_then(|config| negotiate(handshake.offers(), config));
-        headers.remove(SEC_WEBSOCKET_EXTENSIONS);
-        if let Some(agreed) = &agreed {
-            let value = HeaderValue::try_from(agreed.header_value()).expect("tokens and digits");
-            headers.insert(SEC_WEBSOCKET_EXTENSIONS, value);
-        }
+        let (status, agreed) = handshake.agree(&mut headers, deflate);
         let body = ResponseBody::Whole(Bytes::new());
         let response = response(status, headers, body)?;
 
@@ -507,13 +358,13 @@ impl<O: Owner> Exchange<O> {
     }
 
     /// The response is out, or will never be.
-    fn ended(&self) {
+    pub(crate) fn ended(&self) {
         let mut state = lock(&self.state);
         state.ended = true;
         // A body that nobody reads keeps hyper from the next request.
         let rest = state.upload.as_mut().and_then(Upload::end);
         drop(state);
-        self.leave(rest);
+        self.discard(rest);
         if self.version < Version::HTTP_2
             && let Some(io) = self.connection.io()
         {
@@ -522,7 +373,7 @@ impl<O: Owner> Exchange<O> {
     }
 
     /// Lets go of what nobody has read of a body.
-    fn leave(&self, rest: Option<Source>) {
+    fn discard(&self, rest: Option<Source>) {
         if let Some(Source::Http2 { body, .. }) = rest {
             http2::leave(self.reactor(), body);
         }
@@ -535,82 +386,4 @@ pub enum FileError {
     Send(#[from] SendError),
     #[error(transparent)]
     Io(#[from] io::Error),
-}
-
-fn response(
-    status: StatusCode,
-    mut headers: HeaderMap,
-    body: ResponseBody,
-) -> Result<Response<ResponseBody>, SendError> {
-    length(&headers)?;
-    // The coding is what the body needs, whatever the handler says of it.
-    headers.remove(TRANSFER_ENCODING);
-    if status == StatusCode::NO_CONTENT {
-        headers.remove(CONTENT_LENGTH);
-    }
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    *response.headers_mut() = headers;
-    Ok(response)
-}
-
-fn final_status(status: u16) -> Result<StatusCode, SendError> {
-    StatusCode::from_u16(status)
-        .ok()
-        .filter(|status| !status.is_informational())
-        .ok_or(SendError::InvalidStatus)
-}
-
-/// RFC9110§6.4.1
-fn forbids_body(status: StatusCode) -> bool {
-    matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-}
-
-/// What the handler says that the body's length is. hyper would find an error only as it writes the
-/// head, and end the connection without a response.
-fn length(headers: &HeaderMap) -> Result<Option<u64>, SendError> {
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    let (length, None) = (lengths.next(), lengths.next()) else {
-        return Err(SendError::InvalidHeader(CONTENT_LENGTH.to_string()));
-    };
-    length.map(parse_length).transpose()
-}
-
-fn parse_length(value: &HeaderValue) -> Result<u64, SendError> {
-    let digits = value.to_str().ok().filter(|text| !text.starts_with('+'));
-    digits
-        .and_then(|digits| digits.parse().ok())
-        .ok_or_else(|| SendError::InvalidHeader(CONTENT_LENGTH.to_string()))
-}
-
-/// A response body that tells its exchange when it has been sent, or will not be.
-pub(crate) struct Tracked<O: Owner> {
-    pub(crate) body: ResponseBody,
-    pub(crate) exchange: Arc<Exchange<O>>,
-}
-
-impl<O: Owner> Body for Tracked<O> {
-    type Data = Data;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Data>>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-impl<O: Owner> Drop for Tracked<O> {
-    fn drop(&mut self) {
-        self.exchange.ended();
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
@@ -60,6 +60,12 @@ pub(crate) fn check_http2(
     head.headers.insert(HOST, host);
     join_cookies(&mut head.headers);
     Ok(Some(authority))
+}
+
+/// Whether the client waits to be asked for the body (RFC9110§10.1.1).
+pub(crate) fn expects_continue(headers: &HeaderMap) -> bool {
+    let mut expectations = headers.get_all(EXPECT).iter();
+    expectations.any(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// HTTP/1 cannot have white space at its ends (RFC9113§8.2.1).
@@ -176,4 +182,183 @@ fn is_port(text: &str) -> bool {
         || text
             .strip_prefix(':')
             .is_some_and(|port| port.is_empty() || is_number(port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+    use std::time::Duration;
+
+    const HTTP2: Http2Config = Http2Config {
+        max_concurrent_streams: 1,
+        max_header_length: 65_536,
+        max_header_count: 4,
+        max_requests: 0,
+        initial_window_size: 65_535,
+        idle_timeout: Duration::ZERO,
+        send_timeout: Duration::ZERO,
+        high_water_mark: 0,
+    };
+
+    fn head(version: Version, method: &str, target: &str, headers: &[(&str, &str)]) -> Parts {
+        let mut request = Request::builder()
+            .version(version)
+            .method(method)
+            .uri(target);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    /// Whom the request is for, or with which status it is refused.
+    fn http1(target: &str, headers: &[(&str, &str)]) -> Result<Option<String>, u16> {
+        let head = head(Version::HTTP_11, "GET", target, headers);
+        told(check_http1(&head, 100))
+    }
+
+    fn http2(target: &str, headers: &[(&str, &str)]) -> Result<Option<String>, u16> {
+        let mut head = head(Version::HTTP_2, "GET", target, headers);
+        told(check_http2(&mut head, &HTTP2))
+    }
+
+    fn told(checked: Result<Option<Authority>, Refusal>) -> Result<Option<String>, u16> {
+        checked
+            .map(|authority| authority.map(|authority| authority.to_string()))
+            .map_err(|(status, _error)| status.as_u16())
+    }
+
+    fn named(authority: &str) -> Result<Option<String>, u16> {
+        Ok(Some(authority.into()))
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_and_perhaps_a_port() {
+        for host in ["a", "a.b:80", "a:", "127.0.0.1:65535", "[::1]", "[::1]:80"] {
+            assert_eq!(http1("/", &[("host", host)]), named(host));
+            assert_eq!(http2("/", &[("host", host)]), named(host));
+        }
+        for host in [
+            "a,b", "u@a", "a:65536", "a:+1", "a:b", "a[::1]", ":80", "a b", "a/",
+        ] {
+            assert_eq!(http1("/", &[("host", host)]), Err(400), "{host}");
+            assert_eq!(http2("/", &[("host", host)]), Err(400), "{host}");
+        }
+    }
+
+    #[test]
+    fn http_1_needs_one_host_which_an_absolute_target_overrules() {
+        assert_eq!(http1("/", &[]), Err(400));
+        assert_eq!(http1("/", &[("host", "a"), ("host", "a")]), Err(400));
+        assert_eq!(http1("/", &[("host", "")]), Ok(None));
+        assert_eq!(http1("http://a/", &[("host", "b")]), named("a"));
+        assert_eq!(http1("http://a/", &[]), Err(400));
+        let old = head(Version::HTTP_10, "GET", "/", &[]);
+        assert_eq!(told(check_http1(&old, 100)), Ok(None));
+    }
+
+    #[test]
+    fn http_2_needs_an_authority_or_a_host_and_no_two_that_differ() {
+        assert_eq!(http2("/", &[]), Err(400));
+        assert_eq!(http2("/", &[("host", "")]), Err(400));
+        assert_eq!(http2("http://a/", &[]), named("a"));
+        assert_eq!(http2("http://a/", &[("host", "A")]), named("a"));
+        assert_eq!(http2("http://a/", &[("host", "b")]), Err(400));
+        assert_eq!(http2("http://a/", &[("host", "a:80")]), Err(400));
+        assert_eq!(
+            http2("http://a/", &[("host", "a"), ("host", "a")]),
+            Err(400)
+        );
+        assert_eq!(http2("http://u@a/", &[]), Err(400));
+    }
+
+    #[test]
+    fn what_is_for_no_handler_has_its_status() {
+        let host = ("host", "a");
+        let refused = |method, target, headers: &[_]| {
+            let head = head(Version::HTTP_11, method, target, headers);
+            check_http1(&head, 10)
+                .err()
+                .map(|(status, _)| status.as_u16())
+        };
+        assert_eq!(refused("GET", "/234567", &[host]), None);
+        assert_eq!(refused("GET", "/2345678", &[host]), Some(414));
+        assert_eq!(refused("CONNECT", "a:80", &[host]), Some(501));
+        assert_eq!(refused("GET", "a:80", &[host]), Some(400));
+        assert_eq!(refused("OPTIONS", "*", &[host]), None);
+        assert_eq!(refused("GET", "*", &[host]), Some(400));
+        for (coding, status) in [
+            ("Chunked", None),
+            ("gzip", Some(501)),
+            ("gzip, chunked", Some(501)),
+        ] {
+            let headers = [host, ("transfer-encoding", coding)];
+            assert_eq!(refused("POST", "/", &headers), status, "{coding}");
+        }
+        let twice = [("transfer-encoding", "chunked"); 2];
+        assert_eq!(refused("POST", "/", &[host, twice[0], twice[1]]), Some(501));
+    }
+
+    #[test]
+    fn http_2_takes_no_value_that_http_1_could_not_have() {
+        let x = |value| http2("http://a/", &[("x", value)]);
+        for value in ["", "a", "a \t b"] {
+            assert_eq!(x(value), named("a"), "{value:?}");
+        }
+        for value in [" ", "\t", " a", "a ", "\ta", "a\t"] {
+            assert_eq!(x(value), Err(400), "{value:?}");
+        }
+        let length = |value| http2("http://a/", &[("content-length", value)]);
+        assert_eq!(length("0"), named("a"));
+        assert_eq!(length(""), Err(400));
+    }
+
+    #[test]
+    fn http_2_counts_the_fields() {
+        let fields = [("x", "1"), ("x", "2"), ("x", "3"), ("x", "4"), ("x", "5")];
+        assert_eq!(http2("http://a/", &fields[1..]), named("a"));
+        assert_eq!(http2("http://a/", &fields), Err(431));
+    }
+
+    #[test]
+    fn a_handler_sees_one_host_and_one_cookie() {
+        let cookies = [("cookie", "a=1"), ("x", "1"), ("cookie", "b=2; c=3")];
+        let mut head = head(Version::HTTP_2, "GET", "http://A:80/", &cookies);
+        check_http2(&mut head, &HTTP2).unwrap();
+        let values = |name| head.headers.get_all(name).iter().collect::<Vec<_>>();
+        assert_eq!(values(HOST), ["A:80"]);
+        assert_eq!(values(COOKIE), ["a=1; b=2; c=3"]);
+        assert_eq!(head.headers["x"], "1");
+    }
+
+    #[test]
+    fn an_extended_connect_for_a_websocket_is_told_as_a_get() {
+        let connect = |protocol: Option<&'static str>| {
+            let mut head = head(Version::HTTP_2, "CONNECT", "http://a/", &[]);
+            if let Some(protocol) = protocol {
+                let protocol = h2::ext::Protocol::from_static(protocol);
+                head.extensions.insert(protocol);
+            }
+            let checked = told(check_http2(&mut head, &HTTP2));
+            (checked, head)
+        };
+        let (checked, head) = connect(Some("websocket"));
+        assert_eq!(checked, named("a"));
+        assert_eq!(head.method, Method::GET);
+        assert_eq!(head.headers[UPGRADE], "websocket");
+        assert_eq!(head.headers[CONNECTION], "upgrade");
+        assert_eq!(connect(Some("connect-udp")).0, Err(501));
+        assert_eq!(connect(None).0, Err(501));
+    }
+
+    #[test]
+    fn an_expectation_is_known_in_any_case() {
+        let expects =
+            |headers: &[_]| expects_continue(&head(Version::HTTP_2, "PUT", "/", headers).headers);
+        assert!(expects(&[("expect", "100-Continue")]));
+        assert!(expects(&[("expect", "x"), ("expect", "100-continue")]));
+        assert!(!expects(&[("expect", "100")]));
+        assert!(!expects(&[]));
+    }
 }

@@ -6,10 +6,12 @@
 //! - [`stream`]: TCP and Unix sockets, and their addresses
 //! - `proxy`: who a connection is from, when a proxy tells
 //! - [`tls`]: certificates, and the TLS of one connection
-//! - [`connection`]: one connection while it speaks HTTP: hyper, deadlines, how it ends
-//! - `http2`: the same where it speaks HTTP/2
+//! - [`connection`]: one connection, or a stream of one, while it speaks HTTP: how it begins and ends
+//! - `http1`, `http2`: what runs on it meanwhile: hyper or h2, and the deadlines that these do not keep
+//! - `io`: the bytes of a connection, as these and a WebSocket read and write them
 //! - [`exchange`]: one request and its response, as the handler drives it
-//! - `head`: what a request has to be like; `reply`: how its response gets to the client
+//! - `service`: how a request becomes one; `reply`: how its response gets to the client
+//! - `head`, `response`: what the heads of the two have to be like
 //! - [`upload`]: request bodies; [`body`]: response bodies, whole, streamed or from a file
 //! - `sendfile`: files that the kernel sends by itself
 //! - [`ws`]: frames and messages without I/O, and the socket that feeds them
@@ -29,14 +31,17 @@ pub mod connection;
 pub mod error;
 pub mod exchange;
 mod head;
+mod http1;
 mod http2;
 mod io;
 pub mod listener;
 pub mod owner;
 mod proxy;
 mod reply;
+mod response;
 pub mod runtime;
 mod sendfile;
+mod service;
 pub mod stats;
 pub mod stream;
 mod timer;

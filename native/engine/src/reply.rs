@@ -1,19 +1,24 @@
 //! How a response gets to its client: by hyper's service with HTTP/1, on a stream of its own with HTTP/2.
 
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::{HeaderMap, Response, StatusCode, Version};
+use hyper::body::{Body, Frame, SizeHint};
 use hyper::upgrade::OnUpgrade;
 use tokio::sync::oneshot;
 
-use crate::body::ResponseBody;
+use crate::body::{Data, ResponseBody};
 use crate::error::SendError;
-use crate::exchange::{Exchange, Tracked, closing};
+use crate::exchange::Exchange;
 use crate::http2;
 use crate::owner::Owner;
+use crate::response::closing;
 use crate::ws::carrier::Carrier;
 
 pub(crate) enum Reply {
@@ -113,4 +118,36 @@ fn interim_head(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
     }
     head.extend_from_slice(b"\r\n");
     head
+}
+
+/// A response body that tells its exchange when it has been sent, or will not be.
+pub(crate) struct Tracked<O: Owner> {
+    pub(crate) body: ResponseBody,
+    pub(crate) exchange: Arc<Exchange<O>>,
+}
+
+impl<O: Owner> Body for Tracked<O> {
+    type Data = Data;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Data>>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl<O: Owner> Drop for Tracked<O> {
+    fn drop(&mut self) {
+        self.exchange.ended();
+    }
 }

@@ -61,4 +61,21 @@ mod tests {
         }
         assert_eq!(guess(b""), Guess::Http1);
     }
+
+    #[test]
+    fn what_was_held_is_given_back_in_order_and_in_parts() {
+        let held = PREFACE.to_vec();
+        let mut opening = Some(Box::new(Opening {
+            held,
+            is_known: true,
+        }));
+        let mut read = Vec::new();
+        while let Some(left) = opening {
+            let mut space = [0; 10];
+            let mut buf = ReadBuf::new(&mut space);
+            opening = left.give_back(&mut buf);
+            read.extend_from_slice(buf.filled());
+        }
+        assert_eq!(read, PREFACE);
+    }
 }

@@ -16,9 +16,9 @@ use tokio::time::Instant;
 
 use crate::body::{Data, ResponseBody};
 use crate::error::SendError;
-use crate::exchange::Tracked;
 use crate::io::LINGER;
 use crate::owner::Owner;
+use crate::reply::Tracked;
 use crate::runtime::Reactor;
 use crate::timer::{Timer, timeout};
 
@@ -212,10 +212,8 @@ impl<O: Owner> Rest<O> {
 
     fn send_timeout(&self) -> Duration {
         let config = &self.body.exchange.connection.listener.config;
-        config
-            .http2
-            .as_ref()
-            .map_or(Duration::MAX, |http2| http2.send_timeout)
+        let http2 = config.http2.as_ref();
+        http2.map_or(config.send_timeout, |http2| http2.send_timeout)
     }
 }
 
@@ -237,5 +235,43 @@ impl<O: Owner> Future for Rest<O> {
                 return Poll::Ready(());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_for_http_1_alone_is_not_sent() {
+        let mut headers = HeaderMap::new();
+        for name in [
+            "connection",
+            "keep-alive",
+            "proxy-connection",
+            "te",
+            "transfer-encoding",
+            "upgrade",
+            "x",
+        ] {
+            headers.append(name, HeaderValue::from_static("1"));
+            headers.append(name, HeaderValue::from_static("2"));
+        }
+        strip(&mut headers);
+        let left: Vec<_> = headers.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(left, ["x", "x"]);
+    }
+
+    #[test]
+    fn a_final_response_has_a_date_and_keeps_the_handlers() {
+        let mut headers = HeaderMap::new();
+        complete(&mut headers);
+        let date = headers[DATE].to_str().unwrap();
+        let age = SystemTime::now().duration_since(httpdate::parse_http_date(date).unwrap());
+        assert!(age.unwrap() < Duration::from_secs(60));
+
+        headers.insert(DATE, HeaderValue::from_static("today"));
+        complete(&mut headers);
+        assert_eq!(headers[DATE], "today");
     }
 }

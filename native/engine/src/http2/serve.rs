@@ -1,4 +1,5 @@
-//! The task of one connection that speaks HTTP/2. A request is the concern of [`crate::exchange`].
+//! The task of one connection that speaks HTTP/2. What becomes of a request is the concern of
+//! [`crate::service`].
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -15,12 +16,11 @@ use tokio::time::Instant;
 use crate::config::Http2Config;
 use crate::connection::{Connection, LAST_CALL};
 use crate::error::HttpError;
-use crate::exchange;
 use crate::io::{Io, LINGER};
 use crate::listener::Stage;
 use crate::owner::Owner;
-use crate::runtime;
 use crate::timer::{self, Timer, timeout};
+use crate::{runtime, service};
 
 /// Bytes that a connection may have received for handlers that do not read. A few that are slow must not
 /// keep the others from receiving.
@@ -157,7 +157,7 @@ impl<'a, O: Owner> Server<'a, O> {
             self.shut_down();
         }
         if let Some(stream) = Connection::of_stream(self.connection) {
-            exchange::serve_stream(stream, self.config, request, reply);
+            service::serve_http2(stream, self.config, request, reply);
         }
     }
 

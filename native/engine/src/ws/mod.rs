@@ -1,6 +1,7 @@
 //! WebSockets (RFC 6455).
 //!
 //! - [`frame`], [`message`]: the protocol, without I/O: bytes in, events out
+//! - `handshake`: what the opening handshake needs of a request, and adds to its response
 //! - [`extension`], [`deflate`]: permessage-deflate (RFC 7692): the negotiation and the coding
 //! - [`buffer`]: the final home of a large message's bytes
 //! - [`carrier`]: the connection or the stream that the frames travel on
@@ -14,6 +15,7 @@ pub mod deflate;
 mod encoder;
 pub mod extension;
 pub mod frame;
+pub(crate) mod handshake;
 pub mod message;
 mod outbound;
 pub mod socket;

@@ -1,0 +1,230 @@
+//! The bytes of a connection. Its two halves serve different masters: hyper and h2 read and write through
+//! [`Io`]; a WebSocket's sends go to the write half from any thread.
+//!
+//! - `shared`: that half, and what is known of both directions
+//! - `reading`: when the head of a request has to be there
+//! - `linger`: the end of the connection
+
+mod linger;
+mod reading;
+mod shared;
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::http2::{Guess, Opening, guess};
+use crate::sendfile::{Front, front};
+use crate::stream::{Address, ReadHalf, Stream, Traffic};
+use crate::tls::{Incoming, Tls};
+use crate::{proxy, runtime};
+
+pub(crate) use linger::{LINGER, LINGER_SENDING, linger, linger_for};
+pub(crate) use reading::Awaited;
+pub(crate) use shared::Shared;
+
+/// What hyper and h2 read and write, and a WebSocket's task reads.
+pub(crate) struct Io {
+    half: ReadHalf,
+    /// With TLS.
+    incoming: Option<Box<Incoming>>,
+    /// As long as it is not known what the peer speaks.
+    opening: Option<Box<Opening>>,
+    /// Sends a file. It has the socket, too, which nobody can close or reuse while it does.
+    sending: Option<JoinHandle<io::Result<usize>>>,
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Io {
+    pub(crate) fn new(stream: Stream, tls: Option<Tls>, traffic: Arc<Traffic>) -> Self {
+        let (half, write) = stream.into_split(traffic);
+        let incoming = tls.as_ref().map(|_| Box::default());
+        Self {
+            half,
+            incoming,
+            opening: None,
+            sending: None,
+            shared: Arc::new(Shared::new(write, tls)),
+        }
+    }
+
+    /// Has the preface of HTTP/2 looked for. Nothing can be read when it was found
+    /// ([`Shared::found_preface`]), until [`Self::becomes_http2`].
+    pub(crate) fn expect_preface(&mut self) {
+        self.opening = Some(Box::default());
+    }
+
+    /// HTTP/2 keeps its deadlines by itself.
+    pub(crate) fn becomes_http2(&mut self) {
+        self.shared.request_started();
+        if let Some(opening) = &mut self.opening {
+            opening.is_known = true;
+        }
+    }
+
+    /// Before anything else is read.
+    pub(crate) async fn read_proxy_header(&mut self) -> io::Result<Option<Address>> {
+        proxy::read_header(&mut self.half).await
+    }
+
+    /// Ready when TLS may carry bytes of the peer's and ours.
+    pub(crate) async fn handshake(&mut self) -> io::Result<()> {
+        poll_fn(|cx| {
+            loop {
+                ready!(self.shared.poll_flush(cx))?;
+                let (Some(incoming), Some(tls)) = (&mut self.incoming, self.shared.tls()) else {
+                    return Poll::Ready(Ok(()));
+                };
+                if !tls.is_handshaking() {
+                    return Poll::Ready(Ok(()));
+                }
+                drop(tls);
+                let filled = ready!(incoming.poll_fill(cx, &mut self.half, &self.shared));
+                if let Err(e) = filled {
+                    // With an alert.
+                    let _ = self.shared.poll_flush(cx);
+                    return Poll::Ready(Err(e));
+                }
+                if incoming.is_at_end() {
+                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                }
+            }
+        })
+        .await
+    }
+
+    pub(crate) fn poll_bytes(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Some(incoming) = &mut self.incoming else {
+            return Pin::new(&mut self.half).poll_read(cx, buf);
+        };
+        while !incoming.give(buf) && !incoming.is_at_end() {
+            ready!(incoming.poll_fill(cx, &mut self.half, &self.shared))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ready with what was read, unless it is the beginning of a preface.
+    fn poll_opening(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let start = buf.filled().len();
+        while let Some(mut opening) = self.opening.take() {
+            if opening.is_known {
+                self.opening = opening.give_back(buf);
+                return Poll::Ready(Ok(()));
+            }
+            let result = self.poll_bytes(cx, buf);
+            let read = &buf.filled()[start..];
+            if result.is_ready() && opening.held.is_empty() && guess(read) == Guess::Http1 {
+                return result;
+            }
+            let at_end = read.is_empty();
+            opening.held.extend_from_slice(read);
+            buf.set_filled(start);
+            let guess = guess(&opening.held);
+            opening.is_known = result.is_ready() && (guess == Guess::Http1 || at_end);
+            self.opening = Some(opening);
+            ready!(result)?;
+            self.shared.read_some();
+            if guess == Guess::Http2 {
+                self.shared.set_found_preface();
+                return Poll::Pending;
+            }
+        }
+        self.poll_bytes(cx, buf)
+    }
+
+    /// In the place of a placeholder.
+    fn poll_send_file(&mut self, cx: &mut Context<'_>, length: usize) -> Poll<io::Result<usize>> {
+        ready!(self.shared.poll_start(cx))?;
+        loop {
+            if let Some(sending) = &mut self.sending {
+                let result = ready!(Pin::new(sending).poll(cx));
+                self.sending = None;
+                match result.unwrap_or_else(|e| Err(io::Error::other(e))) {
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                    result => return Poll::Ready(result),
+                }
+            }
+            let has_room = self.shared.stream().poll_write_ready(cx);
+            self.shared.note_progress(has_room.is_ready());
+            ready!(has_room)?;
+            let shared = self.shared.clone();
+            self.sending = Some(runtime::spawn_blocking(move || shared.send_file(length)));
+        }
+    }
+}
+
+impl AsyncRead for Io {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        // Of a body, hyper reads all that is there before it lets go: a chunk size may have as many
+        // zeros as the peer can send.
+        if this.shared.in_request() && runtime::is_late(Instant::now()) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let before = buf.filled().len();
+        ready!(this.poll_opening(cx, buf))?;
+        // Line ends too many after a body are no part of the next head (RFC9112§2.2).
+        if buf.filled()[before..]
+            .iter()
+            .any(|byte| !b"\r\n".contains(byte))
+        {
+            this.shared.read_some();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[io::IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match front(bufs) {
+            Front::Bytes(bytes) => self
+                .shared
+                .poll_response(cx, || self.shared.try_write_vectored(bytes)),
+            Front::File(length) => self.poll_send_file(cx, length),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.shared.poll_end(cx))?;
+        self.shared.poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.shared.shut_down())
+    }
+}

@@ -1,0 +1,132 @@
+//! When the head of a request of HTTP/1 has to be there. hyper's own timer does not run before the first
+//! byte.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+pub(super) struct Reading {
+    /// While a request is served there is no deadline.
+    in_request: bool,
+    /// Whether some of the next head has been read.
+    partial: bool,
+    first: bool,
+    since: Instant,
+}
+
+/// What a connection waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Awaited {
+    Response,
+    /// The rest of a request's head.
+    Rest,
+    FirstRequest {
+        since: Instant,
+    },
+    NextRequest,
+}
+
+impl Reading {
+    /// Of a connection that was just accepted.
+    pub(super) fn new() -> Self {
+        Self {
+            in_request: false,
+            partial: false,
+            first: true,
+            since: Instant::now(),
+        }
+    }
+
+    pub(super) fn request_started(&mut self) {
+        self.in_request = true;
+        self.first = false;
+    }
+
+    pub(super) fn request_ended(&mut self) {
+        self.in_request = false;
+        self.partial = false;
+        self.since = Instant::now();
+    }
+
+    /// A part of a head, or of a body.
+    pub(super) fn read_some(&mut self) {
+        if !self.in_request && !self.partial {
+            self.partial = true;
+            if !self.first {
+                self.since = Instant::now();
+            }
+        }
+    }
+
+    pub(super) fn in_request(&self) -> bool {
+        self.in_request
+    }
+
+    pub(super) fn has_partial_head(&self) -> bool {
+        self.partial
+    }
+
+    /// `None` while a request is served.
+    pub(super) fn deadline(&self, header: Duration, idle: Duration) -> Option<Instant> {
+        let wait = if self.first || self.partial {
+            header
+        } else {
+            idle
+        };
+        (!self.in_request).then(|| self.since + wait)
+    }
+
+    /// `has_arrivals` tells whether there is something that was not read yet.
+    pub(super) fn awaited(&self, has_arrivals: impl FnOnce() -> bool) -> Awaited {
+        if self.in_request {
+            Awaited::Response
+        } else if self.partial || has_arrivals() {
+            Awaited::Rest
+        } else if self.first {
+            Awaited::FirstRequest { since: self.since }
+        } else {
+            Awaited::NextRequest
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    const HEADER: Duration = Duration::from_secs(10);
+    const IDLE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn the_first_head_has_its_time_from_the_accept_on() {
+        let mut reading = Reading::new();
+        let due = reading.since + HEADER;
+        assert_eq!(reading.deadline(HEADER, IDLE), Some(due));
+        reading.read_some();
+        assert_eq!(reading.deadline(HEADER, IDLE), Some(due));
+        assert_eq!(reading.awaited(|| false), Awaited::Rest);
+    }
+
+    #[test]
+    fn a_later_head_has_its_time_from_its_first_byte_on() {
+        let mut reading = Reading::new();
+        reading.read_some();
+        reading.request_started();
+        assert_eq!(reading.deadline(HEADER, IDLE), None);
+        // Of the body.
+        reading.read_some();
+        reading.request_ended();
+        let ended = reading.since;
+        assert_eq!(reading.deadline(HEADER, IDLE), Some(ended + IDLE));
+        assert_eq!(reading.awaited(|| false), Awaited::NextRequest);
+        thread::sleep(Duration::from_millis(1));
+        reading.read_some();
+        let begun = reading.since;
+        assert!(begun > ended);
+        // It gets no more by coming byte by byte.
+        thread::sleep(Duration::from_millis(1));
+        reading.read_some();
+        assert_eq!(reading.deadline(HEADER, IDLE), Some(begun + HEADER));
+    }
+}

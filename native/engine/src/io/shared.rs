@@ -1,0 +1,264 @@
+//! The part of a connection that outlives hyper: the half that is written to, from any thread, and what
+//! is known of both directions.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::reading::{Awaited, Reading};
+use crate::lock;
+use crate::sendfile::FileRange;
+use crate::stream::WriteHalf;
+use crate::tls::Tls;
+
+pub(crate) struct Shared {
+    /// `None` only as it is dropped.
+    write: Option<WriteHalf>,
+    /// Boxed: it is larger than all the rest.
+    tls: Option<Box<Mutex<Tls>>>,
+    reading: Mutex<Reading>,
+    found_preface: AtomicBool,
+    writing: Mutex<Writing>,
+    /// What placeholders stand for. hyper has those of one file at a time: it writes one response to its
+    /// end before it begins another.
+    file: Mutex<Option<FileRange>>,
+}
+
+#[derive(Default)]
+struct Writing {
+    /// Informational responses that wait for their turn.
+    interim: Vec<u8>,
+    /// hyper has handed over a part of a response and not yet flushed it.
+    in_response: bool,
+    /// Since when the peer takes nothing.
+    stalled: Option<Instant>,
+}
+
+impl Shared {
+    pub(super) fn new(write: WriteHalf, tls: Option<Tls>) -> Self {
+        Self {
+            write: Some(write),
+            tls: tls.map(|tls| Box::new(Mutex::new(tls))),
+            reading: Mutex::new(Reading::new()),
+            found_preface: AtomicBool::new(false),
+            writing: Mutex::default(),
+            file: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn stream(&self) -> &WriteHalf {
+        self.write.as_ref().expect("there until it is dropped")
+    }
+
+    pub(crate) fn tls(&self) -> Option<MutexGuard<'_, Tls>> {
+        self.tls.as_deref().map(lock)
+    }
+
+    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self.tls() {
+            Some(mut tls) => tls.write(self.stream(), &[io::IoSlice::new(bytes)]),
+            None => self.stream().try_write(bytes),
+        }
+    }
+
+    pub(crate) fn try_write_vectored(&self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        match self.tls() {
+            Some(mut tls) => tls.write(self.stream(), slices),
+            None => self.stream().try_write_vectored(slices),
+        }
+    }
+
+    /// Whether placeholders may be written.
+    pub(crate) fn sends_files(&self) -> bool {
+        cfg!(target_os = "linux") && self.tls.is_none()
+    }
+
+    /// What the placeholders that are written next stand for.
+    pub(crate) fn set_file(&self, range: FileRange) {
+        *lock(&self.file) = Some(range);
+    }
+
+    /// Waits for the disk.
+    pub(super) fn send_file(&self, length: usize) -> io::Result<usize> {
+        // Taken, as nobody else may wait for the disk.
+        let file = lock(&self.file).take();
+        let mut file = file.expect("set before its placeholders");
+        let result = file.send(self.stream(), length);
+        if file.remaining() > 0 {
+            self.set_file(file);
+        }
+        result
+    }
+
+    /// Whether the kernel has all that was written.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.tls().is_none_or(|tls| tls.is_flushed())
+    }
+
+    pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_flushed() {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_try(cx, || match self.tls() {
+            Some(mut tls) => tls.flush(self.stream()).map(|()| 0),
+            None => Ok(0),
+        })
+        .map_ok(|_| ())
+    }
+
+    /// Tells the peer that nothing more will come.
+    pub(crate) fn shut_down(&self) -> io::Result<()> {
+        if let Some(mut tls) = self.tls() {
+            tls.close(self.stream());
+        }
+        self.stream().shut_down()
+    }
+
+    /// Whether the peer has turned out to speak HTTP/2.
+    pub(crate) fn found_preface(&self) -> bool {
+        self.found_preface.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_found_preface(&self) {
+        self.found_preface.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn request_started(&self) {
+        lock(&self.reading).request_started();
+    }
+
+    pub(super) fn read_some(&self) {
+        lock(&self.reading).read_some();
+    }
+
+    pub(crate) fn request_ended(&self) {
+        lock(&self.reading).request_ended();
+    }
+
+    /// When the head that is awaited has to be there; `None` while a request is served.
+    pub(crate) fn deadline(&self, header: Duration, idle: Duration) -> Option<Instant> {
+        lock(&self.reading).deadline(header, idle)
+    }
+
+    pub(crate) fn awaited(&self) -> Awaited {
+        lock(&self.reading).awaited(|| self.stream().has_arrivals())
+    }
+
+    pub(super) fn in_request(&self) -> bool {
+        lock(&self.reading).in_request()
+    }
+
+    /// Whether a part of a request's head is there.
+    pub(crate) fn has_partial_head(&self) -> bool {
+        lock(&self.reading).has_partial_head()
+    }
+
+    /// When the peer has taken nothing of a response for too long.
+    pub(crate) fn send_deadline(&self, timeout: Duration) -> Option<Instant> {
+        lock(&self.writing).stalled.map(|since| since + timeout)
+    }
+
+    /// Whether a part of a response is to follow what was written last.
+    pub(crate) fn in_response(&self) -> bool {
+        lock(&self.writing).in_response
+    }
+
+    /// Sends an informational response as soon as hyper is between two writes: hyper cannot send
+    /// any but 100 by itself. The caller wakes the connection's task.
+    pub(crate) fn push_interim(&self, head: &[u8]) {
+        lock(&self.writing).interim.extend_from_slice(head);
+    }
+
+    fn poll_interim(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut writing = lock(&self.writing);
+        while !writing.interim.is_empty() && !writing.in_response {
+            let n = ready!(self.poll_try(cx, || self.try_write(&writing.interim)))?;
+            writing.interim.drain(..n);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    pub(crate) fn poll_try(
+        &self,
+        cx: &mut Context<'_>,
+        mut write: impl FnMut() -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.stream().poll_write_ready(cx))?;
+            match write() {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    pub(super) fn poll_response(
+        &self,
+        cx: &mut Context<'_>,
+        write: impl FnMut() -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_start(cx))?;
+        let result = self.poll_try(cx, write);
+        self.note_progress(result.is_ready());
+        result
+    }
+
+    pub(super) fn poll_start(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_interim(cx))?;
+        lock(&self.writing).in_response = true;
+        Poll::Ready(Ok(()))
+    }
+
+    /// hyper has handed over all that it has of a response for now.
+    pub(super) fn poll_end(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        lock(&self.writing).in_response = false;
+        self.poll_interim(cx)
+    }
+
+    /// Whether the peer has taken something of a response, or would.
+    pub(super) fn note_progress(&self, is_taken: bool) {
+        let mut writing = lock(&self.writing);
+        writing.stalled = match is_taken {
+            true => None,
+            false => Some(writing.stalled.unwrap_or_else(Instant::now)),
+        };
+    }
+}
+
+impl Drop for Shared {
+    /// Dropped as it is, the half would send a FIN, also where the close is to be a reset.
+    fn drop(&mut self) {
+        if let Some(write) = self.write.take() {
+            write.forget();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::Io;
+    use crate::stream::Stream;
+    use std::io::Write;
+    use std::sync::Arc;
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn what_has_arrived_is_awaited_although_nobody_has_read_it() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let mut peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let shared = Io::new(Stream::Tcp(stream), None, Arc::default()).shared;
+        assert!(matches!(shared.awaited(), Awaited::FirstRequest { .. }));
+        shared.request_started();
+        assert_eq!(shared.awaited(), Awaited::Response);
+        shared.request_ended();
+        assert_eq!(shared.awaited(), Awaited::NextRequest);
+        peer.write_all(b"G").unwrap();
+        assert_eq!(shared.awaited(), Awaited::Rest);
+    }
+}
