@@ -106,6 +106,11 @@ defmodule Ferrosock.WebSocket.HandshakeTest do
       assert header(response, "x-request-id") == ["abc"]
     end
 
+    test "no length, whatever the app set (RFC9110§8.6)" do
+      response = upgraded(&Plug.Conn.put_resp_header(&1, "content-length", "5"))
+      assert header(response, "content-length") == []
+    end
+
     test "headers that were set after upgrade/4" do
       state = Probe.state([])
 

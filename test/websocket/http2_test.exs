@@ -66,6 +66,22 @@ defmodule Ferrosock.WebSocket.HTTP2Test do
       open(socket, 7)
     end
 
+    # As RFC 9110, 8.6 and 9.3.6 have it: a length would be that of the whole stream.
+    test "is answered without a length, whatever the Plug has set" do
+      state = Probe.state([])
+
+      server =
+        serve(fn conn ->
+          conn = put_resp_header(conn, "content-length", "5")
+          Ferrosock.upgrade(conn, Socket, state)
+        end)
+
+      socket = HTTP2.connect(server)
+      HTTP2.upgrade(socket, 1, "/")
+      {200, headers} = HTTP2.head(socket, 1)
+      refute List.keymember?(headers, "content-length", 0)
+    end
+
     test "may be answered otherwise" do
       socket = HTTP2.connect(serve(&send_resp(&1, 403, "no")))
       HTTP2.upgrade(socket, 1, "/")

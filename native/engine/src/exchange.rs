@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::CONNECTION;
+use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
@@ -312,7 +312,9 @@ impl<O: Owner> Exchange<O> {
         let handshake = self.handshake.as_ref().ok_or(SendError::NotSupported)?;
         let (status, agreed) = handshake.agree(&mut headers, deflate);
         let body = ResponseBody::Whole(Bytes::new());
-        let response = response(status, headers, body)?;
+        let mut response = response(status, headers, body)?;
+        // What follows has no length (RFC9110§8.6, §9.3.6).
+        response.headers_mut().remove(CONTENT_LENGTH);
 
         let mut state = lock(&self.state);
         let reply = state.reply.as_ref().ok_or(SendError::AlreadySent)?;
