@@ -113,8 +113,6 @@ def cpu(limit):
 # resident memory was seen to fall until 42 s after the last message.
 REST = 45
 
-# Those that have HTTP/2.
-H2_SERVERS = ("cowboy",)
 H2LOAD = "h2load"
 
 CASES = [
@@ -237,7 +235,7 @@ CASES = [
         load=(H2LOAD, "-c", 16, "-m", 16),
         route="page",
         unit="response",
-        servers=H2_SERVERS,
+        servers=BEAM,
         columns=("cpu", "rate", "rss"),
     ),
     Case(
@@ -246,7 +244,7 @@ CASES = [
         load=(H2LOAD, "-c", 16, "-m", 16),
         route="https",
         unit="response",
-        servers=H2_SERVERS,
+        servers=BEAM,
         columns=("cpu", "rate", "rss"),
     ),
 ]
