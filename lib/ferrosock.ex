@@ -66,9 +66,12 @@ defmodule Ferrosock do
 
   ### `:http_2_options`
 
-  HTTP/2 (RFC 9113), and WebSockets on its streams (RFC 8441). A Plug sees such a handshake as one of
-  HTTP/1: a GET with the headers `connection: upgrade` and `upgrade: websocket`, but without a
-  `sec-websocket-key`.
+  HTTP/2 (RFC 9113). A Plug sees a request as it would one of HTTP/1: `host` is set from `:authority`, and
+  the pieces of a `cookie` are joined. A response loses the headers that HTTP/2 does not have, as
+  `connection`. Nothing is pushed, and the trailers of requests are dropped.
+
+  Streams may be WebSockets (RFC 8441). A Plug sees such a handshake as a GET with the headers
+  `connection: upgrade` and `upgrade: websocket`, but without a `sec-websocket-key`.
 
   #{Ferrosock.Options.docs(:http_2)}
 
@@ -92,9 +95,10 @@ defmodule Ferrosock do
   ## Stopping and deploys
 
   A server that its supervisor stops, as on SIGTERM, is drained. It stops listening and serves what has
-  arrived: responses say `connection: close`, and idle connections close at once. Its WebSockets are
-  closed with 1001, not all in the same instant, and their `terminate/2` gets `:shutdown`. What has not
-  ended after `:shutdown_timeout` is killed. A server whose last connection has ended waits no longer.
+  arrived: responses say `connection: close`, clients of HTTP/2 get a GOAWAY (RFC 9113 §6.8), and idle
+  connections close at once. Its WebSockets are closed with 1001, not all in the same instant, and
+  their `terminate/2` gets `:shutdown`. What has not ended after `:shutdown_timeout` is killed. A server
+  whose last connection has ended waits no longer.
 
   `drain/2` does the same while the node runs on, with a close code and a pace of your choice. In
   Kubernetes a `preStop` hook may do it, for a server that has a `:name`:
@@ -108,10 +112,12 @@ defmodule Ferrosock do
 
   ## Notes
 
-  One process serves all requests of an HTTP/1.1 connection. Between two of them its mailbox is
-  emptied and its dictionary cleared. A request whose Plug fails ends its connection. With HTTP/2 each
-  request has a process of its own. The process
-  whose Plug upgrades goes on as the WebSocket's, with its links, dictionary and mailbox.
+  One process serves all requests of an HTTP/1 connection. Between two of them its mailbox is emptied
+  and its dictionary cleared. With HTTP/2 each request has a process of its own, which ends with it. The
+  process whose Plug upgrades goes on as the WebSocket's, with its links, dictionary and mailbox.
+
+  A request whose Plug fails ends its connection, or with HTTP/2 its stream, which leaves the others
+  alone. One that got no response is answered with the status of `Plug.Exception`.
 
   Time is in ms and sizes are in bytes.
   """
@@ -121,9 +127,10 @@ defmodule Ferrosock do
   @typedoc """
   `address` is what the server listens on, with the port that it got where it asked for 0; that of a
   Unix socket is always 0. `connections` are open now, but for those that only wait for their client to
-  close, too; `accepted`, `requests` and the bytes were counted since the start. The bytes are those on
-  the wire, as the kernel gave and took them: with TLS, its handshakes and records are among them; the
-  headers of TCP and IP are not.
+  close, too; one counts once, however many streams of HTTP/2 it has. `accepted` connections, `requests`,
+  those of all streams, and the bytes were counted since the start. The bytes are those on the wire, as
+  the kernel gave and took them: with TLS, its handshakes and records are among them; the headers of TCP
+  and IP are not.
   """
   @type info :: %{
           address: {:inet.ip_address() | {:local, binary()}, :inet.port_number()},
@@ -167,13 +174,14 @@ defmodule Ferrosock do
   Ends all that a running server serves, and waits until it has ended. Nothing is lost:
 
     * The listening socket closes. Connections that the kernel has accepted are served.
-    * Requests are finished. Their responses say `connection: close`. Idle connections close at once.
+    * Requests are finished. Their responses say `connection: close`; clients of HTTP/2 get a GOAWAY
+      (RFC 9113 §6.8). Idle connections close at once.
     * WebSockets are closed in batches, so that not all clients come back in the same instant. What
       was pushed before arrives; `terminate/2` gets `:shutdown`.
 
   Returns `:ok` when all connections have ended by themselves: their processes are gone, and the last
-  byte is sent. Returns `{:timeout, count}` when so many had not after the `:deadline`, and kills them:
-  a client sees 500, half a response, or the close code 1011.
+  byte is sent. Returns `{:timeout, count}` when so many, or so many of their processes, had not after the
+  `:deadline`, and kills them: a client sees 500, half a response, or the close code 1011.
 
   The server stays in its supervisor, where it accepts nothing any more, also when one of its processes
   fails; `info/1` works. A further call returns `:ok`. One that comes in the midst of another waits for the same result, and its own
@@ -194,12 +202,12 @@ defmodule Ferrosock do
   end
 
   @doc """
-  Makes the request's connection a WebSocket that `websock` handles. The same function as
-  `WebSock.upgrade/4`.
+  Makes the request's connection, or its stream of HTTP/2, a WebSocket that `websock` handles. The same
+  function as `WebSock.upgrade/4`.
 
-  Returns the conn in the state `:upgraded`. The 101 goes out when the Plug has returned, with the
-  response headers and cookies that the conn has then: an app that chooses a subprotocol sets
-  `sec-websocket-protocol`. Then `init/1` of `websock` is called with `state`.
+  Returns the conn in the state `:upgraded`. The 101, with HTTP/2 a 200, goes out when the Plug has
+  returned, with the response headers and cookies that the conn has then: an app that chooses a
+  subprotocol sets `sec-websocket-protocol`. Then `init/1` of `websock` is called with `state`.
 
   Raises `Ferrosock.UpgradeError` when the request is not a valid handshake, and `ArgumentError` on
   options that are wrong and on a conn of another server. One of `Plug.Test` is accepted, so that an

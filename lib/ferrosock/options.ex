@@ -60,16 +60,25 @@ defmodule Ferrosock.Options do
        "whether HTTP/2 is spoken: with TLS where the client offers it by ALPN, else where it begins with " <>
          "the preface"},
     max_concurrent_streams:
-      {{:range, 1..100_000}, 128, "streams of a connection at once, WebSockets among them"},
+      {{:range, 1..100_000}, 128,
+       "streams of a connection at once, WebSockets among them; one too many is refused with REFUSED_STREAM " <>
+         "(RFC 9113 §5.1.2). No more than twice as many have a process, those among them whose client has " <>
+         "reset them"},
     max_header_length:
       {{:range, 1..16_777_216}, 65_536,
-       "bytes of the header fields of a request (RFC 9113 §6.5.2)"},
-    max_header_count: {:pos_integer, 100, "header fields of a request"},
+       "bytes of the header fields of a request, decoded and with 32 more for each (RFC 9113 §6.5.2); " <>
+         "one with more is answered with 431"},
+    max_header_count:
+      {:pos_integer, 100,
+       "header fields of a request, pieces of a `cookie` each; one with more is answered with 431"},
     max_requests: {:non_neg_integer, 0, "requests on one connection; 0 is no limit"},
     initial_window_size:
       {{:range, 65_535..2_147_483_647}, 262_144,
-       "bytes that a client may send on a stream before its process reads them"},
-    idle_timeout: {:pos_integer, 60_000, "ms that a connection may be open without a stream"},
+       "bytes that a client may send on a stream before its process reads them; on all streams of a " <>
+         "connection 8 MiB, or this if it is more"},
+    idle_timeout:
+      {:pos_integer, 60_000,
+       "ms that a connection may be open without a stream before it gets a GOAWAY"},
     high_water_mark:
       {:pos_integer, 262_144, "bytes of a response queued before its process waits"},
     send_timeout:
@@ -186,7 +195,9 @@ defmodule Ferrosock.Options do
        "whether several servers, of this node or of others, may listen on the same port: the kernel " <>
          "spreads the connections (SO_REUSEPORT)"},
     nodelay: {:boolean, true, "whether small packets are sent at once (TCP_NODELAY)"},
-    max_connections: {:limit, :infinity, "connections at once, WebSockets among them"},
+    max_connections:
+      {:limit, :infinity,
+       "connections at once, WebSockets among them; one of HTTP/2 counts once, whatever its streams"},
     overload:
       {{:one_of, [:wait, :refuse]}, :wait,
        "whether a connection too many waits in the kernel's `:backlog`, or is answered with 503 (with TLS: " <>
@@ -197,7 +208,8 @@ defmodule Ferrosock.Options do
          "client's address; only for a server that nobody but the proxy can reach"},
     handshake_timeout:
       {:pos_integer, 5_000,
-       "ms from accepting to the end of that header and of the TLS handshake"},
+       "ms from accepting to the end of that header and of the TLS handshake; the preface of HTTP/2 has as " <>
+         "long again"},
     backlog: {:pos_integer, 1024, "connections that the kernel keeps until they are accepted"},
     shutdown_timeout:
       {:pos_integer, 15_000, "ms that open connections have to end when the server stops"},

@@ -84,6 +84,7 @@ defmodule Ferrosock.ComingFromBanditOrCowboyTest do
     "http_options: deflate_options" => :http_deflate,
     "http_options: zstd_options" => :zstd,
     "http_1_options" => :http_1,
+    "http_2_options" => :http_2,
     "tls_options" => :tls,
     "websocket_options" => :websocket,
     "websocket_options: deflate_options" => :deflate
