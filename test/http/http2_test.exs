@@ -3,7 +3,7 @@ defmodule Ferrosock.HTTP.HTTP2Test do
   use ExUnit.Case, async: false
 
   import ExUnit.CaptureLog
-  import Ferrosock.Test.Raw, only: [serve: 1, serve: 2, write: 2, eventually: 1]
+  import Ferrosock.Test.Raw, only: [serve: 1, serve: 2, write: 2, ended: 1, eventually: 1]
   import Plug.Conn
 
   alias Ferrosock.Native
@@ -372,7 +372,7 @@ defmodule Ferrosock.HTTP.HTTP2Test do
           end
 
           assert HTTP2.closed(socket) == :enhance_your_calm
-          eventually(fn -> Ferrosock.info(server).connections == 0 end)
+          ended(server)
         end)
 
       assert [_one_line] = Regex.scan(~r/refused what/, log)
@@ -407,7 +407,7 @@ defmodule Ferrosock.HTTP.HTTP2Test do
           write(socket, <<0, 0, 1, 1, 0, 0, 0, 0, 1, 0x82>>)
           write(socket, :cow_http2.ping(0))
           assert HTTP2.closed(socket) == :protocol_error
-          eventually(fn -> Ferrosock.info(server).connections == 0 end)
+          ended(server)
         end)
 
       assert log =~ "http2 protocol error"

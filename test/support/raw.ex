@@ -295,6 +295,13 @@ defmodule Ferrosock.Test.Raw do
   defp length(socket, 127), do: socket |> read(8) |> :binary.decode_unsigned()
   defp length(_socket, length), do: length
 
+  @doc "Waits until the connections of a server have ended, and what is to be logged about them is."
+  def ended(server) do
+    eventually(fn -> Ferrosock.info(server).connections == 0 end)
+    # Answered by the process that logs, after what it was told before.
+    Ferrosock.info(server)
+  end
+
   @doc "Waits until `fun` returns something true, for at most five seconds."
   def eventually(fun, left \\ 500) do
     fun.() ||
