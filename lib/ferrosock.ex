@@ -184,8 +184,8 @@ defmodule Ferrosock do
   `:deadline`, and kills them: a client sees 500, half a response, or the close code 1011.
 
   The server stays in its supervisor, where it accepts nothing any more, also when one of its processes
-  fails; `info/1` works. A further call returns `:ok`. One that comes in the midst of another waits for the same result, and its own
-  options do not count.
+  fails; `info/1` works. A further call returns `:ok`. One that comes in the midst of another waits for
+  the same result, and its own options do not count.
 
   A Plug or a WebSocket that drains its own server would wait for itself: let another process do it.
 

@@ -1,4 +1,5 @@
-//! A response on its stream, and the end of that. What the client's windows have no room for waits in a task of its own.
+//! A response on its stream, and the end of that. What the client's windows have no room for waits in a
+//! task of its own.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
