@@ -155,14 +155,21 @@ impl<O: Owner> Exchange<O> {
         if self.version < Version::HTTP_11 && length.is_none() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        let config = &self.connection.listener.config;
-        let high_water_mark = match &config.http2 {
-            Some(http2) if self.version == Version::HTTP_2 => http2.high_water_mark,
-            _ => config.high_water_mark,
-        };
+        let (high_water_mark, _) = self.send_limits();
         let (sender, body) = streamed(high_water_mark, length.unwrap_or(0));
         let body = ResponseBody::Streamed(body);
         self.reply(status, headers, body, Sending::Streaming(sender))
+    }
+
+    /// The high-water mark and the `send_timeout` of what the request came by.
+    pub(crate) fn send_limits(&self) -> (usize, Duration) {
+        let config = &self.connection.listener.config;
+        match &config.http2 {
+            Some(http2) if self.version == Version::HTTP_2 => {
+                (http2.high_water_mark, http2.send_timeout)
+            }
+            _ => (config.high_water_mark, config.send_timeout),
+        }
     }
 
     /// `true`: taken, and the caller should wait ([`Self::wait`]) before it sends more.

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -203,18 +203,13 @@ impl<O: Owner> Rest<O> {
             }
         }
         let since = *self.stalled.get_or_insert_with(Instant::now);
-        let due = since + self.send_timeout();
+        let (_, send_timeout) = self.body.exchange.send_limits();
+        let due = since + send_timeout;
         if self.body.body.is_aborted(cx) || self.timer.poll(cx, due).is_ready() {
             self.stream.send_reset(Reason::CANCEL);
             return Poll::Ready(None);
         }
         Poll::Pending
-    }
-
-    fn send_timeout(&self) -> Duration {
-        let config = &self.body.exchange.connection.listener.config;
-        let http2 = config.http2.as_ref();
-        http2.map_or(config.send_timeout, |http2| http2.send_timeout)
     }
 }
 
@@ -242,6 +237,7 @@ impl<O: Owner> Future for Rest<O> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn what_is_for_http_1_alone_is_not_sent() {
