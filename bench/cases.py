@@ -90,6 +90,18 @@ def echo(name, *targets, warm=0.5, least_secs=0):
     )
 
 
+def http2(name, how, route):
+    return Case(
+        name=name,
+        title=f"GET over HTTP/2 {how}, 16 connections × 16 streams",
+        load=(H2LOAD, "-c", 16, "-m", 16),
+        route=route,
+        unit="response",
+        servers=BEAM,
+        columns=("cpu", "rate", "rss"),
+    )
+
+
 def count(number, noun):
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
@@ -229,24 +241,8 @@ CASES = [
         fresh=True,
         every_round=False,
     ),
-    Case(
-        name="h2c",
-        title="GET over HTTP/2 without TLS, 16 connections × 16 streams",
-        load=(H2LOAD, "-c", 16, "-m", 16),
-        route="page",
-        unit="response",
-        servers=BEAM,
-        columns=("cpu", "rate", "rss"),
-    ),
-    Case(
-        name="h2",
-        title="GET over HTTP/2 with TLS, 16 connections × 16 streams",
-        load=(H2LOAD, "-c", 16, "-m", 16),
-        route="https",
-        unit="response",
-        servers=BEAM,
-        columns=("cpu", "rate", "rss"),
-    ),
+    http2("h2c", "without TLS", "page"),
+    http2("h2", "with TLS", "https"),
 ]
 
 

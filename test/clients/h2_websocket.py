@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 import checks
 from checks import equal
+from frames import Messages, to_event
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes as Code
@@ -28,7 +29,7 @@ from h2.events import (
 )
 from h2.settings import SettingCodes as Setting
 from wsproto.connection import Connection, ConnectionType
-from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
+from wsproto.events import CloseConnection, Ping, Pong, TextMessage
 from wsproto.extensions import PerMessageDeflate
 
 SECONDS = 60
@@ -159,7 +160,7 @@ class Stream:
         self.session.flush()
 
 
-class Socket:
+class Socket(Messages):
     """A WebSocket on a stream."""
 
     def __init__(self, session, path="/socket", more=(), deflate=False):
@@ -191,18 +192,6 @@ class Socket:
             data = bytes(self.stream.inbox)
             self.stream.inbox.clear()
             self.frames.receive_data(data)
-
-    def event(self):
-        return next(self.events())
-
-    def message(self):
-        parts = []
-        for event in self.events():
-            if not isinstance(event, (TextMessage, BytesMessage)):
-                raise AssertionError(f"{event} instead of a message")
-            parts.append(event.data)
-            if event.message_finished:
-                return type(event.data)().join(parts)
 
     def echo(self, *messages):
         for message in messages:
@@ -241,11 +230,6 @@ def head(method, path, more=()):
 def connect(path="/socket", more=(), version="13", protocol="websocket"):
     pseudo, rest = head("CONNECT", path)[:4], [("sec-websocket-version", version), *more]
     return [*pseudo, (":protocol", protocol), ("origin", "http://localhost"), *rest]
-
-
-def to_event(message, finished=True):
-    kind = TextMessage if isinstance(message, str) else BytesMessage
-    return kind(message, message_finished=finished)
 
 
 def frame(opcode, payload, mask=MASK):

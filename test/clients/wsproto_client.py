@@ -11,8 +11,9 @@ import socket
 import sys
 from urllib.parse import urlsplit
 
+from frames import Messages, to_event
 from wsproto.connection import Connection, ConnectionType
-from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
+from wsproto.events import CloseConnection, Ping, Pong
 from wsproto.extensions import PerMessageDeflate
 
 READ_SECONDS = 15
@@ -20,7 +21,7 @@ SIZES = [0, 1, 125, 126, 65535, 65536, 1 << 20]
 DEFLATE = "permessage-deflate"
 
 
-class Client:
+class Client(Messages):
     def __init__(self, url, offer=None, early=None):
         address = urlsplit(url)
         self.socket = socket.create_connection((address.hostname, address.port), READ_SECONDS)
@@ -76,22 +77,10 @@ class Client:
             yield from self.frames.events()
             self.frames.receive_data(self.receive())
 
-    def message(self):
-        parts = []
-        for event in self.events():
-            if not isinstance(event, (TextMessage, BytesMessage)):
-                raise AssertionError(f"{event} instead of a message")
-            parts.append(event.data)
-            if event.message_finished:
-                return type(event.data)().join(parts)
-
     def echo(self, *messages):
         for message in messages:
             self.send(to_event(message))
             equal(self.message(), message)
-
-    def event(self):
-        return next(self.events())
 
     def close(self):
         self.send(CloseConnection(1000, "bye"))
@@ -99,11 +88,6 @@ class Client:
         equal((type(answer), answer.code), (CloseConnection, 1000))
         # Only the server ends the connection.
         equal(self.socket.recv(1), b"")
-
-
-def to_event(message, finished=True):
-    kind = TextMessage if isinstance(message, str) else BytesMessage
-    return kind(message, message_finished=finished)
 
 
 def equal(seen, expected):

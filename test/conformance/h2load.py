@@ -9,6 +9,8 @@ import re
 import subprocess
 import sys
 
+from origins import judge
+
 REQUESTS = 10_000
 CONNECTIONS = 8
 
@@ -37,11 +39,4 @@ def load(origin, path, *options):
     return ""
 
 
-failed = False
-for origin in sys.argv[1:]:
-    for name, (path, *options) in CASES.items():
-        fault = load(origin, path, *options)
-        failed = failed or bool(fault)
-        name = f"{name}, {origin.partition(':')[0]}"
-        print(f"not ok {name}: {fault}" if fault else f"ok {name}", flush=True)
-sys.exit(failed)
+sys.exit(judge(sys.argv[1:], CASES, load))

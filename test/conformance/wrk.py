@@ -9,6 +9,8 @@ import re
 import subprocess
 import sys
 
+from origins import judge
+
 CONNECTIONS = 16
 SECONDS = 1
 # A machine that is busy with other things is not what is judged.
@@ -33,11 +35,4 @@ def load(origin, path, *options):
     return ", ".join(re.findall(r"^ *((?:Non-2xx|Socket errors).*)", output, re.MULTILINE))
 
 
-failed = False
-for origin in sys.argv[1:]:
-    for name, (path, *options) in CASES.items():
-        fault = load(origin, path, *options)
-        failed = failed or bool(fault)
-        name = f"{name}, {origin.partition(':')[0]}"
-        print(f"not ok {name}: {fault}" if fault else f"ok {name}", flush=True)
-sys.exit(failed)
+sys.exit(judge(sys.argv[1:], CASES, load))

@@ -16,19 +16,13 @@ defmodule Ferrosock.HTTP.HTTP2Test do
       server = serve(&send_resp(&1, 200, "hello"))
       socket = Raw.connect(server)
 
-      for <<byte <- "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n">> do
-        write(socket, <<byte>>)
-        Process.sleep(1)
-      end
+      HTTP2.open(socket, %{}, fn socket, preface ->
+        for <<byte <- preface>> do
+          write(socket, <<byte>>)
+          Process.sleep(1)
+        end
+      end)
 
-      Process.put(socket, %{
-        bytes: "",
-        frames: [],
-        encoder: :cow_hpack.init(),
-        decoder: :cow_hpack.init()
-      })
-
-      write(socket, :cow_http2.settings(%{}))
       HTTP2.request(socket, 1, "GET", "/")
       assert %{status: 200, body: "hello"} = HTTP2.response(socket, 1)
     end
@@ -368,7 +362,8 @@ defmodule Ferrosock.HTTP.HTTP2Test do
       log =
         capture_log(fn ->
           for id <- 1..200//2 do
-            with :ok <- :gen_tcp.send(socket, reset_at_once(socket, id)), do: Process.sleep(1)
+            HTTP2.request_and_reset(socket, id)
+            Process.sleep(1)
           end
 
           assert HTTP2.closed(socket) == :enhance_your_calm
@@ -413,19 +408,6 @@ defmodule Ferrosock.HTTP.HTTP2Test do
       assert log =~ "http2 protocol error"
       assert [_one_line] = String.split(log, "\n") |> Enum.filter(&(&1 =~ "Ferrosock"))
     end
-  end
-
-  defp reset_at_once(socket, id) do
-    state = Process.get(socket)
-
-    {block, encoder} =
-      :cow_hpack.encode(
-        [{":method", "GET"}, {":scheme", "http"}, {":authority", "a"}, {":path", "/"}],
-        state.encoder
-      )
-
-    Process.put(socket, %{state | encoder: encoder})
-    [:cow_http2.headers(id, :fin, block), :cow_http2.rst_stream(id, :cancel)]
   end
 
   defp count(message, count \\ 0) do

@@ -17,47 +17,45 @@ defmodule Ferrosock.Test.HTTP2 do
     socket
   end
 
-  def open(socket, settings) do
+  @doc "Begins on a connection; `send` sends the preface, if not all at once."
+  def open(socket, settings, send \\ &write/2) do
     state = %{bytes: "", frames: [], encoder: :cow_hpack.init(), decoder: :cow_hpack.init()}
     Process.put(socket, state)
-    write(socket, [@preface, :cow_http2.settings(settings)])
+    send.(socket, @preface)
+    write(socket, :cow_http2.settings(settings))
   end
 
   @doc "Sends a request; without a body, or with all of it, or with `:more` to come by `data/4`."
   def request(socket, id, method, path, headers \\ [], body \\ nil) do
-    pseudo = [
-      {":method", method},
-      {":scheme", "http"},
-      {":authority", "localhost"},
-      {":path", path}
-    ]
-
-    headers(socket, id, if(body, do: :nofin, else: :fin), pseudo ++ headers)
+    headers = pseudo(method, path) ++ headers
+    headers(socket, id, if(body, do: :nofin, else: :fin), headers)
     if is_binary(body), do: data(socket, id, :fin, body)
+  end
+
+  @doc "Sends a request and takes it back, in one piece."
+  def request_and_reset(socket, id) do
+    head = head_frame(socket, id, :fin, pseudo("GET", "/"))
+    write(socket, [head, :cow_http2.rst_stream(id, :cancel)])
+  end
+
+  defp pseudo(method, path) do
+    [{":method", method}, {":scheme", "http"}, {":authority", "localhost"}, {":path", path}]
   end
 
   @doc "Asks for a WebSocket (RFC 8441)."
   def upgrade(socket, id, path, headers \\ []) do
-    headers(
-      socket,
-      id,
-      :nofin,
-      [
-        {":method", "CONNECT"},
-        {":protocol", "websocket"},
-        {":scheme", "http"},
-        {":authority", "localhost"},
-        {":path", path},
-        {"sec-websocket-version", "13"}
-      ] ++ headers
-    )
+    pseudo = [{":protocol", "websocket"} | pseudo("CONNECT", path)]
+    headers(socket, id, :nofin, pseudo ++ [{"sec-websocket-version", "13"} | headers])
   end
 
-  def headers(socket, id, fin, headers) do
+  def headers(socket, id, fin, headers),
+    do: write(socket, head_frame(socket, id, fin, headers))
+
+  defp head_frame(socket, id, fin, headers) do
     %{encoder: encoder} = state = Process.get(socket)
     {block, encoder} = :cow_hpack.encode(headers, encoder)
     Process.put(socket, %{state | encoder: encoder})
-    write(socket, :cow_http2.headers(id, fin, block))
+    :cow_http2.headers(id, fin, block)
   end
 
   def data(socket, id, fin, data), do: write(socket, :cow_http2.data(id, fin, data))
@@ -66,7 +64,7 @@ defmodule Ferrosock.Test.HTTP2 do
   @doc "Lets the server send so many bytes more, of the stream and of them all."
   def window_update(socket, id, bytes) do
     write(socket, :cow_http2.window_update(bytes))
-    if id > 0, do: write(socket, :cow_http2.window_update(id, bytes))
+    write(socket, :cow_http2.window_update(id, bytes))
   end
 
   @doc """
