@@ -116,14 +116,7 @@ impl Owner for TestOwner {
     }
 
     fn of_stream(&self, _stream: Weak<Connection<Self>>) -> Self {
-        let (log, serve) = (self.log.clone(), self.serve.clone());
-        let config = self.config.clone();
-        Self {
-            log,
-            serve,
-            config,
-            socket: OnceLock::new(),
-        }
+        unreachable!("these listeners do not speak HTTP/2")
     }
 
     fn closed(&self) {
