@@ -628,6 +628,7 @@ defmodule Ferrosock.BoundaryTest do
       max_fragments: 100,
       validate_utf8: true,
       control_events: true,
+      send_timeout: 15_000,
       high_water_mark: 1_000_000,
       deflate: nil
     }

@@ -68,7 +68,8 @@ defmodule Ferrosock.Native do
   An event of a WebSocket. The last five end it: nothing follows them.
 
     * `{:close, code, reason}` - the peer's close frame; `code` is `nil` when it had none
-    * `{:error, code, reason}` - the peer broke the protocol; `code` is the close code it deserves
+    * `{:error, code, reason}` - the peer broke the protocol, or takes nothing of what waits for it; `code`
+      is the close code it deserves
     * `:timeout` - the peer sent nothing for the socket's `timeout`
     * `:max_lifetime` - the socket has been open for its `max_lifetime`
     * `{:closed, reason}` - the transport is gone: `:closed`, or a POSIX code
@@ -76,7 +77,7 @@ defmodule Ferrosock.Native do
   @type event ::
           {:text | :binary | :ping | :pong, binary()}
           | {:close, code :: 1000..4999 | nil, reason :: binary()}
-          | {:error, code :: 1002 | 1007 | 1009, reason :: atom()}
+          | {:error, code :: 1002 | 1007 | 1009 | 1013, reason :: atom()}
           | :timeout
           | :max_lifetime
           | {:closed, reason :: atom()}
@@ -90,6 +91,7 @@ defmodule Ferrosock.Native do
           nodelay: boolean(),
           max_connections: pos_integer() | :infinity,
           overload: :wait | :refuse,
+          max_queued_bytes: pos_integer() | :infinity,
           proxy_protocol: boolean(),
           handshake_timeout: pos_integer(),
           backlog: pos_integer(),
@@ -127,6 +129,7 @@ defmodule Ferrosock.Native do
           validate_utf8: boolean(),
           control_events: boolean(),
           high_water_mark: pos_integer(),
+          send_timeout: pos_integer(),
           deflate: deflate_options() | nil
         }
 
@@ -193,12 +196,15 @@ defmodule Ferrosock.Native do
   def listener_open(_options), do: nif_error()
 
   @doc """
-  The bound address and counts since the start, but for `connections`: those on which there may be
-  something to say. What has sent its last byte and only waits for the peer is none of them.
+  The bound address, and counts since the start, but for the first three: on `connections` there may be
+  something to say; those `lingering` have sent their last byte and only wait for their peer to close;
+  `queued_bytes` wait for the peers.
   """
   @spec listener_info(listener()) :: %{
           address: Address.t(),
           connections: non_neg_integer(),
+          lingering: non_neg_integer(),
+          queued_bytes: non_neg_integer(),
           accepted: non_neg_integer(),
           requests: non_neg_integer(),
           bytes_received: non_neg_integer(),

@@ -123,7 +123,9 @@ defmodule Ferrosock.Options do
     close_timeout:
       {:pos_integer, 5_000, "ms to wait for the client's part of the closing handshake"},
     send_timeout:
-      {:pos_integer, 15_000, "ms that a slow client may keep the queue over `high_water_mark`"},
+      {:pos_integer, 15_000,
+       "ms that what waits for a client may not move, whoever it is from, and that a slow client may " <>
+         "keep the queue over `high_water_mark`, before it is closed with 1013"},
     high_water_mark:
       {:pos_integer, 1_048_576, "bytes queued to a client before its process waits"},
     early_validate_upgrade:
@@ -197,11 +199,16 @@ defmodule Ferrosock.Options do
     nodelay: {:boolean, true, "whether small packets are sent at once (TCP_NODELAY)"},
     max_connections:
       {:limit, :infinity,
-       "connections at once, WebSockets among them; one of HTTP/2 counts once, whatever its streams"},
+       "connections at once, WebSockets and those that linger among them; one of HTTP/2 counts once, whatever " <>
+         "its streams"},
     overload:
       {{:one_of, [:wait, :refuse]}, :wait,
        "whether a connection too many waits in the kernel's `:backlog`, or is answered with 503 (with TLS: " <>
          "closed)"},
+    max_queued_bytes:
+      {:limit, 1_073_741_824,
+       "bytes that may wait for all clients together; as long as there are more, whoever sends to a client " <>
+         "for which something waits is told to wait, whatever its `high_water_mark`"},
     proxy_protocol:
       {:boolean, false,
        "whether connections begin with a header of the PROXY protocol, version 1 or 2, that tells the " <>
@@ -252,10 +259,10 @@ defmodule Ferrosock.Options do
 
   # What goes down to the engine as it is.
   @socket [:timeout, :ping_interval, :ping_timeout, :max_lifetime, :close_timeout] ++
-            [:max_fragments, :validate_utf8, :high_water_mark]
+            [:max_fragments, :validate_utf8, :high_water_mark, :send_timeout]
 
   @listener [:address, :backlog, :reuse_port, :nodelay, :max_connections, :overload] ++
-              [:proxy_protocol, :handshake_timeout]
+              [:max_queued_bytes, :proxy_protocol, :handshake_timeout]
 
   @tables %{
     server: @server,

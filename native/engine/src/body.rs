@@ -12,7 +12,7 @@ use bytes::{Buf, Bytes};
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::task::JoinHandle;
 
-use crate::backpressure::{Waiter, Watermark, call};
+use crate::backpressure::{Budget, Waiter, Watermark, call};
 use crate::error::SendError;
 use crate::io::Shared;
 use crate::sendfile::{FileRange, Placeholder};
@@ -178,10 +178,14 @@ enum End {
 }
 
 /// `length` is what the head says of it; 0 when it says nothing.
-pub(crate) fn streamed(high_water_mark: usize, length: u64) -> (BodySender, StreamedBody) {
+pub(crate) fn streamed(
+    high_water_mark: usize,
+    length: u64,
+    budget: Arc<Budget>,
+) -> (BodySender, StreamedBody) {
     let queue = Arc::new(Mutex::new(Queue {
         pieces: VecDeque::new(),
-        mark: Watermark::new(high_water_mark),
+        mark: Watermark::new(high_water_mark, budget),
         end: None,
         reader: None,
         unread: false,

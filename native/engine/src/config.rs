@@ -16,6 +16,8 @@ pub struct ListenerConfig {
     /// Connections at once.
     pub max_connections: usize,
     pub overload: Overload,
+    /// Bytes that may wait for all peers together; past it, whoever has something waiting is full.
+    pub max_queued_bytes: usize,
     /// Whether connections begin with a header of the PROXY protocol.
     pub proxy_protocol: bool,
     /// From the accept to the end of that header, and of a TLS handshake after it.
@@ -90,6 +92,8 @@ pub struct SocketConfig {
     pub control_events: bool,
     /// Bytes that wait for the peer before the sender is told to wait too.
     pub high_water_mark: usize,
+    /// How long something may wait for a peer that takes nothing.
+    pub send_timeout: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

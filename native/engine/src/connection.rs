@@ -243,7 +243,6 @@ struct Unsettled(Arc<Shared>);
 impl Drop for Unsettled {
     fn drop(&mut self) {
         self.0.connections.fetch_sub(1, Ordering::Relaxed);
-        self.0.freed.notify_one();
     }
 }
 
@@ -260,7 +259,7 @@ impl<O: Owner> Drop for End<O> {
 
 pub(crate) async fn serve<O: Owner>(connection: Arc<Connection<O>>, mut io: Io) {
     // Boxed, as it would make the task of every connection larger.
-    let has_handshake = connection.listener.config.proxy_protocol || io.shared.tls().is_some();
+    let has_handshake = connection.listener.config.proxy_protocol || io.shared.is_tls();
     if has_handshake && !Box::pin(shake_hands(&connection, &mut io)).await {
         connection.end();
         return;
@@ -279,10 +278,16 @@ pub(crate) async fn serve<O: Owner>(connection: Arc<Connection<O>>, mut io: Io) 
         return;
     }
     // Boxed as above.
-    if let Some(error) = Box::pin(finish(&connection, &shared, outcome)).await {
+    let error = Box::pin(finish(&connection, &shared, outcome)).await;
+    if let Some(error) = error {
         connection.owner.http_error(connection.peer(), error);
     }
     connection.settle();
+    if error == Some(HttpError::SlowClient) {
+        // What waits for it would stay with the kernel.
+        shared.stream().reset();
+        return;
+    }
     io::linger_for(&shared, io::LINGER_SENDING).await;
 }
 
@@ -322,7 +327,7 @@ pub(crate) async fn refuse<O: Owner>(connection: Arc<Connection<O>>, io: Io) {
     connection
         .owner
         .http_error(connection.peer(), HttpError::Overload);
-    if io.shared.tls().is_none() {
+    if !io.shared.is_tls() {
         let _ = io.shared.try_write(SERVICE_UNAVAILABLE);
         connection.settle();
         io::linger(&io.shared).await;
@@ -351,11 +356,7 @@ async fn finish<O: Owner>(
             io.becomes_http2();
             http2::serve(connection, config, io).await.err()
         }
-        Outcome::Stalled => {
-            // What waits for it would stay with the kernel.
-            shared.stream().reset();
-            None
-        }
+        Outcome::Stalled => Some(HttpError::SlowClient),
         Outcome::Ended(_) | Outcome::TimedOut | Outcome::Closed => None,
     }
 }

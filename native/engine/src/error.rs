@@ -44,6 +44,8 @@ pub enum HttpError {
     HeadTooLarge,
     #[error("request head not complete in time")]
     HeaderTimeout,
+    #[error("the client took nothing of what waits for it in time")]
+    SlowClient,
     #[error("more connections than may be open at once")]
     Overload,
     #[error("no header of the PROXY protocol, or a wrong one")]
@@ -67,6 +69,7 @@ impl HttpError {
             Self::HeadTooLarge => "header_too_large",
             Self::HeaderTimeout => "header_timeout",
             Self::TlsHandshake => "tls_handshake_failed",
+            Self::SlowClient => "slow_client",
             Self::Overload => "too_many_connections",
             Self::ProxyHeader => "proxy_header_invalid",
             Self::HandshakeTimeout => "handshake_timeout",

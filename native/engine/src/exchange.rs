@@ -156,7 +156,8 @@ impl<O: Owner> Exchange<O> {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         let (high_water_mark, _) = self.send_limits();
-        let (sender, body) = streamed(high_water_mark, length.unwrap_or(0));
+        let budget = self.connection.listener.budget.clone();
+        let (sender, body) = streamed(high_water_mark, length.unwrap_or(0), budget);
         let body = ResponseBody::Streamed(body);
         self.reply(status, headers, body, Sending::Streaming(sender))
     }

@@ -17,7 +17,7 @@
 //! - [`ws`]: frames and messages without I/O, and the socket that feeds them
 //! - [`owner`]: how the engine sees the process that owns a connection
 //! - [`backpressure`]: how a sender that runs ahead is told to wait
-//! - [`config`], [`error`], [`runtime`], [`stats`]
+//! - [`config`], [`error`], [`runtime`], [`stats`]; `offload`: what takes a core for long
 //!
 //! Every function that a handler calls returns at once: it may run on a thread that must not wait.
 //! Answers that take time go to a closure that the caller passes.
@@ -35,6 +35,7 @@ mod http1;
 mod http2;
 mod io;
 pub mod listener;
+mod offload;
 pub mod owner;
 mod proxy;
 mod reply;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use crate::backpressure::Budget;
 use crate::bind::{SocketFile, bind};
 use crate::config::{ListenerConfig, Overload, SocketConfig};
 use crate::connection::{self, Connection};
@@ -22,6 +23,9 @@ use crate::{lock, stats, timer};
 /// Pause after an error that will still be there at once: out of descriptors or of memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const ACCEPT_ERROR_EVERY: Duration = Duration::from_secs(1);
+
+/// Connections at once that are told that they are too many; the others are reset.
+const MAX_REFUSED: usize = 64;
 
 /// Who serves the connections of a listener.
 pub trait Host: Send + Sync + 'static {
@@ -59,14 +63,21 @@ pub struct Listener {
 
 pub(crate) struct Shared {
     pub(crate) config: ListenerConfig,
+    /// Those on which there may be something to say.
     pub(crate) connections: AtomicUsize,
+    /// Those that have a descriptor, but for the refused.
+    held: AtomicUsize,
+    /// Those that were refused and whose descriptor is still open.
+    refused: AtomicUsize,
+    /// What waits for their peers.
+    pub(crate) budget: Arc<Budget>,
     pub(crate) accepted: AtomicU64,
     pub(crate) requests: AtomicU64,
     traffic: Arc<Traffic>,
     pub(crate) stage: watch::Receiver<Stage>,
     tls: Option<Mutex<TlsConfig>>,
     /// Wakes the accepting when a connection has ended.
-    pub(crate) freed: Notify,
+    freed: Notify,
     /// Of the latest socket: mostly that of the next one.
     socket_config: Mutex<Option<Arc<SocketConfig>>>,
 }
@@ -79,8 +90,15 @@ impl Shared {
 
     /// What is to become of a connection too many.
     fn overload(&self) -> Option<Overload> {
-        let count = self.connections.load(Ordering::Relaxed);
+        let count = self.held.load(Ordering::Relaxed);
         (count >= self.config.max_connections).then_some(self.config.overload)
+    }
+
+    /// Two counts that change one after the other may seem to contradict each other for a moment.
+    fn lingering(&self, connections: usize) -> usize {
+        let refused = self.refused.load(Ordering::Relaxed);
+        let held = self.held.load(Ordering::Relaxed);
+        (held + refused).saturating_sub(connections)
     }
 
     async fn has_room(&self) {
@@ -103,10 +121,48 @@ impl Shared {
     }
 }
 
-/// Counts since the start, but for `connections`: those on which there may be something to say.
+/// A connection that its listener counts until its descriptor is closed.
+pub(crate) struct Held {
+    listener: Arc<Shared>,
+    is_refused: bool,
+}
+
+impl Held {
+    fn new(listener: &Arc<Shared>, is_refused: bool) -> Self {
+        let held = Self {
+            listener: listener.clone(),
+            is_refused,
+        };
+        held.count().fetch_add(1, Ordering::Relaxed);
+        held
+    }
+
+    fn count(&self) -> &AtomicUsize {
+        match self.is_refused {
+            true => &self.listener.refused,
+            false => &self.listener.held,
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.count().fetch_sub(1, Ordering::Relaxed);
+        if !self.is_refused {
+            self.listener.freed.notify_one();
+        }
+    }
+}
+
+/// Counts since the start, but for the first three.
 pub struct Info {
     pub addr: Address,
+    /// Those on which there may be something to say.
     pub connections: usize,
+    /// Those that wait for their peer to close, and nothing else.
+    pub lingering: usize,
+    /// Bytes that wait for their peers.
+    pub queued_bytes: usize,
     pub accepted: u64,
     pub requests: u64,
     /// As the kernel gave and took them: with TLS records and its handshakes.
@@ -131,8 +187,11 @@ impl Listener {
         let (stage, stages) = watch::channel(Stage::Accepting);
         let (alive, accepting) = watch::channel(());
         let shared = Arc::new(Shared {
+            budget: Budget::new(config.max_queued_bytes),
             config,
             connections: AtomicUsize::new(0),
+            held: AtomicUsize::new(0),
+            refused: AtomicUsize::new(0),
             accepted: AtomicU64::new(0),
             requests: AtomicU64::new(0),
             traffic: Arc::default(),
@@ -160,9 +219,12 @@ impl Listener {
     }
 
     pub fn info(&self) -> Info {
+        let connections = self.shared.connections.load(Ordering::Relaxed);
         Info {
             addr: self.addr.clone(),
-            connections: self.shared.connections.load(Ordering::Relaxed),
+            connections,
+            lingering: self.shared.lingering(connections),
+            queued_bytes: self.shared.budget.queued(),
             accepted: self.shared.accepted.load(Ordering::Relaxed),
             requests: self.shared.requests.load(Ordering::Relaxed),
             bytes_received: self.shared.traffic.received(),
@@ -319,7 +381,13 @@ fn serve<H: Host>(
     let Ok(tls) = shared.tls().map(Tls::new).transpose() else {
         return;
     };
-    let io = Io::new(stream, tls, shared.traffic.clone());
+    if is_refused && shared.refused.load(Ordering::Relaxed) >= MAX_REFUSED {
+        // As many are being told already.
+        stream.reset();
+        return;
+    }
+    let held = Held::new(shared, is_refused);
+    let io = Io::new(stream, tls, shared.traffic.clone(), Some(held));
     let connection = Connection::new(peer, reactor, shared.clone(), io.shared.clone(), |weak| {
         host.owner(weak)
     });

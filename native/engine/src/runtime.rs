@@ -43,9 +43,6 @@ const BLOCKING_THREADS: usize = 16;
 /// How long a turn goes on taking up tasks.
 const TURN_TIME: Duration = Duration::from_micros(250);
 
-/// After so many tasks it looks at the clock.
-const TASKS_AT_ONCE: usize = 8;
-
 /// After so many short lulls, a reactor looks for news instead of waiting for them.
 const SHORT_LULLS: u32 = 8;
 /// With the time that it takes to be woken.
@@ -380,18 +377,15 @@ impl Queue {
         self.crowd.store(self.ready.len(), Ordering::Relaxed);
         let end = Instant::now() + TURN_TIME;
         TURN_ENDS.set(Some(end));
-        loop {
-            for _ in 0..TASKS_AT_ONCE {
-                let Some(runnable) = self.ready.pop() else {
-                    return true;
-                };
-                // The task's guards have told its owner; its message went to stderr.
-                let _ = panic::catch_unwind(AssertUnwindSafe(|| runnable.run()));
-            }
+        while let Some(runnable) = self.ready.pop() {
+            // The task's guards have told its owner; its message went to stderr.
+            let _ = panic::catch_unwind(AssertUnwindSafe(|| runnable.run()));
+            // After each of them: what a task does may be up to its peer.
             if is_late(Instant::now()) {
                 return false;
             }
         }
+        true
     }
 
     fn turn(&self, turning: &mut Turning) -> Turned {

@@ -159,6 +159,15 @@ impl Stream {
         }
     }
 
+    /// Has the close of the stream be a reset.
+    pub(crate) fn reset(&self) {
+        let socket = match self {
+            Self::Tcp(stream) => SockRef::from(stream),
+            Self::Unix(stream) => SockRef::from(stream),
+        };
+        let _ = socket.set_linger(Some(Duration::ZERO));
+    }
+
     /// What the halves carry counts as the listener's traffic.
     pub(crate) fn into_split(self, traffic: Arc<Traffic>) -> (ReadHalf, WriteHalf) {
         let (read, write) = match self {
@@ -178,6 +187,7 @@ impl Stream {
         let write = WriteHalf {
             half: write,
             traffic,
+            sent: AtomicU64::new(0),
         };
         (read, write)
     }
@@ -242,6 +252,8 @@ impl AsyncRead for ReadHalf {
 pub(crate) struct WriteHalf {
     half: Write,
     traffic: Arc<Traffic>,
+    /// What this connection has sent.
+    sent: AtomicU64,
 }
 
 enum Write {
@@ -250,12 +262,22 @@ enum Write {
 }
 
 impl WriteHalf {
+    /// Bytes that the kernel has taken.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    fn count_sent(&self, bytes: usize) {
+        self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.traffic.count_sent(bytes);
+    }
+
     pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         let sent = match &self.half {
             Write::Tcp(half) => half.try_write(bytes),
             Write::Unix(half) => half.try_write(bytes),
         }?;
-        self.traffic.count_sent(sent);
+        self.count_sent(sent);
         Ok(sent)
     }
 
@@ -264,7 +286,7 @@ impl WriteHalf {
             Write::Tcp(half) => half.try_write_vectored(slices),
             Write::Unix(half) => half.try_write_vectored(slices),
         }?;
-        self.traffic.count_sent(sent);
+        self.count_sent(sent);
         Ok(sent)
     }
 
@@ -283,7 +305,7 @@ impl WriteHalf {
                 stream.try_io(Interest::WRITABLE, || write(stream.as_fd()))
             }
         }?;
-        self.traffic.count_sent(sent);
+        self.count_sent(sent);
         Ok(sent)
     }
 

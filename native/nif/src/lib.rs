@@ -13,6 +13,7 @@ mod owner;
 mod raw;
 mod term;
 
+use std::cell::Cell;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -46,8 +47,9 @@ fn load(_env: Env, _info: Term) -> bool {
     true
 }
 
-/// What the VM lets a process have of a scheduler at a time (enif_consume_timeslice).
-const TIMESLICE: Duration = Duration::from_millis(1);
+/// Of what the VM lets a process have of a scheduler at a time, which is a millisecond
+/// (enif_consume_timeslice).
+const PERCENT: Duration = Duration::from_micros(10);
 
 // Reactors
 
@@ -64,10 +66,7 @@ fn reactor_get(index: usize) -> Option<ResourceArc<ReactorHandle>> {
 
 #[rustler::nif]
 fn reactor_turn(env: Env, reactor: ResourceArc<ReactorHandle>) -> Atom {
-    let start = Instant::now();
-    let turned = raw::on_behalf_of(env, || reactor.turn());
-    let percent = start.elapsed().as_micros() * 100 / TIMESLICE.as_micros();
-    schedule::consume_timeslice(env, percent.clamp(1, 100) as i32);
+    let turned = pay_for(env, || raw::on_behalf_of(env, || reactor.turn()));
     match turned {
         Turned::Soon => atoms::soon(),
         Turned::Idle if handle::select(env, &reactor) => atoms::idle(),
@@ -75,9 +74,30 @@ fn reactor_turn(env: Env, reactor: ResourceArc<ReactorHandle>) -> Atom {
     }
 }
 
+thread_local! {
+    /// What calls on this thread have taken and nobody has paid for yet.
+    static OWED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+/// Has the calling process pay for the time that its call takes, by what it may still run before others are
+/// to run. Most calls take less than can be paid, so that the next one on the thread pays for several.
+fn pay_for<R>(env: Env, work: impl FnOnce() -> R) -> R {
+    let start = Instant::now();
+    let result = work();
+    let owed = OWED.get() + start.elapsed();
+    let percent = owed.as_nanos() / PERCENT.as_nanos();
+    if percent == 0 {
+        OWED.set(owed);
+    } else {
+        OWED.set(Duration::ZERO);
+        schedule::consume_timeslice(env, percent.min(100) as i32);
+    }
+    result
+}
+
 /// A call that wakes a connection's task, which then runs here if it can.
 fn run_with<R>(env: Env, reactor: &Reactor, call: impl FnOnce() -> R) -> R {
-    raw::on_behalf_of(env, || reactor.run_with(call))
+    pay_for(env, || raw::on_behalf_of(env, || reactor.run_with(call)))
 }
 
 #[derive(NifMap)]
@@ -191,6 +211,7 @@ struct ListenerOptions {
     nodelay: bool,
     max_connections: Limit,
     overload: OverloadTerm,
+    max_queued_bytes: Limit,
     proxy_protocol: bool,
     handshake_timeout: u64,
     backlog: i32,
@@ -239,10 +260,8 @@ impl From<ListenerOptions> for ListenerConfig {
             backlog: options.backlog,
             reuse_port: options.reuse_port,
             nodelay: options.nodelay,
-            max_connections: options
-                .max_connections
-                .0
-                .map_or(usize::MAX, |limit| limit as usize),
+            max_connections: options.max_connections.size(),
+            max_queued_bytes: options.max_queued_bytes.size(),
             overload: match options.overload {
                 OverloadTerm::Wait => Overload::Wait,
                 OverloadTerm::Refuse => Overload::Refuse,
@@ -280,6 +299,8 @@ fn listener_open(env: Env, options: ListenerOptions) -> Term {
 struct ListenerInfo {
     address: term::Address<stream::Address>,
     connections: usize,
+    lingering: usize,
+    queued_bytes: usize,
     accepted: u64,
     requests: u64,
     bytes_received: u64,
@@ -292,6 +313,8 @@ fn listener_info(handle: ResourceArc<ListenerHandle>) -> ListenerInfo {
     ListenerInfo {
         address: term::Address(info.addr),
         connections: info.connections,
+        lingering: info.lingering,
+        queued_bytes: info.queued_bytes,
         accepted: info.accepted,
         requests: info.requests,
         bytes_received: info.bytes_received,
@@ -352,7 +375,9 @@ fn exchange_respond<'a>(
     headers: HeaderList,
     body: Term<'a>,
 ) -> NifResult<Term<'a>> {
-    let body = Bytes::copy_from_slice(term::iodata(body)?.as_slice());
+    let body = pay_for(env, || {
+        term::iodata(body).map(|body| Bytes::copy_from_slice(&body))
+    })?;
     let sent = headers.0.and_then(|headers| {
         run_with(env, exchange.0.reactor(), || {
             exchange.0.respond(status.0, headers, body)
@@ -382,7 +407,9 @@ fn exchange_chunk<'a>(
     exchange: ResourceArc<ExchangeHandle>,
     data: Term<'a>,
 ) -> NifResult<Term<'a>> {
-    let data = Bytes::copy_from_slice(term::iodata(data)?.as_slice());
+    let data = pay_for(env, || {
+        term::iodata(data).map(|data| Bytes::copy_from_slice(&data))
+    })?;
     let chunk = || exchange.0.chunk(data);
     Ok(match run_with(env, exchange.0.reactor(), chunk) {
         Ok(false) => atoms::ok().encode(env),
@@ -528,6 +555,7 @@ struct SocketOptions {
     validate_utf8: bool,
     control_events: bool,
     high_water_mark: usize,
+    send_timeout: u64,
     deflate: Option<DeflateOptions>,
 }
 
@@ -572,6 +600,7 @@ impl From<SocketOptions> for SocketConfig {
             validate_utf8: options.validate_utf8,
             control_events: options.control_events,
             high_water_mark: options.high_water_mark,
+            send_timeout: Duration::from_millis(options.send_timeout),
         }
     }
 }
@@ -603,15 +632,21 @@ fn exchange_upgrade<'a>(
 // Sockets
 
 #[rustler::nif]
-fn socket_send<'a>(socket: ResourceArc<SocketHandle>, messages: Messages<'a>) -> Atom {
+fn socket_send<'a>(
+    env: Env<'a>,
+    socket: ResourceArc<SocketHandle>,
+    messages: Messages<'a>,
+) -> Atom {
     let (messages, payloads) = messages.split();
-    sent(socket.0.send(&messages, |index| raw::hold(payloads[index])))
+    let hold = |index: usize| raw::hold(payloads[index]);
+    sent(pay_for(env, || socket.0.send(&messages, hold)))
 }
 
 #[rustler::nif]
-fn socket_ack<'a>(socket: ResourceArc<SocketHandle>, messages: Messages<'a>) -> Atom {
+fn socket_ack<'a>(env: Env<'a>, socket: ResourceArc<SocketHandle>, messages: Messages<'a>) -> Atom {
     let (messages, payloads) = messages.split();
-    sent(socket.0.ack(&messages, |index| raw::hold(payloads[index])))
+    let hold = |index: usize| raw::hold(payloads[index]);
+    sent(pay_for(env, || socket.0.ack(&messages, hold)))
 }
 
 fn sent(sent: Sent) -> Atom {

@@ -11,8 +11,9 @@ use bytes::Bytes;
 use rustler::sys::{ERL_NIF_SELECT_READ, ErlNifEnv, enif_select, enif_send};
 use rustler::{Atom, Binary, Encoder, Env, LocalPid, OwnedEnv, Resource, ResourceArc, Term};
 
-/// Up to this size a copy costs less than an environment to hold the term in.
-const COPY_UP_TO: usize = 64 * 1024;
+/// Up to this size a copy costs less memory than an environment to hold the term in, which has room for
+/// 200 words, and hardly more time.
+const COPY_UP_TO: usize = 4 * 1024;
 
 /// The payload as bytes that outlive the call.
 pub fn hold(payload: Binary<'_>) -> Bytes {

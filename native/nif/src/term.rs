@@ -81,6 +81,11 @@ fn elements(list: Term<'_>) -> impl Iterator<Item = NifResult<Term<'_>>> {
 pub struct Limit(pub Option<u64>);
 
 impl Limit {
+    /// Of bytes, or of anything that is counted in memory.
+    pub fn size(&self) -> usize {
+        self.0.map_or(usize::MAX, |limit| limit as usize)
+    }
+
     /// Of milliseconds.
     pub fn duration(&self) -> Option<Duration> {
         self.0.map(Duration::from_millis)

@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use hyper::body::{Body, Frame};
 use tokio::time::Instant;
 
+use crate::backpressure::HeldBytes;
 use crate::body::{Data, ResponseBody};
 use crate::error::SendError;
 use crate::io::LINGER;
@@ -50,6 +51,7 @@ pub(crate) fn send<O: Owner>(
     // Mostly there is room for all of it.
     let mut context = Context::from_waker(Waker::noop());
     if Pin::new(&mut rest).poll(&mut context).is_pending() {
+        rest.hold_whole();
         reactor.spawn(rest);
     }
     Ok(())
@@ -148,6 +150,8 @@ struct Rest<O: Owner> {
     timer: Timer,
     /// Since when the client takes nothing.
     stalled: Option<Instant>,
+    /// Counts a whole body, which nobody else does.
+    held: Option<HeldBytes>,
 }
 
 impl<O: Owner> Rest<O> {
@@ -158,6 +162,14 @@ impl<O: Owner> Rest<O> {
             piece: Bytes::new(),
             timer: Timer::default(),
             stalled: None,
+            held: None,
+        }
+    }
+
+    fn hold_whole(&mut self) {
+        if let ResponseBody::Whole(_) = self.body.body {
+            let budget = &self.body.exchange.connection.listener.budget;
+            self.held = Some(budget.hold(self.piece.len()));
         }
     }
 

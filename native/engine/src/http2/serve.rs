@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::config::Http2Config;
 use crate::connection::{Connection, LAST_CALL};
 use crate::error::HttpError;
-use crate::io::{Io, LINGER};
+use crate::io::{Io, LINGER, Shared};
 use crate::listener::Stage;
 use crate::owner::Owner;
 use crate::timer::{self, Timer, timeout};
@@ -26,8 +26,10 @@ use crate::{runtime, service};
 /// keep the others from receiving.
 const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
 
-/// Bytes of each response that wait for the connection, beside what waits for the client's windows.
-const SEND_BUFFER: usize = 64 * 1024;
+/// Bytes of each stream that wait for the connection, beside what waits for the client's windows: a client
+/// that opens its windows wide and reads nothing has us keep this for each of its streams. Nobody counts
+/// these bytes, so they are one frame.
+const SEND_BUFFER: usize = 16 * 1024;
 
 /// Serves the streams until the connection has ended. An error is the client's fault.
 pub(crate) async fn serve<O: Owner>(
@@ -36,6 +38,8 @@ pub(crate) async fn serve<O: Owner>(
     io: Io,
 ) -> Result<(), HttpError> {
     let mut stages = connection.listener.stage.clone();
+    let shared = io.shared.clone();
+    let mut send_timer = Timer::default();
     let preface = timeout(
         connection.listener.config.handshake_timeout,
         builder(config).handshake(io),
@@ -46,13 +50,19 @@ pub(crate) async fn serve<O: Owner>(
         () = last_call(&mut stages) => return Ok(()),
     };
     let mut server = match http2 {
-        Ok(http2) => Server::new(connection, config, http2),
+        Ok(http2) => Server::new(connection, config, http2, &shared),
         Err(e) => return blame(&e),
     };
     loop {
         tokio::select! {
             biased;
             result = poll_fn(|cx| server.poll(cx)) => return result.or_else(|e| blame(&e)),
+            // After h2, which has just tried to write. It waits for whatever its streams and it have to
+            // say, and most of that has no task of ours that would notice.
+            () = poll_fn(|cx| match shared.send_deadline(config.send_timeout) {
+                Some(due) => send_timer.poll(cx, due),
+                None => Poll::Pending,
+            }) => return Err(HttpError::SlowClient),
             // A handler has ended, and another may start.
             () = connection.wake.notified() => {}
             _ = stages.wait_for(|stage| *stage > Stage::Accepting), if !server.is_last => {
@@ -93,6 +103,7 @@ fn blame(error: &h2::Error) -> Result<(), HttpError> {
 struct Server<'a, O: Owner> {
     connection: &'a Arc<Connection<O>>,
     config: &'a Http2Config,
+    shared: &'a Shared,
     http2: server::Connection<Io, Bytes>,
     /// No stream may be opened any more.
     is_last: bool,
@@ -105,10 +116,12 @@ impl<'a, O: Owner> Server<'a, O> {
         connection: &'a Arc<Connection<O>>,
         config: &'a Http2Config,
         http2: server::Connection<Io, Bytes>,
+        shared: &'a Shared,
     ) -> Self {
         Self {
             connection,
             config,
+            shared,
             http2,
             is_last: false,
             idle_since: None,
@@ -149,7 +162,13 @@ impl<'a, O: Owner> Server<'a, O> {
     /// and may open new ones at once (CVE-2023-44487).
     fn has_room(&self) -> bool {
         let max = self.config.max_concurrent_streams as usize * 2;
-        self.connection.streams.load(Ordering::Relaxed) < max
+        self.connection.streams.load(Ordering::Relaxed) < max && !self.is_burden()
+    }
+
+    /// Whether the client takes nothing while more waits in the server than may: it gets no more to wait
+    /// for.
+    fn is_burden(&self) -> bool {
+        self.connection.listener.budget.is_exceeded() && self.shared.stalled_since().is_some()
     }
 
     fn start(&mut self, request: Request<RecvStream>, reply: SendResponse<Bytes>) {

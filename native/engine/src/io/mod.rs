@@ -9,7 +9,6 @@ mod linger;
 mod reading;
 mod shared;
 
-use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,18 +19,37 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::http2::{Guess, Opening, guess};
+use crate::listener::Held;
+use crate::offload::offload;
 use crate::sendfile::{Front, front};
 use crate::stream::{Address, ReadHalf, Stream, Traffic};
-use crate::tls::{Incoming, Tls};
+use crate::tls::{Handshake, Incoming, Tls};
 use crate::{proxy, runtime};
 
 pub(crate) use linger::{LINGER, LINGER_SENDING, linger, linger_for};
 pub(crate) use reading::Awaited;
 pub(crate) use shared::Shared;
 
+/// What is written at once: the kernel copies it, and on the way to a peer on the same machine does the
+/// peer's part, too, in about a tenth of a millisecond.
+pub(crate) const WRITE_AT_ONCE: usize = 128 * 1024;
+
+/// As many of the slices as are to be written at once, the first in any case.
+pub(crate) fn within_one_write<'a, 'b>(slices: &'a [io::IoSlice<'b>]) -> &'a [io::IoSlice<'b>] {
+    let mut length = 0;
+    let fits = |slice: &&io::IoSlice<'_>| {
+        length += slice.len();
+        length <= WRITE_AT_ONCE
+    };
+    let count = slices.iter().take_while(fits).count();
+    &slices[..count.max(1).min(slices.len())]
+}
+
 /// What hyper and h2 read and write, and a WebSocket's task reads.
 pub(crate) struct Io {
     half: ReadHalf,
+    /// With TLS, until its handshake is done.
+    handshake: Option<Box<Handshake>>,
     /// With TLS.
     incoming: Option<Box<Incoming>>,
     /// As long as it is not known what the peer speaks.
@@ -42,15 +60,20 @@ pub(crate) struct Io {
 }
 
 impl Io {
-    pub(crate) fn new(stream: Stream, tls: Option<Tls>, traffic: Arc<Traffic>) -> Self {
+    pub(crate) fn new(
+        stream: Stream,
+        tls: Option<Tls>,
+        traffic: Arc<Traffic>,
+        held: Option<Held>,
+    ) -> Self {
         let (half, write) = stream.into_split(traffic);
-        let incoming = tls.as_ref().map(|_| Box::default());
         Self {
             half,
-            incoming,
+            incoming: None,
             opening: None,
             sending: None,
-            shared: Arc::new(Shared::new(write, tls)),
+            shared: Arc::new(Shared::new(write, tls.is_some(), held)),
+            handshake: tls.map(|tls| Box::new(Handshake::new(tls))),
         }
     }
 
@@ -75,28 +98,32 @@ impl Io {
 
     /// Ready when TLS may carry bytes of the peer's and ours.
     pub(crate) async fn handshake(&mut self) -> io::Result<()> {
-        poll_fn(|cx| {
-            loop {
-                ready!(self.shared.poll_flush(cx))?;
-                let (Some(incoming), Some(tls)) = (&mut self.incoming, self.shared.tls()) else {
-                    return Poll::Ready(Ok(()));
-                };
-                if !tls.is_handshaking() {
-                    return Poll::Ready(Ok(()));
-                }
-                drop(tls);
-                let filled = ready!(incoming.poll_fill(cx, &mut self.half, &self.shared));
-                if let Err(e) = filled {
-                    // With an alert.
-                    let _ = self.shared.poll_flush(cx);
-                    return Poll::Ready(Err(e));
-                }
-                if incoming.is_at_end() {
-                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
-                }
+        let Some(mut handshake) = self.handshake.take() else {
+            return Ok(());
+        };
+        loop {
+            handshake.flush(&self.shared).await?;
+            if !handshake.is_going_on() {
+                break;
             }
-        })
-        .await
+            handshake.read_record(&mut self.half).await?;
+            // A signature with a key of RSA takes milliseconds.
+            let stepped = offload(move || {
+                let result = handshake.step();
+                (handshake, result)
+            });
+            let result;
+            (handshake, result) = stepped.await.ok_or(io::ErrorKind::Other)?;
+            if result.is_err() {
+                // With an alert.
+                let _ = handshake.flush(&self.shared).await;
+                return result;
+            }
+        }
+        let (tls, incoming) = handshake.into_parts();
+        self.shared.set_tls(tls);
+        self.incoming = Some(Box::new(incoming));
+        Ok(())
     }
 
     pub(crate) fn poll_bytes(
@@ -158,9 +185,7 @@ impl Io {
                     result => return Poll::Ready(result),
                 }
             }
-            let has_room = self.shared.stream().poll_write_ready(cx);
-            self.shared.note_progress(has_room.is_ready());
-            ready!(has_room)?;
+            ready!(self.shared.poll_try(cx, || Ok(0)))?;
             let shared = self.shared.clone();
             self.sending = Some(runtime::spawn_blocking(move || shared.send_file(length)));
         }
@@ -207,10 +232,18 @@ impl AsyncWrite for Io {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        // A peer that takes whatever it is sent would keep the thread until the response is out.
+        if runtime::is_late(Instant::now()) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         match front(bufs) {
-            Front::Bytes(bytes) => self
+            Front::Bytes([first, ..]) if first.len() > WRITE_AT_ONCE => self
                 .shared
-                .poll_response(cx, || self.shared.try_write_vectored(bytes)),
+                .poll_response(cx, || self.shared.try_write(&first[..WRITE_AT_ONCE])),
+            Front::Bytes(bytes) => self.shared.poll_response(cx, || {
+                self.shared.try_write_vectored(within_one_write(bytes))
+            }),
             Front::File(length) => self.poll_send_file(cx, length),
         }
     }

@@ -7,9 +7,11 @@ use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use once_cell::sync::OnceCell;
 use tokio::time::Instant;
 
 use super::reading::{Awaited, Reading};
+use crate::listener::Held;
 use crate::lock;
 use crate::sendfile::FileRange;
 use crate::stream::WriteHalf;
@@ -18,15 +20,30 @@ use crate::tls::Tls;
 pub(crate) struct Shared {
     /// `None` only as it is dropped.
     write: Option<WriteHalf>,
-    /// Boxed: it is larger than all the rest.
-    tls: Option<Box<Mutex<Tls>>>,
+    is_tls: bool,
+    /// There when the handshake is done. Boxed: it is larger than all the rest.
+    tls: OnceCell<Box<Mutex<Tls>>>,
     reading: Mutex<Reading>,
     found_preface: AtomicBool,
     writing: Mutex<Writing>,
+    stall: Mutex<Option<Stall>>,
     /// What placeholders stand for. hyper has those of one file at a time: it writes one response to its
     /// end before it begins another.
     file: Mutex<Option<FileRange>>,
+    /// Whoever counts the connection does so until its descriptor is closed.
+    _held: Option<Held>,
 }
+
+/// Bytes wait that the peer does not take.
+#[derive(Clone, Copy)]
+struct Stall {
+    since: Instant,
+    /// How many it had taken by then.
+    sent: u64,
+}
+
+/// Informational responses are hints: one that would have more than this wait is dropped.
+const MAX_INTERIM: usize = 64 * 1024;
 
 #[derive(Default)]
 struct Writing {
@@ -34,19 +51,20 @@ struct Writing {
     interim: Vec<u8>,
     /// hyper has handed over a part of a response and not yet flushed it.
     in_response: bool,
-    /// Since when the peer takes nothing.
-    stalled: Option<Instant>,
 }
 
 impl Shared {
-    pub(super) fn new(write: WriteHalf, tls: Option<Tls>) -> Self {
+    pub(super) fn new(write: WriteHalf, is_tls: bool, held: Option<Held>) -> Self {
         Self {
             write: Some(write),
-            tls: tls.map(|tls| Box::new(Mutex::new(tls))),
+            is_tls,
+            tls: OnceCell::new(),
             reading: Mutex::new(Reading::new()),
             found_preface: AtomicBool::new(false),
             writing: Mutex::default(),
+            stall: Mutex::new(None),
             file: Mutex::new(None),
+            _held: held,
         }
     }
 
@@ -54,8 +72,18 @@ impl Shared {
         self.write.as_ref().expect("there until it is dropped")
     }
 
+    /// Whether TLS is spoken, or will be when the handshake is done.
+    pub(crate) fn is_tls(&self) -> bool {
+        self.is_tls
+    }
+
     pub(crate) fn tls(&self) -> Option<MutexGuard<'_, Tls>> {
-        self.tls.as_deref().map(lock)
+        self.tls.get().map(|tls| lock(tls))
+    }
+
+    /// The handshake is done.
+    pub(super) fn set_tls(&self, tls: Tls) {
+        let _ = self.tls.set(Box::new(Mutex::new(tls)));
     }
 
     pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
@@ -74,7 +102,7 @@ impl Shared {
 
     /// Whether placeholders may be written.
     pub(crate) fn sends_files(&self) -> bool {
-        cfg!(target_os = "linux") && self.tls.is_none()
+        cfg!(target_os = "linux") && !self.is_tls
     }
 
     /// What the placeholders that are written next stand for.
@@ -108,6 +136,11 @@ impl Shared {
             None => Ok(0),
         })
         .map_ok(|_| ())
+    }
+
+    /// Since when bytes wait that the peer does not take, whoever they are from.
+    pub(crate) fn stalled_since(&self) -> Option<Instant> {
+        lock(&self.stall).map(|stall| stall.since)
     }
 
     /// Tells the peer that nothing more will come.
@@ -157,9 +190,9 @@ impl Shared {
         lock(&self.reading).has_partial_head()
     }
 
-    /// When the peer has taken nothing of a response for too long.
+    /// When the peer has taken nothing of what waits for too long.
     pub(crate) fn send_deadline(&self, timeout: Duration) -> Option<Instant> {
-        lock(&self.writing).stalled.map(|since| since + timeout)
+        self.stalled_since().map(|since| since + timeout)
     }
 
     /// Whether a part of a response is to follow what was written last.
@@ -170,7 +203,10 @@ impl Shared {
     /// Sends an informational response as soon as hyper is between two writes: hyper cannot send
     /// any but 100 by itself. The caller wakes the connection's task.
     pub(crate) fn push_interim(&self, head: &[u8]) {
-        lock(&self.writing).interim.extend_from_slice(head);
+        let mut writing = lock(&self.writing);
+        if writing.interim.len() + head.len() <= MAX_INTERIM {
+            writing.interim.extend_from_slice(head);
+        }
     }
 
     fn poll_interim(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -182,7 +218,19 @@ impl Shared {
         Poll::Ready(Ok(()))
     }
 
+    /// Tries until the kernel takes something, and notes since when it does not: every write of a task
+    /// goes through here, so that there is one such time, whatever is spoken.
     pub(crate) fn poll_try(
+        &self,
+        cx: &mut Context<'_>,
+        write: impl FnMut() -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        let result = self.poll_try_unnoted(cx, write);
+        self.note_progress(result.is_ready());
+        result
+    }
+
+    fn poll_try_unnoted(
         &self,
         cx: &mut Context<'_>,
         mut write: impl FnMut() -> io::Result<usize>,
@@ -202,9 +250,7 @@ impl Shared {
         write: impl FnMut() -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_start(cx))?;
-        let result = self.poll_try(cx, write);
-        self.note_progress(result.is_ready());
-        result
+        self.poll_try(cx, write)
     }
 
     pub(super) fn poll_start(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -219,13 +265,20 @@ impl Shared {
         self.poll_interim(cx)
     }
 
-    /// Whether the peer has taken something of a response, or would.
+    /// Whether the peer has taken all that was to be written, or would. What it has taken meanwhile
+    /// counts, too: a write of TLS is not ready before the kernel has all of an earlier one.
     pub(super) fn note_progress(&self, is_taken: bool) {
-        let mut writing = lock(&self.writing);
-        writing.stalled = match is_taken {
-            true => None,
-            false => Some(writing.stalled.unwrap_or_else(Instant::now)),
-        };
+        let mut stall = lock(&self.stall);
+        if is_taken {
+            *stall = None;
+            return;
+        }
+        let sent = self.stream().sent();
+        let has_moved = |stall: &Stall| stall.sent != sent;
+        if stall.as_ref().is_none_or(has_moved) {
+            let since = Instant::now();
+            *stall = Some(Stall { since, sent });
+        }
     }
 }
 
@@ -252,7 +305,7 @@ mod tests {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let mut peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (stream, _) = listener.accept().await.unwrap();
-        let shared = Io::new(Stream::Tcp(stream), None, Arc::default()).shared;
+        let shared = Io::new(Stream::Tcp(stream), None, Arc::default(), None).shared;
         assert!(matches!(shared.awaited(), Awaited::FirstRequest { .. }));
         shared.request_started();
         assert_eq!(shared.awaited(), Awaited::Response);

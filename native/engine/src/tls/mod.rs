@@ -7,4 +7,4 @@ pub mod config;
 mod session;
 
 pub use session::TlsInfo;
-pub(crate) use session::{Incoming, Tls};
+pub(crate) use session::{Handshake, Incoming, Tls};

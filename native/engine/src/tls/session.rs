@@ -1,7 +1,9 @@
 //! The TLS of one connection: ciphertext in, plaintext out, and the other way round. Reading and writing
-//! are done by different threads, so [`Tls`] is locked for each step; [`Incoming`] is the reader's.
+//! are done by different threads, so [`Tls`] is locked for each step; [`Incoming`] is the reader's. Before
+//! that, [`Handshake`] has both.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -260,13 +262,103 @@ pub(crate) struct Incoming {
 /// Read at once. A record has to fit in (RFC8446§5.2, RFC5246§6.2.3).
 const READ_SIZE: usize = 64 * 1024;
 
+/// Type, version and length of a record (RFC8446§5.1).
+const RECORD_HEADER: usize = 5;
+/// The most that a record may say of its length.
+const MAX_RECORD: usize = 16 * 1024 + 2048;
+
 thread_local! {
     static CIPHERTEXT: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SIZE].into_boxed_slice());
+}
+
+/// A connection that has not yet agreed on keys. It is no part of what others may lock: each of its steps
+/// may take milliseconds of a thread that has nothing else to do.
+pub(crate) struct Handshake {
+    tls: Tls,
+    incoming: Incoming,
+}
+
+impl Handshake {
+    pub(crate) fn new(tls: Tls) -> Self {
+        Self {
+            tls,
+            incoming: Incoming::default(),
+        }
+    }
+
+    /// Whether the peer has something to say before it is done.
+    pub(crate) fn is_going_on(&self) -> bool {
+        self.tls.is_handshaking()
+    }
+
+    pub(crate) fn into_parts(self) -> (Tls, Incoming) {
+        (self.tls, self.incoming)
+    }
+
+    /// Ready when the kernel has all that there is to send.
+    pub(crate) async fn flush(&mut self, shared: &Shared) -> io::Result<()> {
+        let flush = |cx: &mut Context<'_>| {
+            shared.poll_try(cx, || self.tls.flush(shared.stream()).map(|()| 0))
+        };
+        poll_fn(flush).await.map(|_| ())
+    }
+
+    /// Ready when there is a record for [`Self::step`], or what cannot become one. The first bytes of one are
+    /// not worth a thread.
+    pub(crate) async fn read_record(&mut self, half: &mut ReadHalf) -> io::Result<()> {
+        while !is_record(&self.incoming.partial) {
+            let read = poll_fn(|cx| self.incoming.poll_read(cx, half)).await?;
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what was read.
+    pub(crate) fn step(&mut self) -> io::Result<()> {
+        let Self { tls, incoming } = self;
+        let mut ciphertext = std::mem::take(&mut incoming.partial);
+        let taken = tls.take(&mut ciphertext, |part| {
+            incoming.plaintext.extend_from_slice(part);
+        })?;
+        ciphertext.drain(..taken);
+        incoming.partial = ciphertext;
+        if tls.has_peer_closed() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(())
+    }
+}
+
+fn is_record(bytes: &[u8]) -> bool {
+    // Of a handshake there are types from 20 to 22, and 23 with TLS 1.3; of all versions the first byte is 3.
+    let is_odd = |at: usize, known: std::ops::RangeInclusive<u8>| {
+        bytes.get(at).is_some_and(|byte| !known.contains(byte))
+    };
+    if is_odd(0, 20..=23) || is_odd(1, 3..=3) {
+        return true;
+    }
+    let Some(header) = bytes.first_chunk::<RECORD_HEADER>() else {
+        return false;
+    };
+    let length = usize::from(u16::from_be_bytes([header[3], header[4]]));
+    length > MAX_RECORD || bytes.len() >= RECORD_HEADER + length
 }
 
 impl Incoming {
     pub(crate) fn is_at_end(&self) -> bool {
         self.at_end
+    }
+
+    /// Ready with how much was read behind what there was.
+    fn poll_read(&mut self, cx: &mut Context<'_>, half: &mut ReadHalf) -> Poll<io::Result<usize>> {
+        CIPHERTEXT.with_borrow_mut(|ciphertext| {
+            let mut room = ReadBuf::new(ciphertext);
+            ready!(Pin::new(half).poll_read(cx, &mut room))?;
+            self.partial.extend_from_slice(room.filled());
+            Poll::Ready(Ok(room.filled().len()))
+        })
     }
 
     /// Gives what is there. `false`: there is nothing.

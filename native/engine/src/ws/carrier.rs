@@ -10,6 +10,7 @@ use h2::{Reason, RecvStream, SendStream};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::ReadBuf;
+use tokio::time::Instant;
 
 use crate::io::{Io, Shared, linger};
 use crate::{http2, lock};
@@ -38,7 +39,10 @@ impl Carrier {
                     stream: receiving,
                     data: Bytes::new(),
                 };
-                let sender = Sender::Stream(Arc::new(Mutex::new(sending)));
+                let sender = Sender::Stream(Arc::new(Mutex::new(Sending {
+                    stream: sending,
+                    stalled: None,
+                })));
                 Some((receiver, sender, Vec::new()))
             }
         }
@@ -107,7 +111,13 @@ impl Receiver {
 #[derive(Clone)]
 pub(super) enum Sender {
     Connection(Arc<Shared>),
-    Stream(Arc<Mutex<SendStream<Bytes>>>),
+    Stream(Arc<Mutex<Sending>>),
+}
+
+pub(super) struct Sending {
+    stream: SendStream<Bytes>,
+    /// Since when the peer's windows have no room.
+    stalled: Option<Instant>,
 }
 
 impl Sender {
@@ -129,7 +139,7 @@ impl Sender {
     pub(super) fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Connection(shared) => shared.try_write_vectored(slices),
-            Self::Stream(stream) => write_data(&mut lock(stream), slices),
+            Self::Stream(sending) => write_data(&mut lock(sending).stream, slices),
         }
     }
 
@@ -146,28 +156,44 @@ impl Sender {
         cx: &mut Context<'_>,
         mut write: impl FnMut() -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
-        let stream = match self {
+        let sending = match self {
             Self::Connection(shared) => return shared.poll_try(cx, write),
-            Self::Stream(stream) => stream,
+            Self::Stream(sending) => sending,
         };
         loop {
             match write() {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                result => return Poll::Ready(result),
+                result => {
+                    lock(sending).stalled = None;
+                    return Poll::Ready(result);
+                }
             }
-            match ready!(lock(stream).poll_capacity(cx)) {
-                Some(Ok(_)) => {}
-                Some(Err(e)) => return Poll::Ready(Err(into_io_error(e))),
-                None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            let mut sending = lock(sending);
+            match sending.stream.poll_capacity(cx) {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(Some(Err(e))) => return Poll::Ready(Err(into_io_error(e))),
+                Poll::Ready(None) => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+                Poll::Pending => {
+                    sending.stalled.get_or_insert_with(Instant::now);
+                    return Poll::Pending;
+                }
             }
+        }
+    }
+
+    /// Since when the peer takes nothing of what waits.
+    pub(super) fn stalled_since(&self) -> Option<Instant> {
+        match self {
+            Self::Connection(shared) => shared.stalled_since(),
+            Self::Stream(sending) => lock(sending).stalled,
         }
     }
 
     /// What the peer has ended ends on our side, too.
     pub(super) fn end(&self) {
-        if let Self::Stream(stream) = self {
+        if let Self::Stream(sending) = self {
             // It fails where the stream was reset.
-            let _ = lock(stream).send_data(Bytes::new(), true);
+            let _ = lock(sending).stream.send_data(Bytes::new(), true);
         }
     }
 
@@ -176,7 +202,7 @@ impl Sender {
         match self {
             Self::Connection(shared) => shared.stream().reset(),
             // RFC8441§5
-            Self::Stream(stream) => lock(stream).send_reset(Reason::CANCEL),
+            Self::Stream(sending) => lock(sending).stream.send_reset(Reason::CANCEL),
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::ws::frame::{Opcode, encode_header};
 
 /// A payload up to this size is copied behind its header, so that many go in one plain write. A
 /// larger one is written from where it lies.
-const COPY_UP_TO: usize = 16 * 1024;
+pub(super) const COPY_UP_TO: usize = 16 * 1024;
 
 /// A message up to this size is compressed where its sender stands: some tens of microseconds.
 const COMPRESS_UP_TO: usize = 16 * 1024;
@@ -57,11 +57,13 @@ impl Encoder {
         }
     }
 
-    /// Appends to the scratch buffer. `after_plain`: a message for the task comes before these.
+    /// Appends to the scratch buffer, and payloads up to `copy_up_to` bytes with it. `after_plain`: a
+    /// message for the task comes before these.
     pub(super) fn encode(
         &mut self,
         messages: &[Message],
         after_plain: bool,
+        copy_up_to: usize,
         scratch: &mut Vec<u8>,
     ) -> Vec<Segment> {
         let mut segments = Segments {
@@ -76,7 +78,7 @@ impl Encoder {
                 segments.push(scratch, Segment::Later(index));
             } else if !self.compress(message, scratch) {
                 encode_header(scratch, message.opcode, false, size);
-                if size <= COPY_UP_TO {
+                if size <= copy_up_to {
                     scratch.extend_from_slice(message.payload);
                 } else {
                     segments.push(scratch, Segment::Payload(index));
@@ -91,9 +93,9 @@ impl Encoder {
     }
 
     /// Lends the compressor for one message; `None` while it is lent.
-    pub(super) fn lend(&mut self, opcode: Opcode, payload: Bytes) -> Option<Compression> {
+    pub(super) fn lend(&mut self, message: PlainMessage, weight: usize) -> Option<Compression> {
         let deflater = self.deflater.take()?;
-        Some(Compression::new(deflater, opcode, payload))
+        Some(Compression::new(deflater, message, weight))
     }
 
     /// Takes it back, and gives the frame.
@@ -149,31 +151,35 @@ impl Segments {
     }
 }
 
+/// A message that the task is to compress.
+pub(super) struct PlainMessage {
+    pub(super) opcode: Opcode,
+    pub(super) payload: Bytes,
+}
+
 /// A message that is compressed piece by piece.
 pub(super) struct Compression {
     deflater: Deflater,
     message: CompressedMessage,
     opcode: Opcode,
     payload: Bytes,
+    /// What it still counts for among what waits.
+    pub(super) weight: usize,
     pushed: usize,
     compressed: Vec<u8>,
 }
 
 impl Compression {
-    fn new(mut deflater: Deflater, opcode: Opcode, payload: Bytes) -> Self {
-        let message = deflater.start();
+    fn new(mut deflater: Deflater, message: PlainMessage, weight: usize) -> Self {
         Self {
+            message: deflater.start(),
             deflater,
-            message,
-            opcode,
-            payload,
+            opcode: message.opcode,
+            payload: message.payload,
+            weight,
             pushed: 0,
             compressed: Vec::new(),
         }
-    }
-
-    pub(super) fn payload_len(&self) -> usize {
-        self.payload.len()
     }
 
     /// `false` when all of it is compressed.
@@ -212,8 +218,8 @@ mod tests {
         for message in &messages {
             let mut scratch = Vec::new();
             let after_plain = !later.is_empty();
-            for segment in encoder.encode(std::slice::from_ref(message), after_plain, &mut scratch)
-            {
+            let message = std::slice::from_ref(message);
+            for segment in encoder.encode(message, after_plain, COPY_UP_TO, &mut scratch) {
                 match segment {
                     Segment::Scratch(range) => first.push(scratch[range][0]),
                     Segment::Later(_) => later.push(first.len() + later.len()),
@@ -279,11 +285,13 @@ mod tests {
     #[test]
     fn the_task_gives_the_compressor_back() {
         let mut encoder = compressing();
-        let mut compression = encoder
-            .lend(Opcode::Text, vec![b'a'; 200_000].into())
-            .unwrap();
+        let message = |length| PlainMessage {
+            opcode: Opcode::Text,
+            payload: vec![b'a'; length].into(),
+        };
+        let mut compression = encoder.lend(message(200_000), 0).unwrap();
         assert!(encoder.is_lent());
-        assert!(encoder.lend(Opcode::Text, Bytes::new()).is_none());
+        assert!(encoder.lend(message(1), 0).is_none());
         let mut steps = 1;
         while compression.step() {
             steps += 1;

@@ -18,6 +18,7 @@ pub mod frame;
 pub(crate) mod handshake;
 pub mod message;
 mod outbound;
+mod queue;
 pub mod socket;
 mod utf8;
 

@@ -13,6 +13,7 @@ use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::ReadBuf;
@@ -38,6 +39,9 @@ use crate::ws::outbound::{Outbound, Sent};
 const MAX_UNANSWERED: usize = 8;
 const MAX_UNANSWERED_BYTES: usize = 256 * 1024;
 
+/// How long at least our close frame waits for a peer that takes nothing.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Read at once, into a buffer that belongs to the thread. The smallest frames make more than a thousand
 /// messages of it, which takes most of a millisecond.
 const READ_SIZE: usize = 8 * 1024;
@@ -48,6 +52,8 @@ const TAIL_READ_SIZE: usize = 128 * 1024;
 
 thread_local! {
     static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SIZE].into_boxed_slice());
+    /// The answers to the pings of one read.
+    static PONGS: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 pub struct Socket<O: Owner> {
@@ -70,6 +76,8 @@ struct State {
     last_sent: Instant,
     /// The owner knows that it is idle; it is told anew after the next thing that concerns it.
     told_idle: bool,
+    /// The peer has taken nothing for too long: what its owner still sends would only wait, too.
+    is_given_up: bool,
     reset: bool,
 }
 
@@ -89,13 +97,15 @@ impl<O: Owner> Socket<O> {
         config: Arc<SocketConfig>,
         agreed: Option<Agreed>,
     ) -> Arc<Self> {
+        let budget = connection.listener.budget.clone();
         let state = State {
-            outbound: Outbound::new(config.high_water_mark, agreed.as_ref()),
+            outbound: Outbound::new(config.high_water_mark, budget, agreed.as_ref()),
             phase: Phase::Open,
             task: None,
             starved: false,
             last_sent: Instant::now(),
             told_idle: false,
+            is_given_up: false,
             reset: false,
         };
         Arc::new(Self {
@@ -180,7 +190,7 @@ impl<O: Owner> Socket<O> {
 
 impl State {
     fn send(&mut self, messages: &[Message<'_>], hold: impl Fn(usize) -> Bytes) -> Sent {
-        if self.phase != Phase::Open {
+        if self.phase != Phase::Open || self.is_given_up {
             return Sent::Closed;
         }
         if !messages.is_empty() && self.outbound.send(messages, hold) | self.active() {
@@ -199,28 +209,32 @@ impl State {
         std::mem::take(&mut self.told_idle)
     }
 
-    /// Answers a ping, unless so much waits for the peer that the answer would be one more burden:
-    /// a peer that pings and does not read must not fill our memory (RFC6455§5.5.2).
-    fn pong(&mut self, payload: &[u8]) {
-        if !self.outbound.is_full() {
-            self.send_control(Opcode::Pong, payload);
-        }
-    }
-
-    /// Asks for a sign of life, unless enough waits for the peer to get one by itself.
-    fn ping(&mut self) {
-        if self.outbound.is_empty() {
-            self.send_control(Opcode::Ping, b"");
-        }
-    }
-
-    /// A frame that is not the owner's, who may be idle all the same.
-    fn send_control(&mut self, opcode: Opcode, payload: &[u8]) {
-        let messages = [Message { opcode, payload }];
-        let hold = |_| Bytes::copy_from_slice(payload);
-        if self.phase == Phase::Open && self.outbound.send(&messages, hold) {
+    /// Answers pings by these frames (RFC6455§5.5.2).
+    fn send_pongs(&mut self, frames: &[u8]) {
+        if self.phase == Phase::Open && self.outbound.send_pongs(frames) {
             self.wake();
         }
+    }
+
+    /// Asks for a sign of life, unless enough waits for the peer to get one by itself. Its owner may be idle
+    /// all the same.
+    fn ping(&mut self) {
+        let ping = [Message {
+            opcode: Opcode::Ping,
+            payload: b"",
+        }];
+        if self.phase == Phase::Open
+            && self.outbound.is_empty()
+            && self.outbound.send(&ping, |_| Bytes::new())
+        {
+            self.wake();
+        }
+    }
+
+    /// The peer takes nothing. Returns those to tell who wait for room.
+    fn give_up(&mut self) -> Vec<Waiter> {
+        self.is_given_up = true;
+        self.outbound.give_up()
     }
 
     fn close(&mut self, code: Option<u16>, reason: &[u8]) {
@@ -229,16 +243,19 @@ impl State {
             payload.extend_from_slice(&code.to_be_bytes());
             payload.extend_from_slice(reason);
         }
+        if self.phase != Phase::Open {
+            return;
+        }
         let message = Message {
             opcode: Opcode::Close,
             payload: &payload,
         };
-        if self.send(&[message], |_| Bytes::copy_from_slice(&payload)) != Sent::Closed {
-            self.phase = Phase::Closing {
-                since: Instant::now(),
-            };
-            self.wake();
-        }
+        let hold = |_| Bytes::copy_from_slice(&payload);
+        self.outbound.send(&[message], hold);
+        self.phase = Phase::Closing {
+            since: Instant::now(),
+        };
+        self.wake();
     }
 
     fn wake(&mut self) {
@@ -284,6 +301,8 @@ struct Task<'a, O: Owner> {
     paused: bool,
     /// When our close frame was queued.
     closing: Option<Instant>,
+    /// Since when the peer takes nothing of what waits.
+    stalled: Option<Instant>,
     /// The owner has had its last event.
     told: Option<Told>,
     /// The peer's close frame, a broken frame or the end was read: nothing is awaited from it.
@@ -296,6 +315,8 @@ enum Due {
     End,
     /// The owner does not answer its last event; it is answered for, with this code.
     Answer(u16),
+    /// The peer takes nothing of what waits.
+    Stalled,
     Timeout,
     Ping,
     Lifetime,
@@ -339,6 +360,7 @@ impl<'a, O: Owner> Task<'a, O> {
             ready: false,
             paused: false,
             closing: None,
+            stalled: None,
             told: None,
             done_reading: false,
             at_eof: false,
@@ -353,6 +375,8 @@ impl<'a, O: Owner> Task<'a, O> {
             self.compress(cx);
             match self.poll_read(cx, receiver) {
                 Poll::Ready(Ok(())) if runtime::is_late(self.last_read) => {
+                    // A peer that never stops sending does not put off what is due.
+                    let _ = self.poll_time(cx);
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
@@ -373,6 +397,7 @@ impl<'a, O: Owner> Task<'a, O> {
         let reset = state.reset;
         let (waiters, flushed) = state.outbound.poll_flush(cx);
         let all_sent = state.outbound.is_empty();
+        self.stalled = state.outbound.stalled_since();
         if self.compression.is_none() {
             self.compression = state.outbound.next_compression().map(Box::new);
         }
@@ -395,7 +420,7 @@ impl<'a, O: Owner> Task<'a, O> {
             self.lost(&e);
             return Some(End::Gone);
         }
-        let late = self.closing?.elapsed() >= self.socket.config.close_timeout;
+        let late = self.closing?.elapsed() >= self.close_patience();
         if all_sent {
             self.socket.connection.settle();
         }
@@ -404,6 +429,18 @@ impl<'a, O: Owner> Task<'a, O> {
             // The peer does not even take our close frame.
             (false, _) if late => Some(End::Reset),
             _ => None,
+        }
+    }
+
+    /// How long our close frame may wait to be answered: no longer than anything else where the peer does not
+    /// even take it.
+    fn close_patience(&self) -> Duration {
+        let config = &self.socket.config;
+        match self.stalled {
+            Some(_) => config
+                .close_timeout
+                .min(config.send_timeout.max(LAST_WORDS)),
+            None => config.close_timeout,
         }
     }
 
@@ -485,6 +522,7 @@ impl<'a, O: Owner> Task<'a, O> {
             Due::End => {}
             Due::Answer(code) => self.socket.close(Some(code), b""),
             Due::Timeout => self.end(1001, |batch| batch.timeout()),
+            Due::Stalled => self.give_up(),
             Due::Lifetime => self.end(1012, |batch| batch.lifetime()),
             Due::Ping => {
                 self.pinged = Some(Instant::now());
@@ -498,7 +536,7 @@ impl<'a, O: Owner> Task<'a, O> {
     fn next_due(&self) -> Option<(Instant, Due)> {
         let config = &self.socket.config;
         if let Some(since) = self.closing {
-            return Some((since + config.close_timeout, Due::End));
+            return Some((since + self.close_patience(), Due::End));
         }
         if let Some(told) = &self.told {
             return Some((told.at + config.close_timeout, Due::Answer(told.code)));
@@ -511,6 +549,9 @@ impl<'a, O: Owner> Task<'a, O> {
             Some(at) => (at + ping.timeout, Due::Timeout),
             None => (self.last_read + ping.interval, Due::Ping),
         });
+        let stall = self
+            .stalled
+            .map(|since| (since + config.send_timeout, Due::Stalled));
         let lifetime = config
             .max_lifetime
             .map(|lifetime| (self.start + lifetime, Due::Lifetime));
@@ -520,6 +561,7 @@ impl<'a, O: Owner> Task<'a, O> {
         [
             silence.filter(|_| listening),
             ping.filter(|_| listening),
+            stall,
             lifetime,
             idle.filter(|_| !self.told_idle),
         ]
@@ -532,6 +574,13 @@ impl<'a, O: Owner> Task<'a, O> {
     fn end(&mut self, code: u16, event: impl for<'b> FnOnce(&mut O::Batch<'b>)) {
         self.tell(code);
         self.socket.connection.owner.deliver(event);
+    }
+
+    /// The owner is told, and so are those who wait for room.
+    fn give_up(&mut self) {
+        self.end(1013, |batch| batch.error(1013, "slow_client"));
+        let waiters = self.socket.state().give_up();
+        call(waiters, false);
     }
 
     fn idle(&mut self) {
@@ -585,10 +634,13 @@ impl<'a, O: Owner> Task<'a, O> {
                 socket,
                 batch,
                 muted,
+                has_pongs: false,
                 size: 0,
                 close: None,
             };
             let result = read(reader, &mut intake);
+            // Before the owner can answer what came with them.
+            intake.send_pongs();
             let Intake {
                 size, mut close, ..
             } = intake;
@@ -665,6 +717,8 @@ struct Intake<'a, O: Owner, E> {
     batch: &'a mut E,
     /// Only the close frame still matters.
     muted: bool,
+    /// There are some to be sent.
+    has_pongs: bool,
     /// Bytes of the messages.
     size: usize,
     /// The code to close with.
@@ -686,6 +740,15 @@ impl<O: Owner, E: Events<O::Buffer>> Intake<'_, O, E> {
         };
         pass(self.batch, payload);
     }
+
+    fn send_pongs(&mut self) {
+        if std::mem::take(&mut self.has_pongs) {
+            PONGS.with_borrow_mut(|pongs| {
+                self.socket.state().send_pongs(pongs);
+                pongs.clear();
+            });
+        }
+    }
 }
 
 impl<O: Owner, E: Events<O::Buffer>> Sink<O::Buffer> for Intake<'_, O, E> {
@@ -698,7 +761,15 @@ impl<O: Owner, E: Events<O::Buffer>> Sink<O::Buffer> for Intake<'_, O, E> {
     }
 
     fn ping(&mut self, payload: &[u8]) {
-        self.socket.state().pong(payload);
+        PONGS.with_borrow_mut(|pongs| {
+            // Of an earlier read that ended in a panic.
+            if !self.has_pongs {
+                pongs.clear();
+            }
+            frame::encode_header(pongs, Opcode::Pong, false, payload.len());
+            pongs.extend_from_slice(payload);
+        });
+        self.has_pongs = true;
         if !self.muted && self.socket.config.control_events {
             self.batch.ping(payload);
         }

@@ -239,6 +239,7 @@ pub fn socket_config() -> SocketConfig {
         validate_utf8: true,
         control_events: true,
         high_water_mark: 1 << 20,
+        send_timeout: Duration::from_millis(600),
     }
 }
 
@@ -267,6 +268,7 @@ impl Server {
             nodelay: true,
             max_connections: usize::MAX,
             overload: Overload::Wait,
+            max_queued_bytes: usize::MAX,
             proxy_protocol: false,
             handshake_timeout: Duration::from_millis(500),
             header_timeout: Duration::from_millis(200),

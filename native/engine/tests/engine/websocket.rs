@@ -202,3 +202,51 @@ fn an_owner_is_told_once_that_nothing_happens() {
         [Event::Idle, Event::Text(b"hi".to_vec()), Event::Idle]
     );
 }
+
+/// Writes it again and again, and reads nothing, until the server ends the connection or for too long.
+fn flood(stream: &mut std::net::TcpStream, bytes: &[u8]) -> Duration {
+    let start = Instant::now();
+    stream.set_write_timeout(Some(50 * MS)).unwrap();
+    let mut written = 0;
+    while start.elapsed() < Duration::from_secs(30) {
+        match stream.write(&bytes[written % bytes.len()..]) {
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => break,
+            Ok(n) => written += n,
+        }
+    }
+    start.elapsed()
+}
+
+#[test]
+fn a_peer_that_pings_and_reads_nothing_is_ended_and_leaves_little_behind() {
+    let server = with(SocketConfig {
+        control_events: false,
+        ..socket_config()
+    });
+    let mut stream = server.websocket();
+    let most = std::thread::scope(|scope| {
+        let flooding = scope.spawn(|| flood(&mut stream, &frame(0x89, b"").repeat(1000)));
+        let mut most = 0;
+        while !flooding.is_finished() {
+            most = most.max(server.listener.info().queued_bytes);
+            std::thread::sleep(5 * MS);
+        }
+        assert!(flooding.join().unwrap() < Duration::from_secs(30));
+        most
+    });
+    assert!(most < 4096, "{most} bytes of pongs wait");
+    assert_eq!(server.log.wait(1), [Event::Error(1013, "slow_client")]);
+    eventually(|| server.listener.info().connections == 0);
+    assert_eq!(server.listener.info().queued_bytes, 0);
+}
+
+#[test]
+fn many_pings_of_one_read_are_answered_one_by_one_where_the_peer_reads() {
+    let server = server();
+    let mut stream = server.websocket();
+    let pings: Vec<u8> = (0..100u8).flat_map(|n| frame(0x89, &[n])).collect();
+    stream.write_all(&pings).unwrap();
+    let pongs: Vec<u8> = (0..100u8).flat_map(|n| [0x8a, 1, n]).collect();
+    assert_eq!(read_exact(&mut stream, pongs.len()), pongs);
+}

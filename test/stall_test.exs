@@ -1,0 +1,394 @@
+defmodule Ferrosock.StallTest do
+  # Clients that take nothing. Whatever they speak and whoever the bytes are from: what waits and does
+  # not move for `send_timeout` ends the connection, and what waits has a bound.
+  #
+  # Not async: memory is measured.
+  use ExUnit.Case
+
+  import ExUnit.CaptureLog
+  import Ferrosock.Test.Raw
+
+  alias Ferrosock.Test.{Certificates, HTTP2}
+
+  @transports [:tcp, :tls]
+
+  defmodule Socket do
+    @behaviour WebSock
+
+    @impl true
+    def init(test) do
+      send(test, {:opened, self()})
+      {:ok, test}
+    end
+
+    @impl true
+    def handle_in({"push " <> count, _}, test) do
+      count = String.to_integer(count)
+      {:push, List.duplicate({:binary, :binary.copy(<<1>>, 100_000)}, count), test}
+    end
+
+    def handle_in({data, opcode: opcode}, test), do: {:push, {opcode, data}, test}
+
+    @impl true
+    def handle_info({:push, data}, test) do
+      send(test, :pushing)
+      {:push, {:binary, data}, test}
+    end
+
+    @impl true
+    def terminate(reason, test) do
+      send(test, {:terminated, reason})
+    end
+  end
+
+  # A client that takes little ahead of its reading.
+  @slow [recbuf: 4_096, buffer: 4_096]
+
+  setup_all do
+    [certificate: Certificates.make()]
+  end
+
+  describe "a client of HTTP/2 that opens its windows wide, asks for much and reads nothing" do
+    test "is gone after send_timeout, at the cost of one line" do
+      body = :binary.copy("x", 60_000)
+      plug = fn conn, _ -> Plug.Conn.send_resp(conn, 200, body) end
+      options = [http_2_options: [send_timeout: 300], http_options: [compress: false]]
+      server = start_server!([plug: plug] ++ options)
+
+      log =
+        capture_log(fn ->
+          socket = HTTP2.connect(server, %{initial_window_size: 2_147_483_647})
+          :ok = :inet.setopts(socket, @slow)
+          HTTP2.window_update(socket, 0, 1_000_000_000)
+          for id <- 1..199//2, do: HTTP2.request(socket, id, "GET", "/")
+          eventually(fn -> Ferrosock.info(server).requests >= 90 end)
+          ended(server)
+          eventually(fn -> Ferrosock.info(server).lingering == 0 end)
+          assert reset?(socket)
+        end)
+
+      assert [_before, _after] = String.split(log, "slow client")
+      assert Ferrosock.info(server).queued_bytes == 0
+    end
+
+    test "on a stream alone loses that, and not the connection" do
+      plug = fn
+        %{path_info: ["large"]} = conn, _ ->
+          Plug.Conn.send_resp(conn, 200, :binary.copy("x", 200_000))
+
+        conn, _ ->
+          Plug.Conn.send_resp(conn, 200, "ok")
+      end
+
+      options = [http_2_options: [send_timeout: 300], http_options: [compress: false]]
+      server = start_server!([plug: plug] ++ options)
+      socket = HTTP2.connect(server)
+      HTTP2.window_update(socket, 0, 500_000)
+      HTTP2.request(socket, 1, "GET", "/large")
+      assert {:rst_stream, 1, :cancel} = HTTP2.take(socket, &match?({:rst_stream, 1, _}, &1))
+      HTTP2.request(socket, 3, "GET", "/")
+      assert %{status: 200, body: "ok"} = HTTP2.response(socket, 3)
+    end
+  end
+
+  for transport <- @transports do
+    describe "over #{transport}, a WebSocket whose client pings for ever and reads nothing" do
+      test "ends after send_timeout: 1013, {:error, :slow_client}, one line", context do
+        {log, server} = flood_of_pings(context, unquote(transport), [])
+        assert [_before, _after] = String.split(log, "with 1013: slow client")
+        assert_received {:terminated, {:error, :slow_client}}
+        assert Ferrosock.info(server).queued_bytes == 0
+      end
+    end
+  end
+
+  test "the same on a stream of HTTP/2 whose window is 0" do
+    server = start_server!([plug: plug()] ++ limits([]))
+
+    log =
+      capture_log(fn ->
+        socket = HTTP2.connect(server, %{initial_window_size: 0})
+        HTTP2.upgrade(socket, 1, "/")
+        assert {200, _headers} = HTTP2.head(socket, 1)
+        assert_receive {:opened, pid}
+        ref = Process.monitor(pid)
+        for _ <- 1..1_000, do: HTTP2.data(socket, 1, :nofin, frame(:ping, ""))
+        # One pong waits, whatever came.
+        assert Ferrosock.info(server).queued_bytes < 500
+        assert_receive {:DOWN, ^ref, :process, ^pid, {:shutdown, :slow_client}}, 10_000
+        assert {:rst_stream, 1, _reason} = HTTP2.take(socket, &match?({:rst_stream, 1, _}, &1))
+      end)
+
+    assert [_before, _after] = String.split(log, "with 1013: slow client")
+  end
+
+  test "a handler that is busy does not put off the end of a client that takes nothing" do
+    test = self()
+
+    defmodule Busy do
+      @behaviour WebSock
+      @impl true
+      def init(test), do: {:ok, test}
+      @impl true
+      def handle_in({"push", _}, test),
+        do: {:push, {:binary, :binary.copy(<<0>>, 20_000_000)}, test}
+
+      def handle_in({"wait", _}, test) do
+        send(test, {:waiting, self()})
+        receive do: (:go -> {:ok, test})
+      end
+
+      @impl true
+      def handle_info(_message, test), do: {:ok, test}
+    end
+
+    limits = [send_timeout: 300, close_timeout: 300, high_water_mark: 100_000_000]
+    plug = fn conn, _ -> Ferrosock.upgrade(conn, Busy, test) end
+
+    capture_log(fn ->
+      server = start_server!(plug: plug, websocket_options: limits)
+      socket = websocket(server, "/", [], @slow)
+      write(socket, [frame(:text, "push"), frame(:text, "wait")])
+      assert_receive {:waiting, pid}
+      ref = Process.monitor(pid)
+      ended(server)
+      assert reset?(socket)
+      send(pid, :go)
+      assert_receive {:DOWN, ^ref, :process, ^pid, {:shutdown, :slow_client}}
+    end)
+  end
+
+  test "a client that takes a little at a time is not one that takes nothing" do
+    plug = fn conn, _ -> Plug.Conn.send_resp(conn, 200, :binary.copy("x", 200_000)) end
+    options = [http_1_options: [send_timeout: 1_000], http_options: [compress: false]]
+    server = start_server!([plug: plug] ++ options)
+    socket = connect(server, @slow ++ [sndbuf: 4_096])
+    write(socket, head("GET", "/"))
+
+    # Longer in all than send_timeout, which begins anew with each piece.
+    for _ <- 1..12 do
+      read(socket, 10_000)
+      Process.sleep(150)
+    end
+
+    read(socket, 80_000)
+    assert Ferrosock.info(server).connections == 1
+  end
+
+  describe "a payload that waits" do
+    test "is held, not copied: many clients may wait with the same" do
+      server = start_server!([plug: plug()] ++ limits(send_timeout: 60_000, timeout: 60_000))
+
+      pids =
+        for _ <- 1..200 do
+          websocket(server, "/", [], @slow)
+          assert_receive {:opened, pid}
+          pid
+        end
+
+      shared = :rand.bytes(60_000)
+      before = resident_bytes()
+      # More than the kernel takes. Past the mark of a megabyte the processes wait.
+      for pid <- pids, _ <- 1..100, do: send(pid, {:push, shared})
+      eventually(fn -> Ferrosock.info(server).queued_bytes > 200 * 1_000_000 end)
+      assert resident_bytes() - before < 40_000_000
+    end
+
+    test "in many small messages weighs what it counts for, and costs the same at the end" do
+      server =
+        start_server!(
+          [plug: plug()] ++
+            limits(high_water_mark: 20_000_000, send_timeout: 60_000, timeout: 60_000)
+        )
+
+      websocket(server, "/", [], @slow ++ [sndbuf: 4_096])
+      assert_receive {:opened, pid}
+      # So that all that follows waits.
+      send(pid, {:push, :binary.copy(<<0>>, 10_000_000)})
+      assert_receive :pushing
+      queued = settled_bytes(server)
+      before = resident_bytes()
+
+      [first | _] = times = for _ <- 1..10, do: time_of_pushes(pid, 10_000)
+      assert Enum.min(Enum.take(times, -3)) < 5 * first
+      assert (Ferrosock.info(server).queued_bytes - queued) in 300_000..330_000
+      assert resident_bytes() - before < 20_000_000
+    end
+  end
+
+  test "max_queued_bytes bounds what waits for all clients together" do
+    options = limits(send_timeout: 60_000, timeout: 60_000) ++ [max_queued_bytes: 3_000_000]
+    server = start_server!([plug: plug()] ++ options)
+
+    sockets =
+      for _ <- 1..40 do
+        socket = websocket(server, "/", [], @slow)
+        for _ <- 1..60, do: send_frame(socket, :text, "push 1")
+        socket
+      end
+
+    eventually(fn -> Ferrosock.info(server).queued_bytes > 3_000_000 end)
+    # It settles: no more than one push for each that could still send its own.
+    Process.sleep(300)
+    assert Ferrosock.info(server).queued_bytes < 3_000_000 + 40 * 110_000
+
+    # Whoever takes what it is sent is not concerned.
+    quick = websocket(server)
+    send_frame(quick, :text, "hello")
+    assert recv_frame(quick) == {:text, "hello"}
+    send_frame(quick, :text, "push 3")
+    for _ <- 1..3, do: assert({:binary, _data} = recv_frame(quick))
+
+    # Nothing is lost: all arrives when it is taken.
+    for socket <- sockets, _ <- 1..60, do: assert({:binary, _} = recv_frame(socket))
+    eventually(fn -> Ferrosock.info(server).queued_bytes == 0 end)
+  end
+
+  test "informational responses that wait have a bound, and the final one arrives" do
+    plug = fn conn, _ ->
+      for _ <- 1..20_000, do: Plug.Conn.inform!(conn, 103, [{"link", "</style.css>"}])
+      Plug.Conn.send_resp(conn, 200, "done")
+    end
+
+    server = start_server!(plug: plug)
+    socket = connect(server, @slow ++ [sndbuf: 4_096])
+    write(socket, head("GET", "/", [{"connection", "close"}]))
+    before = resident_bytes()
+    eventually(fn -> Ferrosock.info(server).requests == 1 end)
+    bytes = read_all(socket)
+    assert String.ends_with?(bytes, "done")
+    assert resident_bytes() - before < 10_000_000
+  end
+
+  describe "max_connections" do
+    test "counts a connection until its descriptor is closed" do
+      plug = fn conn, _ -> Plug.Conn.send_resp(conn, 200, "ok") end
+      server = start_server!(plug: plug, max_connections: 2, overload: :refuse)
+      before = descriptors()
+
+      capture_log(fn ->
+        clients =
+          for _ <- 1..2 do
+            socket = connect(server)
+            # No HTTP: answered with 400, after which the server waits for the client to close.
+            write(socket, "\0\r\n\r\n")
+            assert %{status: 400} = response(socket)
+            socket
+          end
+
+        eventually(fn -> match?(%{connections: 0, lingering: 2}, Ferrosock.info(server)) end)
+        third = connect(server)
+        assert %{status: 503} = response(third)
+        assert descriptors() - before < 10
+        for socket <- clients, do: :gen_tcp.close(socket)
+        :gen_tcp.close(third)
+        eventually(fn -> Ferrosock.info(server).lingering == 0 end)
+        assert %{status: 200} = server |> connect() |> request("GET", "/")
+      end)
+    end
+
+    test "holds few of those that it refuses" do
+      server = start_server!(plug: plug(), max_connections: 1, overload: :refuse)
+      websocket(server)
+
+      capture_log(fn ->
+        # Those that are reset at once may learn of it as they connect.
+        sockets = for _ <- 1..150, do: :gen_tcp.connect({127, 0, 0, 1}, port(server), [])
+        eventually(fn -> Ferrosock.info(server).accepted >= 151 end)
+        assert Ferrosock.info(server).lingering <= 64
+        for {:ok, socket} <- sockets, do: :gen_tcp.close(socket)
+      end)
+    end
+  end
+
+  defp plug do
+    test = self()
+    fn conn, _ -> Ferrosock.upgrade(conn, Socket, test) end
+  end
+
+  defp limits(websocket_options) do
+    defaults = [send_timeout: 300, close_timeout: 300, timeout: 2_000]
+    [websocket_options: Keyword.merge(defaults, websocket_options)]
+  end
+
+  # Pings until the server ends the connection; what is logged meanwhile, and the server.
+  defp flood_of_pings(context, transport, limits) do
+    options = transport_options(transport, context.certificate)
+    server = start_server!([plug: plug()] ++ limits(limits) ++ options)
+
+    log =
+      capture_log(fn ->
+        socket = opened(server, transport)
+        assert_receive {:opened, pid}
+        ref = Process.monitor(pid)
+        other = opened(server, transport)
+        pings = :binary.copy(frame(:ping, ""), 1_000)
+        flood = spawn_link(fn -> write_until_closed(socket, pings) end)
+        # A client in between is served as ever.
+        send_frame(other, :text, "hello")
+        assert recv_frame(other) == {:text, "hello"}
+        assert_receive {:DOWN, ^ref, :process, ^pid, {:shutdown, :slow_client}}, 20_000
+        transport(other).close(other)
+        ended(server)
+        Process.unlink(flood)
+        Process.exit(flood, :kill)
+      end)
+
+    {log, server}
+  end
+
+  defp opened(server, :tcp), do: websocket(server, "/", [], @slow)
+
+  defp opened(server, :tls) do
+    {:ok, socket} = connect_tls(server, [verify: :verify_none] ++ @slow)
+    assert %{status: 101} = handshake(socket)
+    socket
+  end
+
+  defp transport(socket) when is_port(socket), do: :gen_tcp
+  defp transport(_socket), do: :ssl
+
+  defp write_until_closed(socket, data) do
+    case transport(socket).send(socket, data) do
+      :ok -> write_until_closed(socket, data)
+      {:error, _reason} -> :ok
+    end
+  end
+
+  # What waits when the kernel has taken what it takes.
+  defp settled_bytes(server, last \\ nil) do
+    case Ferrosock.info(server).queued_bytes do
+      ^last when last > 0 ->
+        last
+
+      bytes ->
+        Process.sleep(100)
+        settled_bytes(server, bytes)
+    end
+  end
+
+  defp time_of_pushes(pid, count) do
+    {time, :ok} =
+      :timer.tc(fn ->
+        for _ <- 1..count, do: send(pid, {:push, "x"})
+        for _ <- 1..count, do: assert_receive(:pushing, 30_000)
+        :ok
+      end)
+
+    time
+  end
+
+  defp reset?(socket) do
+    case :gen_tcp.recv(socket, 0, 5_000) do
+      {:ok, _data} -> reset?(socket)
+      {:error, reason} -> reason in [:closed, :econnreset]
+    end
+  end
+
+  defp resident_bytes do
+    [_size, pages | _] = "/proc/self/statm" |> File.read!() |> String.split()
+    String.to_integer(pages) * 4_096
+  end
+
+  defp descriptors, do: length(File.ls!("/proc/self/fd"))
+end
