@@ -16,6 +16,14 @@ defmodule Ferrosock.Test.Certificates do
 
   defp entity, do: [key: {:namedCurve, :secp256r1}, digest: :sha256]
 
+  @doc "`:ssl`'s options of a server whose key is as `openssl genpkey` is told."
+  def of_key!(folder, genpkey) do
+    [certfile, keyfile] = for name <- ~w(own.pem own.key), do: Path.join(folder, name)
+    openssl!(~w(genpkey -out #{keyfile}) ++ genpkey)
+    openssl!(~w(req -x509 -days 2 -subj /CN=localhost -key #{keyfile} -out #{certfile}))
+    [certfile: certfile, keyfile: keyfile]
+  end
+
   @doc "PEM files in the folder: an authority, and `:ssl`'s options of a client that it knows."
   def client!(folder) do
     [authority, authority_key, certfile, keyfile] =

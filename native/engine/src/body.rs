@@ -25,6 +25,9 @@ const FILE_PIECE: u64 = 128 * 1024;
 /// would cost more than the copies that it saves.
 const SMALL_FILE: u64 = 64 * 1024;
 
+/// What a piece that waits costs besides its bytes: one of a byte must not count for a byte.
+const PIECE_COST: usize = 64;
+
 pub(crate) enum ResponseBody {
     /// For responses that cannot have one. Not an empty body: then hyper would drop the
     /// `content-length` that may describe the body of another response (RFC9110§8.6).
@@ -208,7 +211,7 @@ impl BodySender {
             return Err(SendError::Closed);
         }
         if !data.is_empty() {
-            queue.mark.add(data.len());
+            queue.mark.add(data.len() + PIECE_COST);
             queue.pieces.push_back(data);
         }
         let full = queue.mark.is_full();
@@ -254,7 +257,7 @@ impl StreamedBody {
         if let Some(piece) = queue.pieces.pop_front() {
             self.unflushed = true;
             self.missing = self.missing.saturating_sub(piece.len() as u64);
-            let waiters = queue.mark.remove(piece.len());
+            let waiters = queue.mark.remove(piece.len() + PIECE_COST);
             drop(queue);
             call(waiters, true);
             return Poll::Ready(Some(Ok(piece)));
@@ -358,6 +361,17 @@ impl SentFileBody {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn small_pieces_count_for_what_they_weigh() {
+        let budget = Budget::new(usize::MAX);
+        let (sender, body) = streamed(6500, 0, budget.clone());
+        let piece = || Bytes::from_static(b"x");
+        let taken = (1..).find(|_| sender.send(piece()).unwrap()).unwrap();
+        assert_eq!(taken, 101);
+        drop(body);
+        assert_eq!(budget.queued(), 0);
+    }
 
     #[test]
     fn a_small_file_that_has_shrunk_is_an_error_before_there_is_a_response() {

@@ -31,6 +31,7 @@ use ferrosock_engine::tls::config::{
 };
 use ferrosock_engine::ws::extension::DeflateConfig;
 use ferrosock_engine::ws::{self, Sent};
+use rustix::time::{ClockId, clock_gettime};
 use rustler::{
     Atom, Binary, Encoder, Env, NifMap, NifResult, NifUnitEnum, ResourceArc, Term, schedule,
 };
@@ -67,11 +68,29 @@ fn reactor_get(index: usize) -> Option<ResourceArc<ReactorHandle>> {
 #[rustler::nif]
 fn reactor_turn(env: Env, reactor: ResourceArc<ReactorHandle>) -> Atom {
     let turned = pay_for(env, || raw::on_behalf_of(env, || reactor.turn()));
+    to_come(env, &reactor, turned)
+}
+
+/// The same, measured in the time that the thread had of a core: what others do to the machine does not count.
+#[rustler::nif]
+fn reactor_measure(env: Env, reactor: ResourceArc<ReactorHandle>) -> (Atom, u64) {
+    let start = thread_time();
+    let turned = raw::on_behalf_of(env, || reactor.turn());
+    let time = thread_time() - start;
+    (to_come(env, &reactor, turned), time.as_nanos() as u64)
+}
+
+fn to_come(env: Env, reactor: &ResourceArc<ReactorHandle>, turned: Turned) -> Atom {
     match turned {
         Turned::Soon => atoms::soon(),
-        Turned::Idle if handle::select(env, &reactor) => atoms::idle(),
+        Turned::Idle if handle::select(env, reactor) => atoms::idle(),
         _ => atoms::more(),
     }
+}
+
+fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 thread_local! {
