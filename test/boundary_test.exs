@@ -223,7 +223,7 @@ defmodule Ferrosock.BoundaryTest do
       for _ <- 1..3 do
         socket = connect(port)
         write(socket, head("GET", "/"))
-        assert_receive {^tag, {:connection, _tag, exchange, _request}}
+        {_connection, exchange} = accepted(tag)
         assert :ok = Native.exchange_respond(exchange, 200, [], "")
         assert %{status: 200} = response(socket)
         :gen_tcp.close(socket)
@@ -234,9 +234,36 @@ defmodule Ferrosock.BoundaryTest do
       :ok = Native.listener_accept(listener)
       socket = connect(port)
       write(socket, head("GET", "/"))
-      assert_receive {^tag, {:connection, _tag, _exchange, _request}}
+      {_connection, _exchange} = accepted(tag)
       :erlang.garbage_collect()
       assert %{status: 500} = response(socket)
+    end
+
+    test "that lets go of a claim ends the connection", %{
+      listener: listener,
+      tag: tag,
+      port: port
+    } do
+      :ok = Native.listener_accept(listener)
+      socket = connect(port)
+      write(socket, head("GET", "/"))
+      assert_receive {^tag, {:connection, _claim}}
+      :erlang.garbage_collect()
+      assert %{status: 500} = response(socket)
+      assert closed?(socket)
+    end
+
+    test "refuses what it has no process for", %{listener: listener, tag: tag, port: port} do
+      :ok = Native.listener_accept(listener)
+      socket = connect(port)
+      write(socket, head("GET", "/"))
+      assert_receive {^tag, {:connection, claim}}
+      assert Native.refuse(claim) == :ok
+      assert %{status: 503} = refused = response(socket)
+      assert header(refused, "connection") == ["close"]
+      assert closed?(socket)
+      assert Native.refuse(claim) == :ok
+      assert Native.attach(claim) == :gone
     end
 
     test "learns that a connection ended before it was attached", context do
@@ -244,10 +271,22 @@ defmodule Ferrosock.BoundaryTest do
       :ok = Native.listener_accept(listener)
       socket = connect(port)
       write(socket, head("GET", "/"))
-      assert_receive {^tag, {:connection, connection, exchange, _request}}
-      :gen_tcp.close(socket)
+      assert_receive {^tag, {:connection, claim}}
+      reset(socket)
       eventually(fn -> Native.stats().connections == 0 end)
-      assert Native.attach(connection) == :gone
+      assert Native.attach(claim) == :gone
+    end
+
+    test "learns that its connection ended, whatever became of the message", context do
+      %{listener: listener, tag: tag, port: port} = context
+      :ok = Native.listener_accept(listener)
+      socket = connect(port)
+      write(socket, head("GET", "/"))
+      {connection, exchange} = accepted(tag)
+      assert Native.take(connection) == :none
+      reset(socket)
+      assert_receive {^connection, :closed}, 5_000
+      assert Native.take(connection) == :closed
       assert Native.exchange_respond(exchange, 200, [], "") == {:error, :closed}
       assert Native.exchange_chunk(exchange, "x") == {:error, :closed}
     end
@@ -256,9 +295,11 @@ defmodule Ferrosock.BoundaryTest do
       :ok = Native.listener_accept(listener)
       socket = connect(port)
       write(socket, head("GET", "/"))
-      assert_receive {^tag, {:connection, connection, exchange, _request}}
-      assert Native.attach(connection) == :ok
-      assert Task.await(Task.async(fn -> Native.attach(connection) end)) == :gone
+      assert_receive {^tag, {:connection, claim}}
+      assert {:ok, connection} = Native.attach(claim)
+      assert Task.await(Task.async(fn -> Native.attach(claim) end)) == :gone
+      assert {:request, exchange, _request} = Native.take(connection)
+      assert Native.take(connection) == :none
       assert Native.exchange_respond(exchange, 200, [], "") == :ok
     end
 
@@ -266,7 +307,7 @@ defmodule Ferrosock.BoundaryTest do
       :ok = Native.listener_accept(listener)
       socket = connect(port)
       write(socket, head("GET", "/"))
-      assert_receive {^tag, {:connection, _tag, exchange, _request}}
+      {_connection, exchange} = accepted(tag)
 
       results =
         1..20
@@ -285,8 +326,7 @@ defmodule Ferrosock.BoundaryTest do
       :ok = Native.listener_accept(listener)
       socket = connect(port)
       write(socket, head("GET", "/", handshake_headers()))
-      assert_receive {^tag, {:connection, connection, exchange, _request}}
-      :ok = Native.attach(connection)
+      {_connection, exchange} = accepted(tag)
       upgrade_and_drop(exchange)
       assert %{status: 101} = response(socket)
       :erlang.garbage_collect()
@@ -297,8 +337,7 @@ defmodule Ferrosock.BoundaryTest do
       :ok = Native.listener_accept(listener)
       socket = connect(port)
       write(socket, head("GET", "/", handshake_headers()))
-      assert_receive {^tag, {:connection, connection, exchange, _request}}
-      :ok = Native.attach(connection)
+      {connection, exchange} = accepted(tag)
       {:ok, native} = Native.exchange_upgrade(exchange, [], socket_options())
       assert %{status: 101} = response(socket)
 
@@ -347,8 +386,7 @@ defmodule Ferrosock.BoundaryTest do
       for answered? <- [true, false] do
         socket = connect(port)
         write(socket, head("GET", "/", handshake_headers()))
-        assert_receive {^tag, {:connection, connection, exchange, _request}}
-        :ok = Native.attach(connection)
+        {connection, exchange} = accepted(tag)
         bad_length = [{"content-length", "five"}]
         assert {:error, {:invalid_header, "content-length"}} = upgrade.(exchange, bad_length)
 
@@ -372,9 +410,13 @@ defmodule Ferrosock.BoundaryTest do
       :ok = Native.listener_accept(listener)
       socket = connect(port)
       write(socket, head("GET", "/", handshake_headers()))
-      assert_receive {^tag, {:connection, connection, exchange, _request}}
+      assert_receive {^tag, {:connection, claim}}
+      {:ok, connection} = Native.attach(claim)
+      {:request, exchange, _request} = Native.take(connection)
 
       for call <- [
+            fn -> Native.take(claim) end,
+            fn -> Native.refuse(connection) end,
             fn -> Native.listener_open(%{}) end,
             fn -> Native.listener_info(exchange) end,
             fn -> Native.attach(exchange) end,
@@ -401,7 +443,6 @@ defmodule Ferrosock.BoundaryTest do
       assert {:error, {:invalid_header, "x y"}} =
                Native.exchange_start(exchange, 200, [{"x y", ""}])
 
-      :ok = Native.attach(connection)
       {:ok, native} = Native.exchange_upgrade(exchange, [], socket_options())
 
       for call <- [
@@ -411,7 +452,9 @@ defmodule Ferrosock.BoundaryTest do
             fn -> Native.socket_ack(native, [{:text, "a"} | :improper]) end,
             fn -> Native.socket_close(native, 1000, String.duplicate("x", 124)) end,
             fn -> Native.socket_close(native, -1, "") end,
-            fn -> Native.socket_send(exchange, []) end
+            fn -> Native.socket_send(exchange, []) end,
+            fn -> Native.socket_ending(exchange) end,
+            fn -> Native.socket_resume(native, -1) end
           ] do
         assert_raise ArgumentError, call
       end
@@ -586,6 +629,14 @@ defmodule Ferrosock.BoundaryTest do
     pid
   end
 
+  # A connection that this process has, and its request.
+  defp accepted(tag) do
+    assert_receive {^tag, {:connection, claim}}, 5_000
+    {:ok, connection} = Native.attach(claim)
+    {:request, exchange, _request} = Native.take(connection)
+    {connection, exchange}
+  end
+
   defp upgrade_and_drop(exchange) do
     {:ok, _socket} = Native.exchange_upgrade(exchange, [], socket_options())
     :ok
@@ -597,8 +648,7 @@ defmodule Ferrosock.BoundaryTest do
     socket = connect(port)
     offer = {"sec-websocket-extensions", "permessage-deflate"}
     write(socket, head("GET", "/", [offer | handshake_headers()]))
-    assert_receive {^tag, {:connection, connection, exchange, _request}}
-    :ok = Native.attach(connection)
+    {_connection, exchange} = accepted(tag)
     {:ok, native} = Native.exchange_upgrade(exchange, [], options)
     assert %{status: 101} = response(socket)
     {socket, native}

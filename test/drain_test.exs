@@ -424,7 +424,10 @@ defmodule Ferrosock.DrainTest do
 
   defp acceptors(server) do
     {_id, acceptors, _type, _modules} = child(server, Ferrosock.Acceptors)
-    Ferrosock.Acceptors.list(acceptors)
+
+    for {_id, pair, _type, _modules} <- Supervisor.which_children(acceptors),
+        {Ferrosock.Acceptor, acceptor, _type, _modules} <- Supervisor.which_children(pair),
+        do: acceptor
   end
 
   defp child(server, id), do: server |> Supervisor.which_children() |> List.keyfind(id, 0)

@@ -710,8 +710,9 @@ defmodule Ferrosock.WebSocket.LifecycleTest do
       server |> Supervisor.which_children() |> List.keyfind(Ferrosock.Acceptors, 0)
 
     pids =
-      for {_, acceptor, :supervisor, _} <- Supervisor.which_children(acceptors),
-          {_, child, :worker, _} <- Supervisor.which_children(acceptor),
+      for {_, pair, :supervisor, _} <- Supervisor.which_children(acceptors),
+          {_, connections, :supervisor, _} <- Supervisor.which_children(pair),
+          {_, child, :worker, _} <- Supervisor.which_children(connections),
           do: child
 
     assert pid in pids
