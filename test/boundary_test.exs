@@ -566,6 +566,84 @@ defmodule Ferrosock.BoundaryTest do
     assert length(Regex.scan(~r/cannot accept connections: too many open files/, output)) in 2..4
   end
 
+  test "a VM with as many processes as it may have refuses requests, and hurts nobody" do
+    {output, 0} =
+      vm(
+        """
+        import Ferrosock.Test.Raw
+        # Loads what it needs.
+        Ferrosock.Log.process_limit()
+        websockets = for _ <- 1..20, do: websocket(server, "/ws")
+        idle = connect(server)
+        %{status: 200} = request(idle, "GET", "/")
+
+        requests =
+          for _ <- 1..1_200 do
+            socket = connect(server)
+            write(socket, head("GET", "/wait"))
+            socket
+          end
+
+        refused = requests |> Enum.take(-100) |> Enum.map(&response/1)
+        true = Enum.all?(refused, &(&1.status == 503 and header(&1, "connection") == ["close"]))
+        %{status: 200} = request(idle, "GET", "/")
+
+        for socket <- websockets do
+          send_frame(socket, :text, "here")
+          {:text, "here"} = recv_frame(socket)
+        end
+
+        IO.puts("all here")
+        System.halt(0)
+        """,
+        "ulimit -n 8192 && " <> flags("+P 1024")
+      )
+
+    assert output =~ "all here"
+    # One of them is the test's own.
+    assert length(Regex.scan(~r/refuses requests with 503/, output)) in 2..20
+  end
+
+  for flags <- ["+S 1", "+S 4:4", "+S 8:8"] do
+    test "all acceptors may be killed at once, again and again: #{flags}" do
+      {output, 0} =
+        vm(
+          """
+          import Ferrosock.Test.Raw
+          websocket = websocket(server, "/ws")
+          idle = connect(server)
+          %{status: 200} = request(idle, "GET", "/")
+          children = Supervisor.which_children(server)
+          {_, pool, _, _} = List.keyfind(children, Ferrosock.Acceptors, 0)
+
+          acceptors = fn ->
+            for {_, pair, _, _} <- Supervisor.which_children(pool),
+                {Ferrosock.Acceptor, pid, _, _} <- Supervisor.which_children(pair),
+                is_pid(pid),
+                do: pid
+          end
+
+          for _ <- 1..10 do
+            killed = acceptors.()
+            Enum.each(killed, &Process.exit(&1, :kill))
+            eventually(fn -> length(acceptors.() -- killed) == length(killed) end)
+          end
+
+          ^children = Supervisor.which_children(server)
+          send_frame(websocket, :text, "here")
+          {:text, "here"} = recv_frame(websocket)
+          %{status: 200} = request(idle, "GET", "/")
+          %{status: 200} = request(connect(server), "GET", "/")
+          IO.puts("all here")
+          System.halt(0)
+          """,
+          flags(unquote(flags))
+        )
+
+      assert output == "all here\n"
+    end
+  end
+
   test "a VM halts at once with sockets under load" do
     {output, 0} =
       vm("""
@@ -689,6 +767,9 @@ defmodule Ferrosock.BoundaryTest do
 
     server
   end
+
+  # A command for `vm/2`.
+  defp flags(flags), do: ~s(export ELIXIR_ERL_OPTIONS="$ELIXIR_ERL_OPTIONS #{flags}")
 
   # Runs code in a VM that has a server of `App` under the name `server`, after a command of the shell.
   defp vm(code, command \\ ":") do
