@@ -144,7 +144,8 @@ defmodule Ferrosock do
   @doc "The specification of a server as the child of a supervisor. Takes the options of `start_link/1`."
   @spec child_spec(keyword()) :: Supervisor.child_spec()
   def child_spec(options) do
-    {id, options} = Keyword.pop(options, :id, Keyword.get(options, :name, __MODULE__))
+    {supervisor_options, _server_options} = Options.split!(options)
+    id = Keyword.get(options, :id, Keyword.get(supervisor_options, :name, __MODULE__))
     %{id: id, start: {__MODULE__, :start_link, [options]}, type: :supervisor}
   end
 

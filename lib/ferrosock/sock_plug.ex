@@ -5,10 +5,17 @@ defmodule Ferrosock.SockPlug do
 
   @behaviour Plug
 
-  alias Ferrosock.{ResultError, Upgrade, UpgradeError}
+  alias Ferrosock.{Options, ResultError, Upgrade, UpgradeError}
+
+  # Sock 0.2.0 had no `handle_info/3`.
+  @callbacks Sock.behaviour_info(:callbacks) -- [handle_info: 3]
 
   @impl true
-  def init({sock, argument}), do: {sock, sock.init(argument)}
+  def init({sock, argument}) do
+    Options.implements!(sock, @callbacks, "option :sock needs a Sock")
+    {sock, sock.init(argument)}
+  end
+
   def init(sock), do: init({sock, []})
 
   @impl true

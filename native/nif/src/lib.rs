@@ -446,9 +446,6 @@ fn exchange_read(
     timeout: Limit,
     reference: Term,
 ) -> NifResult<Atom> {
-    if length == 0 {
-        return Err(rustler::Error::BadArg);
-    }
     let answer = Answer::to(env, reference, error_closed)?;
     exchange.0.read(length, timeout.duration(), move |result| {
         answer.send(|env| match result {
