@@ -682,7 +682,7 @@ defmodule Ferrosock.BoundaryPropertyTest do
         {:exchange_respond, [other, 200, [:no], ""]},
         {:exchange_respond, [other, 70_000, [], ""]},
         {:exchange_chunk, [other, [256]]},
-        {:exchange_read, [other, 0, 1, make_ref()]},
+        {:exchange_read, [other, -1, 1, make_ref()]},
         {:exchange_upgrade, [other, [], %{}]},
         {:exchange_await, [other, :no]},
         {:socket_send, [other, [{:close, ""}]]},

@@ -428,7 +428,7 @@ defmodule Ferrosock.BoundaryTest do
             fn -> Native.exchange_respond(exchange, 70_000, [], "") end,
             fn -> Native.exchange_chunk(exchange, [256]) end,
             fn -> Native.exchange_await(exchange, :no) end,
-            fn -> Native.exchange_read(exchange, 0, 1, make_ref()) end,
+            fn -> Native.exchange_read(exchange, -1, 1, make_ref()) end,
             fn -> Native.exchange_read(exchange, 1, :never, make_ref()) end,
             fn -> Native.exchange_upgrade(exchange, [], %{}) end
           ] do

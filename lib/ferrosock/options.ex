@@ -44,8 +44,7 @@ defmodule Ferrosock.Options do
       {:pos_integer, 60_000, "ms that a kept-alive connection may wait for its next request"},
     max_request_line_length:
       {{:range, 1..16_777_216}, 10_000, "bytes of the request line: method and target"},
-    max_header_length:
-      {{:range, 1..16_777_216}, 65_536, "bytes of the whole head of a request"},
+    max_header_length: {{:range, 1..16_777_216}, 65_536, "bytes of the whole head of a request"},
     max_header_count: {{:range, 1..@max_headers}, 100, "headers of a request"},
     max_requests: {:non_neg_integer, 0, "requests on one connection; 0 is no limit"},
     high_water_mark:
@@ -189,7 +188,8 @@ defmodule Ferrosock.Options do
        "whether `:any` and `:loopback` are those of IPv6; with `:any` IPv4 is served, too"},
     startup_log: {:log_level, :info, "the level of the line that says where the server runs"},
     display_plug: {:any, nil, "what that line names instead of `:plug`"},
-    num_acceptors: {{:count, 1_024}, :default, "processes that start connections; one per scheduler"},
+    num_acceptors:
+      {{:count, 1_024}, :default, "processes that start connections; one per scheduler"},
     reactors:
       {{:count, 256}, :default,
        "processes that run the engine's part of the connections; all servers of a node share them, " <>

@@ -7,12 +7,10 @@ defmodule Ferrosock.SockPlug do
 
   alias Ferrosock.{Options, ResultError, Upgrade, UpgradeError}
 
-  # Sock 0.2.0 had no `handle_info/3`.
-  @callbacks Sock.behaviour_info(:callbacks) -- [handle_info: 3]
-
   @impl true
   def init({sock, argument}) do
-    Options.implements!(sock, @callbacks, "option :sock needs a Sock")
+    # One that refuses all requests needs no more.
+    Options.implements!(sock, [init: 1, negotiate: 2], "option :sock needs a Sock")
     {sock, sock.init(argument)}
   end
 

@@ -68,6 +68,7 @@ defmodule Ferrosock.Options.Type do
     do: not List.improper?(value) and List.ascii_printable?(value)
 
   def valid?(:file, value), do: is_binary(value) and value != ""
+
   def valid?(:heap_size, %{size: size} = value) do
     rest = Map.drop(value, [:size, :kill, :error_logger, :include_shared_binaries])
     flags = value |> Map.delete(:size) |> Map.values()
@@ -123,6 +124,7 @@ defmodule Ferrosock.Options.Type do
   def describe({:count, max}), do: "an integer from 1 to #{max} or `:default`"
   def describe(:ders), do: "a list of binaries in DER"
   def describe(:file), do: "a path, as a string or a charlist"
+
   def describe(:heap_size) do
     first..last//_ = heap_sizes()
     "a number of words, 0 or #{first} to #{last}, or a map, as in `:erlang.max_heap_size()`"
