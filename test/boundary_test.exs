@@ -526,6 +526,41 @@ defmodule Ferrosock.BoundaryTest do
     assert output == "open 50\n"
   end
 
+  test "a VM that halts right after a stop has ended its WebSockets in order" do
+    {output, 0} =
+      vm("""
+      import Ferrosock.Test.Raw
+      test = self()
+
+      # Each answers the close frame a little later than a VM needs to halt, and tells what came then.
+      clients =
+        for _ <- 1..50 do
+          socket = websocket(server, "/ws")
+
+          client =
+            spawn_link(fn ->
+              receive do: (:go -> :ok)
+              {:close, 1001, ""} = recv_frame(socket, 10_000)
+              Process.sleep(100)
+              send_frame(socket, :close, <<1001::16>>)
+              send(test, {:closed, self(), :gen_tcp.recv(socket, 0, 5_000)})
+            end)
+
+          :ok = :gen_tcp.controlling_process(socket, client)
+          send(client, :go)
+          client
+        end
+
+      Supervisor.stop(server)
+      # Those that are still open would be reset by a VM that halts now.
+      IO.puts("open \#{Ferrosock.Native.stats().sockets}")
+      for client <- clients, do: receive(do: ({:closed, ^client, {:error, :closed}} -> :ok))
+      System.halt(0)
+      """)
+
+    assert output == "open 0\n"
+  end
+
   test "a VM without descriptors goes on accepting when it has some again" do
     {output, 0} =
       vm(

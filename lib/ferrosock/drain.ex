@@ -3,8 +3,8 @@ defmodule Ferrosock.Drain do
   # Ends all that a server serves, in an order in which nothing is lost. It blocks its caller. Who
   # asks for it, and that there is one at a time, is the drainer's concern.
   #
-  # A connection has ended when its process has, and when all is sent that there was to send. For the
-  # client's part of a closing handshake the engine waits by itself.
+  # A connection has ended when its process has, when all is sent that there was to send, and when the
+  # closing handshake of a WebSocket is over, for which the engine waits no longer than `close_timeout`.
 
   alias Ferrosock.{Connections, Native, Options}
 

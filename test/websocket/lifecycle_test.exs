@@ -387,18 +387,20 @@ defmodule Ferrosock.WebSocket.LifecycleTest do
 
   describe "the end of the server" do
     test "closes with 1001, terminate(:shutdown), exit :shutdown, no log" do
-      {socket, pid} = Socket.open(Socket.serve!())
+      server = Socket.serve!()
+      {socket, pid} = Socket.open(server)
 
       log =
         capture_log(fn ->
-          stop_supervised!(Ferrosock)
+          stopping = Task.async(fn -> Supervisor.stop(server, :shutdown) end)
+          assert recv_frame(socket) == {:close, 1001, ""}
+          send_frame(socket, :close, <<1001::16>>)
+          assert closed?(socket)
+          Task.await(stopping)
           assert down(pid) == :shutdown
         end)
 
       assert_received {:terminated, ^pid, :shutdown, _state}
-      assert recv_frame(socket) == {:close, 1001, ""}
-      send_frame(socket, :close, <<1001::16>>)
-      assert closed?(socket)
       refute log =~ inspect(Socket)
     end
 
@@ -422,6 +424,7 @@ defmodule Ferrosock.WebSocket.LifecycleTest do
       send(pid, :go)
       assert recv_frame(socket) == {:text, "last words"}
       assert recv_frame(socket) == {:close, 1001, ""}
+      send_frame(socket, :close, <<1001::16>>)
       Task.await(stopping)
     end
 

@@ -434,11 +434,13 @@ impl<'a, O: Owner> Task<'a, O> {
             return Some(End::Gone);
         }
         let late = self.closing?.elapsed() >= self.socket.config.close_timeout;
-        if all_sent {
-            self.socket.connection.settle();
-        }
         match (all_sent, self.done_reading || late) {
-            (true, true) => Some(End::Finished),
+            (true, true) => {
+                // Not before: a VM that halts as soon as all is said would reset the connection of a peer
+                // that is about to answer our close frame.
+                self.socket.connection.settle();
+                Some(End::Finished)
+            }
             // The peer does not even take our close frame.
             (false, _) if late => Some(End::Reset),
             _ => None,
