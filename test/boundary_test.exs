@@ -726,6 +726,45 @@ defmodule Ferrosock.BoundaryTest do
     assert output == "loaded\n"
   end
 
+  for threads <- [false, true] do
+    test "the library stays where its code runs when its module is purged; threads: #{threads}" do
+      {output, 0} =
+        vm(
+          """
+          port = Ferrosock.Test.Raw.port(server)
+
+          clients =
+            for _ <- 1..8 do
+              spawn(fn ->
+                flood = fn flood, socket ->
+                  :gen_tcp.send(socket, Ferrosock.Test.Raw.head("GET", "/"))
+                  :gen_tcp.recv(socket, 0, 50)
+                  flood.(flood, socket)
+                end
+                flood.(flood, Ferrosock.Test.Raw.connect(port))
+              end)
+            end
+
+          receive do: ({:plug, _pid, _conn} -> :ok)
+          # Of what calls it and is killed with it, nobody should report.
+          Logger.configure(level: :none)
+
+          for _ <- 1..5 do
+            :code.delete(Ferrosock.Native)
+            :code.purge(Ferrosock.Native)
+            Process.sleep(100)
+          end
+
+          IO.puts("purged \#{length(clients)}")
+          System.halt(0)
+          """,
+          if(unquote(threads), do: "export FERROSOCK_REACTOR_THREADS=1", else: ":")
+        )
+
+      assert output =~ "purged 8\n"
+    end
+  end
+
   defp descriptors, do: length(File.ls!("/proc/self/fd"))
 
   defp acceptor(listener) do
