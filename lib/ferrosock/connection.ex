@@ -34,6 +34,13 @@ defmodule Ferrosock.Connection do
 
   @uploads Plug.Upload.Path
 
+  # When this module is loaded anew, processes that wait in the old code stay there, and the VM kills them
+  # at the next load. So whoever waits is made to wait elsewhere before.
+  @on_load :leave_old_code
+
+  # ms that a load waits for them.
+  @patience 1_000
+
   @websocket {__MODULE__, :websocket}
 
   # Ours: an event, or a message that only a special process may handle.
@@ -52,6 +59,41 @@ defmodule Ferrosock.Connection do
   @spec start(supervisor :: pid(), Options.t(), Native.claim()) :: pid()
   def start(supervisor, options, claim),
     do: :proc_lib.spawn(__MODULE__, :init, [supervisor, options, claim])
+
+  # A system message that none has heard of, which is answered all the same.
+  @doc false
+  def leave_old_code do
+    nudged =
+      for pid <- :erlang.processes(), connection?(pid), into: %{} do
+        ref = make_ref()
+        send(pid, {:system, {self(), ref}, :leave_old_code})
+        {ref, pid}
+      end
+
+    Process.send_after(self(), :leave_old_code, @patience)
+    await_left(nudged)
+  end
+
+  # Those at work answer later, when they have left old code by themselves.
+  defp await_left(nudged) when nudged == %{}, do: :ok
+
+  defp await_left(nudged) do
+    receive do
+      {ref, _reply} when is_map_key(nudged, ref) -> nudged |> Map.delete(ref) |> await_left()
+      :leave_old_code -> :ok
+    end
+  end
+
+  defp connection?(pid) do
+    with {:initial_call, {:proc_lib, _function, _arity}} <-
+           :erlang.process_info(pid, :initial_call),
+         {:dictionary, dictionary} <- :erlang.process_info(pid, :dictionary) do
+      :lists.keyfind(:"$initial_call", 1, dictionary) ==
+        {:"$initial_call", {__MODULE__, :init, 3}}
+    else
+      _other -> false
+    end
+  end
 
   @doc "Whether the connection has become a WebSocket."
   @spec websocket?(pid()) :: boolean()
@@ -141,8 +183,14 @@ defmodule Ferrosock.Connection do
   defp patience(connection), do: connection.hibernate_after
 
   @doc false
-  def system_continue(_parent, debug, connection),
-    do: connection |> put_debug(debug) |> __MODULE__.loop()
+  def system_continue(_parent, debug, connection) do
+    connection = put_debug(connection, debug)
+
+    # In hibernation no code is left that could be purged: see `leave_old_code/0`.
+    if connection.left == nil,
+      do: :proc_lib.hibernate(__MODULE__, :loop, [connection]),
+      else: __MODULE__.loop(connection)
+  end
 
   @doc false
   def system_terminate(reason, _parent, _debug, connection), do: stop(connection, reason)
