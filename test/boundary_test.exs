@@ -527,38 +527,38 @@ defmodule Ferrosock.BoundaryTest do
   end
 
   test "a VM that halts right after a stop has ended its WebSockets in order" do
-    {output, 0} =
-      vm("""
-      import Ferrosock.Test.Raw
-      test = self()
+    {:ok, free} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
+    {:ok, port} = :inet.port(free)
+    :gen_tcp.close(free)
 
-      # Each answers the close frame a little later than a VM needs to halt, and tells what came then.
-      clients =
-        for _ <- 1..50 do
-          socket = websocket(server, "/ws")
+    vm =
+      Task.async(fn ->
+        vm("""
+        options = [plug: {Ferrosock.BoundaryTest.App, self()}, ip: :loopback, port: #{port}]
+        {:ok, second} = Ferrosock.start_link([startup_log: false] ++ options)
 
-          client =
-            spawn_link(fn ->
-              receive do: (:go -> :ok)
-              {:close, 1001, ""} = recv_frame(socket, 10_000)
-              Process.sleep(100)
-              send_frame(socket, :close, <<1001::16>>)
-              send(test, {:closed, self(), :gen_tcp.recv(socket, 0, 5_000)})
-            end)
-
-          :ok = :gen_tcp.controlling_process(socket, client)
-          send(client, :go)
-          client
+        until_stop = fn until_stop ->
+          receive do
+            {:plug, _pid, %{request_path: "/"}} -> :ok
+            _other -> until_stop.(until_stop)
+          end
         end
 
-      Supervisor.stop(server)
-      # Those that are still open would be reset by a VM that halts now.
-      IO.puts("open \#{Ferrosock.Native.stats().sockets}")
-      for client <- clients, do: receive(do: ({:closed, ^client, {:error, :closed}} -> :ok))
-      System.halt(0)
-      """)
+        until_stop.(until_stop)
+        Supervisor.stop(second)
+        System.halt(0)
+        """)
+      end)
 
-    assert output == "open 0\n"
+    connected? = fn -> match?({:ok, _socket}, :gen_tcp.connect({127, 0, 0, 1}, port, [])) end
+    eventually(connected?, 3_000)
+    # An RST would be told.
+    sockets = for _ <- 1..50, do: websocket(port, "/ws", [], show_econnreset: true)
+    assert %{status: 200} = request(connect(port), "GET", "/")
+    for socket <- sockets, do: assert(recv_frame(socket, 20_000) == {:close, 1001, ""})
+    for socket <- sockets, do: send_frame(socket, :close, <<1001::16>>)
+    for socket <- sockets, do: assert(:gen_tcp.recv(socket, 0, 20_000) == {:error, :closed})
+    assert {_output, 0} = Task.await(vm, 60_000)
   end
 
   test "a VM without descriptors goes on accepting when it has some again" do
@@ -724,6 +724,120 @@ defmodule Ferrosock.BoundaryTest do
       """)
 
     assert output == "loaded\n"
+  end
+
+  for {what, stop} <- [
+        {"stopped", "Application.stop(:ferrosock)"},
+        {"killed", "Process.exit(Process.whereis(Ferrosock.Reactors), :kill)"}
+      ] do
+    test "servers end when the application is #{what}, and say why; a later start works" do
+      {output, 0} =
+        vm("""
+        import Ferrosock.Test.Raw
+        websockets = for _ <- 1..20, do: websocket(server, "/ws")
+        idle = connect(server)
+        %{status: 200} = request(idle, "GET", "/")
+        Process.flag(:trap_exit, true)
+        Process.unlink(server)
+        Process.exit(server, :normal)
+        options = [plug: {Ferrosock.BoundaryTest.App, self()}, port: 0, startup_log: false]
+        {:ok, supervisor} = Supervisor.start_link([{Ferrosock, options}], strategy: :one_for_one)
+        [{_, second, _, _}] = Supervisor.which_children(supervisor)
+        more = for _ <- 1..20, do: websocket(second, "/ws")
+        for _ <- 1..40, do: receive(do: ({:websocket, _pid} -> :ok))
+
+        #{unquote(stop)}
+
+        for socket <- websockets ++ more do
+          {:close, 1001, ""} = recv_frame(socket)
+          send_frame(socket, :close, <<1001::16>>)
+          true = closed?(socket)
+        end
+
+        true = closed?(idle)
+        receive do: ({:EXIT, ^supervisor, _reason} -> :ok)
+        eventually(fn -> not Process.alive?(server) end)
+        eventually(fn -> Process.whereis(Ferrosock.Caretaker) == nil end)
+        %{listeners: 0, connections: 0, tasks: 0} = Ferrosock.Native.stats()
+        {:error, {%RuntimeError{}, _}} = catch_start = (try do
+          Ferrosock.start_link(options)
+        rescue
+          error -> {:error, {error, __STACKTRACE__}}
+        end)
+        IO.puts(Exception.message(elem(elem(catch_start, 1), 0)))
+
+        {:ok, _} = Application.ensure_all_started(:ferrosock)
+        {:ok, third} = Ferrosock.start_link(options)
+        %{status: 200} = request(connect(third), "GET", "/")
+        IO.puts("served again")
+        System.halt(0)
+        """)
+
+      assert output =~ "the application :ferrosock has stopped, whose processes run the engine"
+      assert output =~ "of all servers, is not started; see Application.ensure_all_started/1"
+      assert output =~ "served again\n"
+    end
+  end
+
+  test "a server goes on where the application is started again at once" do
+    {output, 0} =
+      vm("""
+      import Ferrosock.Test.Raw
+      Process.flag(:trap_exit, true)
+      Application.stop(:ferrosock)
+      {:ok, _} = Application.ensure_all_started(:ferrosock)
+      true = Process.alive?(server)
+      eventually(fn ->
+        try do
+          %{status: 200} = request(connect(server), "GET", "/")
+        catch
+          _, _ -> false
+        end
+      end)
+      IO.puts("served again")
+      System.halt(0)
+      """)
+
+    assert output =~ "served again\n"
+  end
+
+  test "all code may be loaded anew, twice, with connections open" do
+    {output, 0} =
+      vm("""
+      import Ferrosock.Test.Raw
+      {:ok, server} = Ferrosock.start_link(plug: {Ferrosock.BoundaryTest.App, self()}, port: 0, startup_log: false, num_acceptors: 2)
+      websockets = for _ <- 1..50, do: websocket(server, "/ws")
+      pids = for _ <- 1..50, do: receive(do: ({:websocket, pid} -> pid))
+      kept = for _ <- 1..50, do: connect(server)
+      for socket <- kept, do: %{status: 200} = request(socket, "GET", "/")
+      children = Supervisor.which_children(server)
+      {:ok, modules} = :application.get_key(:ferrosock, :modules)
+      # A library that is in use cannot be loaded anew, which the VM says.
+      Logger.configure(level: :none)
+
+      for round <- 1..3, module <- modules -- [Ferrosock.Native] do
+        :code.purge(module)
+        {:module, ^module} = :code.load_file(module)
+        # As fast as it goes, with this one: it is where connections wait.
+        if round > 1 and module == Ferrosock.Connection, do: for(_ <- 1..3, do: :code.load_file(module))
+      end
+
+      for {socket, n} <- Enum.with_index(websockets) do
+        send_frame(socket, :text, "still \#{n}")
+        {:text, "still " <> _} = recv_frame(socket)
+      end
+
+      true = Enum.all?(pids, &Process.alive?/1)
+      for socket <- kept, do: %{status: 200} = request(socket, "GET", "/")
+      %{status: 200} = request(connect(server), "GET", "/")
+      ^children = Supervisor.which_children(server)
+      :ok = Ferrosock.drain(server, deadline: 1)
+             |> then(fn _ -> :ok end)
+      IO.puts("all here")
+      System.halt(0)
+      """)
+
+    assert output =~ "all here\n"
   end
 
   for threads <- [false, true] do

@@ -213,6 +213,7 @@ defmodule Ferrosock.Connection do
 
   # Nothing is done for messages that nobody traces.
   defp traced(%{debug: []} = connection, _event), do: connection
+  defp traced(connection, {:in, {:system, _from, _request}}), do: connection
 
   defp traced(%{debug: debug} = connection, event),
     do: put_debug(connection, :sys.handle_debug(debug, &__MODULE__.format_event/3, self(), event))

@@ -681,6 +681,36 @@ defmodule Ferrosock.WebSocket.LifecycleTest do
       assert inspect(items, limit: :infinity) =~ inspect(Socket)
     end
 
+    test "log, statistics and trace tell of messages in and out" do
+      {socket, pid} = Socket.open(Socket.serve!())
+      :ok = :sys.log(pid, true)
+      :ok = :sys.statistics(pid, true)
+      device = ExUnit.CaptureIO.capture_io(fn -> trace(pid, socket) end)
+      assert device =~ ~s([text: "traced"])
+      assert device =~ ~s(sent {:text, "traced"})
+
+      {:ok, statistics} = :sys.statistics(pid, :get)
+      assert statistics[:messages_in] == 2
+      assert statistics[:messages_out] == 1
+      {:ok, log} = :sys.log(pid, :get)
+      assert Enum.any?(log, &match?({:in, :a_message}, &1))
+      :ok = :sys.log(pid, false)
+      :ok = :sys.no_debug(pid)
+      Probe.sync(socket)
+    end
+
+    # What is traced goes to the group leader of the process.
+    defp trace(pid, socket) do
+      leader = Process.info(pid, :group_leader)
+      Process.group_leader(pid, Process.group_leader())
+      :ok = :sys.trace(pid, true)
+      send_frame(socket, :text, "traced")
+      assert recv_frame(socket) == {:text, "traced"}
+      send(pid, :a_message)
+      :ok = :sys.trace(pid, false)
+      Process.group_leader(pid, elem(leader, 1))
+    end
+
     test "suspend holds callbacks back until resume" do
       server = Socket.serve!(handle_info: tell(self()))
       {socket, pid} = Socket.open(server)
