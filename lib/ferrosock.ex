@@ -110,6 +110,9 @@ defmodule Ferrosock do
   application needs to stop. A load balancer should know by then that no connection will be accepted;
   where that takes a while, let the hook sleep before it drains.
 
+  A server needs the application `:ferrosock`, which runs the engine for all of them. Where it is stopped, or its
+  supervisor killed, servers are drained and end with an error that says so.
+
   ## Notes
 
   One process serves all requests of an HTTP/1 connection. Between two of them its mailbox is emptied

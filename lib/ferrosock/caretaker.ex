@@ -12,7 +12,7 @@ defmodule Ferrosock.Caretaker do
   @doc "Starts it, unless it runs or is not needed."
   @spec start() :: :ok
   def start do
-    if Native.stats().tasks > 0 and Native.reactor_get(0) != nil do
+    if Reactors.indices() != [] and Native.stats().tasks > 0 do
       pid = spawn(__MODULE__, :init, [])
       # The application's end kills whoever still has its group leader.
       Process.group_leader(pid, Process.whereis(:init))

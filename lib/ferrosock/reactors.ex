@@ -52,9 +52,14 @@ defmodule Ferrosock.Reactors do
     end
   end
 
-  @doc "Of the reactors that are for processes to turn."
+  @doc "Of the reactors that are for processes to turn. None before there was a server."
   @spec indices() :: [non_neg_integer()]
-  def indices, do: 0 |> Stream.iterate(&(&1 + 1)) |> Enum.take_while(&Native.reactor_get/1)
+  def indices do
+    # The library is not loaded for this.
+    if :erlang.module_loaded(Native),
+      do: 0 |> Stream.iterate(&(&1 + 1)) |> Enum.take_while(&Native.reactor_get/1),
+      else: []
+  end
 
   defp start_all do
     for index <- indices(), do: Supervisor.start_child(__MODULE__, Reactor.child_spec(index))
