@@ -110,6 +110,9 @@ defmodule Ferrosock do
   application needs to stop. A load balancer should know by then that no connection will be accepted;
   where that takes a while, let the hook sleep before it drains.
 
+  A server needs the application `:ferrosock`, which runs the engine for all of them. Where it is stopped, or its
+  supervisor killed, servers are drained and end with an error that says so.
+
   ## Notes
 
   One process serves all requests of an HTTP/1 connection. Between two of them its mailbox is emptied
@@ -147,7 +150,8 @@ defmodule Ferrosock do
   @doc "The specification of a server as the child of a supervisor. Takes the options of `start_link/1`."
   @spec child_spec(keyword()) :: Supervisor.child_spec()
   def child_spec(options) do
-    {id, options} = Keyword.pop(options, :id, Keyword.get(options, :name, __MODULE__))
+    {supervisor_options, _server_options} = Options.split!(options)
+    id = Keyword.get(options, :id, Keyword.get(supervisor_options, :name, __MODULE__))
     %{id: id, start: {__MODULE__, :start_link, [options]}, type: :supervisor}
   end
 

@@ -51,8 +51,8 @@ if not package? do
     @typedoc "All kinds of what can be sent"
     @type opcode :: data_opcode() | control_opcode()
 
-    @typedoc "Something to send; `nil` is an empty payload"
-    @type message :: {opcode(), iodata() | nil}
+    @typedoc "Something to send; `nil` is an empty payload, and so is that of a ping or pong alone"
+    @type message :: {opcode(), iodata() | nil} | control_opcode()
 
     @typedoc "One or several things to send, in order"
     @type messages :: message() | [message()]

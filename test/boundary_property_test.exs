@@ -24,6 +24,7 @@ defmodule Ferrosock.BoundaryPropertyTest do
 
     defstruct listener: nil,
               listener_tag: nil,
+              claims: [],
               tags: [],
               exchanges: [],
               sockets: [],
@@ -78,9 +79,8 @@ defmodule Ferrosock.BoundaryPropertyTest do
     # The listener's messages: one to its owner, one to an acceptor.
     defp take(%{listener_tag: tag} = state, {tag, message}) do
       case message do
-        {:connection, connection, exchange, request} when is_reference(connection) ->
-          request!(request)
-          got_exchange(%{state | tags: [connection | state.tags]}, exchange, connection)
+        {:connection, claim} when is_reference(claim) ->
+          %{state | claims: [claim | state.claims]}
 
         {:http_error, {_ip, _port}, reason} when is_atom(reason) ->
           state
@@ -102,13 +102,10 @@ defmodule Ferrosock.BoundaryPropertyTest do
       event(state, tag, message)
     end
 
-    defp event(state, tag, {:request, exchange, request}) do
-      request!(request)
-      got_exchange(state, exchange, tag)
-    end
-
+    defp event(state, tag, :request), do: take_request(state, tag)
     defp event(state, tag, :closed), do: ended(state, tag)
     defp event(state, _tag, :idle), do: state
+    defp event(state, _tag, {:paused, batches}) when batches > 0, do: state
 
     defp event(state, tag, [_ | _] = events) do
       {last, others} = List.pop_at(events, -1)
@@ -118,6 +115,18 @@ defmodule Ferrosock.BoundaryPropertyTest do
         message?(last) -> state
         last?(last) -> ended(state, tag)
         true -> raise("undocumented event #{inspect(last)}")
+      end
+    end
+
+    @doc "Takes what waits for the process that has the connection."
+    def take_request(state, tag) do
+      case Native.take(tag) do
+        {:request, exchange, request} ->
+          request!(request)
+          got_exchange(state, exchange, tag)
+
+        nothing when nothing in [:none, :closed] ->
+          state
       end
     end
 
@@ -131,12 +140,12 @@ defmodule Ferrosock.BoundaryPropertyTest do
 
     defp message?(_event), do: false
 
-    defp last?({:close, code, reason}),
+    def last?({:close, code, reason}),
       do: (code == nil or code in 1000..4999) and is_binary(reason)
 
-    defp last?({:error, code, reason}), do: code in [1002, 1007, 1009] and is_atom(reason)
-    defp last?({:closed, reason}), do: is_atom(reason)
-    defp last?(event), do: event in [:timeout, :max_lifetime]
+    def last?({:error, code, reason}), do: code in [1002, 1007, 1009] and is_atom(reason)
+    def last?({:closed, reason}), do: is_atom(reason)
+    def last?(event), do: event in [:timeout, :max_lifetime]
 
     defp request!({method, host, port, path, query, version, headers, {_ip, _port}})
          when is_binary(method) and is_binary(host) and (is_integer(port) or port == nil) and
@@ -267,7 +276,7 @@ defmodule Ferrosock.BoundaryPropertyTest do
     :erlang.garbage_collect()
 
     for actor <- actors do
-      Actor.run(actor, &{:ok, %{&1 | exchanges: [], sockets: []}})
+      Actor.run(actor, &{:ok, %{&1 | claims: [], exchanges: [], sockets: []}})
       :erlang.garbage_collect(actor)
     end
 
@@ -318,6 +327,9 @@ defmodule Ferrosock.BoundaryPropertyTest do
     leave: 3,
     accept: 3,
     attach: 8,
+    take: 2,
+    ending: 2,
+    resume: 2,
     respond: 8,
     start: 2,
     stream: 5,
@@ -349,9 +361,12 @@ defmodule Ferrosock.BoundaryPropertyTest do
            Map.new([:read_body, :inform, :send_file, :sock, :upgrade], &{&1, :exchanges})
          )
          |> Map.merge(
-           Map.new([:send, :ack, :await_socket, :close, :abort_socket], &{&1, :sockets})
+           Map.new(
+             [:send, :ack, :await_socket, :ending, :resume, :close, :abort_socket],
+             &{&1, :sockets}
+           )
          )
-         |> Map.put(:attach, :tags)
+         |> Map.merge(%{attach: :claims, take: :tags})
 
   @steps_by_weight Enum.flat_map(@weights, fn {step, weight} -> List.duplicate(step, weight) end)
 
@@ -419,7 +434,7 @@ defmodule Ferrosock.BoundaryPropertyTest do
   end
 
   defp do_step(:share, world) do
-    kind = Enum.random([:tags, :exchanges, :sockets])
+    kind = Enum.random([:claims, :tags, :exchanges, :sockets])
 
     with {:ok, [_ | _] = handles} <- run(world, &{Map.fetch!(&1, kind), &1}) do
       handle = Enum.random(handles)
@@ -431,7 +446,7 @@ defmodule Ferrosock.BoundaryPropertyTest do
 
   defp do_step(:forget, world) do
     actor = Enum.random(world.actors)
-    kind = Enum.random([:exchanges, :sockets])
+    kind = Enum.random([:claims, :exchanges, :sockets])
 
     with true <- Process.alive?(actor),
          {:ok, tags} <- Actor.run(actor, &{socket_tags(&1), Map.put(&1, kind, [])}) do
@@ -507,11 +522,36 @@ defmodule Ferrosock.BoundaryPropertyTest do
   end
 
   defp call(state, :attach) do
-    with_handle(state, state.tags, fn tag ->
-      case Actor.call(state, :attach, [tag], &(&1 in [:ok, :gone])) do
-        {:ok, state} -> {{:attached, tag}, %{state | attached: MapSet.put(state.attached, tag)}}
-        result -> result
+    with_handle(state, state.claims, fn claim ->
+      valid? = &(&1 == :gone or match?({:ok, tag} when is_reference(tag), &1))
+
+      case Actor.call(state, :attach, [claim], valid?) do
+        {{:ok, tag}, state} ->
+          attached = MapSet.put(state.attached, tag)
+          state = %{state | attached: attached, tags: [tag | state.tags]}
+          {{:attached, tag}, Actor.take_request(state, tag)}
+
+        result ->
+          result
       end
+    end)
+  end
+
+  defp call(state, :take) do
+    with_handle(state, state.tags, fn tag -> {:ok, Actor.take_request(state, tag)} end)
+  end
+
+  defp call(state, :ending) do
+    with_handle(state, state.sockets, fn {socket, _tag} ->
+      Actor.call(state, :socket_ending, [socket], &(&1 in [:none, :soon] or Actor.last?(&1)))
+    end)
+  end
+
+  # More than there were, too.
+  defp call(state, :resume) do
+    with_handle(state, state.sockets, fn {socket, _tag} ->
+      batches = Enum.random([0, 1, 2, 10])
+      Actor.call(state, :socket_resume, [socket, batches], &(&1 == :ok))
     end)
   end
 
@@ -601,7 +641,7 @@ defmodule Ferrosock.BoundaryPropertyTest do
 
   defp call(state, step) when step in [:send, :ack] do
     with_handle(state, state.sockets, fn {socket, _tag} ->
-      valid? = &(&1 in [:ok, :full, :closed])
+      valid? = &(&1 in [:ok, :full, :ended, :closed])
       result = Actor.call(state, :"socket_#{step}", [socket, random_messages()], valid?)
       await_if_full(result, :socket_await, socket)
     end)
@@ -636,11 +676,13 @@ defmodule Ferrosock.BoundaryPropertyTest do
     {function, arguments} =
       Enum.random([
         {:listener_info, [unless(listener?.(handle), do: handle)]},
-        {:attach, [unless(handle in state.tags, do: handle)]},
+        {:attach, [unless(handle in state.claims, do: handle)]},
+        {:take, [unless(handle in state.tags, do: handle)]},
+        {:refuse, [unless(handle in state.claims, do: handle)]},
         {:exchange_respond, [other, 200, [:no], ""]},
         {:exchange_respond, [other, 70_000, [], ""]},
         {:exchange_chunk, [other, [256]]},
-        {:exchange_read, [other, 0, 1, make_ref()]},
+        {:exchange_read, [other, -1, 1, make_ref()]},
         {:exchange_upgrade, [other, [], %{}]},
         {:exchange_await, [other, :no]},
         {:socket_send, [other, [{:close, ""}]]},

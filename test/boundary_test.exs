@@ -223,7 +223,7 @@ defmodule Ferrosock.BoundaryTest do
       for _ <- 1..3 do
         socket = connect(port)
         write(socket, head("GET", "/"))
-        assert_receive {^tag, {:connection, _tag, exchange, _request}}
+        {_connection, exchange} = accepted(tag)
         assert :ok = Native.exchange_respond(exchange, 200, [], "")
         assert %{status: 200} = response(socket)
         :gen_tcp.close(socket)
@@ -234,9 +234,36 @@ defmodule Ferrosock.BoundaryTest do
       :ok = Native.listener_accept(listener)
       socket = connect(port)
       write(socket, head("GET", "/"))
-      assert_receive {^tag, {:connection, _tag, _exchange, _request}}
+      {_connection, _exchange} = accepted(tag)
       :erlang.garbage_collect()
       assert %{status: 500} = response(socket)
+    end
+
+    test "that lets go of a claim ends the connection", %{
+      listener: listener,
+      tag: tag,
+      port: port
+    } do
+      :ok = Native.listener_accept(listener)
+      socket = connect(port)
+      write(socket, head("GET", "/"))
+      assert_receive {^tag, {:connection, _claim}}
+      :erlang.garbage_collect()
+      assert %{status: 500} = response(socket)
+      assert closed?(socket)
+    end
+
+    test "refuses what it has no process for", %{listener: listener, tag: tag, port: port} do
+      :ok = Native.listener_accept(listener)
+      socket = connect(port)
+      write(socket, head("GET", "/"))
+      assert_receive {^tag, {:connection, claim}}
+      assert Native.refuse(claim) == :ok
+      assert %{status: 503} = refused = response(socket)
+      assert header(refused, "connection") == ["close"]
+      assert closed?(socket)
+      assert Native.refuse(claim) == :ok
+      assert Native.attach(claim) == :gone
     end
 
     test "learns that a connection ended before it was attached", context do
@@ -244,10 +271,22 @@ defmodule Ferrosock.BoundaryTest do
       :ok = Native.listener_accept(listener)
       socket = connect(port)
       write(socket, head("GET", "/"))
-      assert_receive {^tag, {:connection, connection, exchange, _request}}
-      :gen_tcp.close(socket)
+      assert_receive {^tag, {:connection, claim}}
+      reset(socket)
       eventually(fn -> Native.stats().connections == 0 end)
-      assert Native.attach(connection) == :gone
+      assert Native.attach(claim) == :gone
+    end
+
+    test "learns that its connection ended, whatever became of the message", context do
+      %{listener: listener, tag: tag, port: port} = context
+      :ok = Native.listener_accept(listener)
+      socket = connect(port)
+      write(socket, head("GET", "/"))
+      {connection, exchange} = accepted(tag)
+      assert Native.take(connection) == :none
+      reset(socket)
+      assert_receive {^connection, :closed}, 5_000
+      assert Native.take(connection) == :closed
       assert Native.exchange_respond(exchange, 200, [], "") == {:error, :closed}
       assert Native.exchange_chunk(exchange, "x") == {:error, :closed}
     end
@@ -256,9 +295,11 @@ defmodule Ferrosock.BoundaryTest do
       :ok = Native.listener_accept(listener)
       socket = connect(port)
       write(socket, head("GET", "/"))
-      assert_receive {^tag, {:connection, connection, exchange, _request}}
-      assert Native.attach(connection) == :ok
-      assert Task.await(Task.async(fn -> Native.attach(connection) end)) == :gone
+      assert_receive {^tag, {:connection, claim}}
+      assert {:ok, connection} = Native.attach(claim)
+      assert Task.await(Task.async(fn -> Native.attach(claim) end)) == :gone
+      assert {:request, exchange, _request} = Native.take(connection)
+      assert Native.take(connection) == :none
       assert Native.exchange_respond(exchange, 200, [], "") == :ok
     end
 
@@ -266,7 +307,7 @@ defmodule Ferrosock.BoundaryTest do
       :ok = Native.listener_accept(listener)
       socket = connect(port)
       write(socket, head("GET", "/"))
-      assert_receive {^tag, {:connection, _tag, exchange, _request}}
+      {_connection, exchange} = accepted(tag)
 
       results =
         1..20
@@ -285,8 +326,7 @@ defmodule Ferrosock.BoundaryTest do
       :ok = Native.listener_accept(listener)
       socket = connect(port)
       write(socket, head("GET", "/", handshake_headers()))
-      assert_receive {^tag, {:connection, connection, exchange, _request}}
-      :ok = Native.attach(connection)
+      {_connection, exchange} = accepted(tag)
       upgrade_and_drop(exchange)
       assert %{status: 101} = response(socket)
       :erlang.garbage_collect()
@@ -297,8 +337,7 @@ defmodule Ferrosock.BoundaryTest do
       :ok = Native.listener_accept(listener)
       socket = connect(port)
       write(socket, head("GET", "/", handshake_headers()))
-      assert_receive {^tag, {:connection, connection, exchange, _request}}
-      :ok = Native.attach(connection)
+      {connection, exchange} = accepted(tag)
       {:ok, native} = Native.exchange_upgrade(exchange, [], socket_options())
       assert %{status: 101} = response(socket)
 
@@ -347,8 +386,7 @@ defmodule Ferrosock.BoundaryTest do
       for answered? <- [true, false] do
         socket = connect(port)
         write(socket, head("GET", "/", handshake_headers()))
-        assert_receive {^tag, {:connection, connection, exchange, _request}}
-        :ok = Native.attach(connection)
+        {connection, exchange} = accepted(tag)
         bad_length = [{"content-length", "five"}]
         assert {:error, {:invalid_header, "content-length"}} = upgrade.(exchange, bad_length)
 
@@ -372,9 +410,13 @@ defmodule Ferrosock.BoundaryTest do
       :ok = Native.listener_accept(listener)
       socket = connect(port)
       write(socket, head("GET", "/", handshake_headers()))
-      assert_receive {^tag, {:connection, connection, exchange, _request}}
+      assert_receive {^tag, {:connection, claim}}
+      {:ok, connection} = Native.attach(claim)
+      {:request, exchange, _request} = Native.take(connection)
 
       for call <- [
+            fn -> Native.take(claim) end,
+            fn -> Native.refuse(connection) end,
             fn -> Native.listener_open(%{}) end,
             fn -> Native.listener_info(exchange) end,
             fn -> Native.attach(exchange) end,
@@ -386,7 +428,7 @@ defmodule Ferrosock.BoundaryTest do
             fn -> Native.exchange_respond(exchange, 70_000, [], "") end,
             fn -> Native.exchange_chunk(exchange, [256]) end,
             fn -> Native.exchange_await(exchange, :no) end,
-            fn -> Native.exchange_read(exchange, 0, 1, make_ref()) end,
+            fn -> Native.exchange_read(exchange, -1, 1, make_ref()) end,
             fn -> Native.exchange_read(exchange, 1, :never, make_ref()) end,
             fn -> Native.exchange_upgrade(exchange, [], %{}) end
           ] do
@@ -401,7 +443,6 @@ defmodule Ferrosock.BoundaryTest do
       assert {:error, {:invalid_header, "x y"}} =
                Native.exchange_start(exchange, 200, [{"x y", ""}])
 
-      :ok = Native.attach(connection)
       {:ok, native} = Native.exchange_upgrade(exchange, [], socket_options())
 
       for call <- [
@@ -411,7 +452,9 @@ defmodule Ferrosock.BoundaryTest do
             fn -> Native.socket_ack(native, [{:text, "a"} | :improper]) end,
             fn -> Native.socket_close(native, 1000, String.duplicate("x", 124)) end,
             fn -> Native.socket_close(native, -1, "") end,
-            fn -> Native.socket_send(exchange, []) end
+            fn -> Native.socket_send(exchange, []) end,
+            fn -> Native.socket_ending(exchange) end,
+            fn -> Native.socket_resume(native, -1) end
           ] do
         assert_raise ArgumentError, call
       end
@@ -483,6 +526,41 @@ defmodule Ferrosock.BoundaryTest do
     assert output == "open 50\n"
   end
 
+  test "a VM that halts right after a stop has ended its WebSockets in order" do
+    {:ok, free} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
+    {:ok, port} = :inet.port(free)
+    :gen_tcp.close(free)
+
+    vm =
+      Task.async(fn ->
+        vm("""
+        options = [plug: {Ferrosock.BoundaryTest.App, self()}, ip: :loopback, port: #{port}]
+        {:ok, second} = Ferrosock.start_link([startup_log: false] ++ options)
+
+        until_stop = fn until_stop ->
+          receive do
+            {:plug, _pid, %{request_path: "/"}} -> :ok
+            _other -> until_stop.(until_stop)
+          end
+        end
+
+        until_stop.(until_stop)
+        Supervisor.stop(second)
+        System.halt(0)
+        """)
+      end)
+
+    connected? = fn -> match?({:ok, _socket}, :gen_tcp.connect({127, 0, 0, 1}, port, [])) end
+    eventually(connected?, 3_000)
+    # An RST would be told.
+    sockets = for _ <- 1..50, do: websocket(port, "/ws", [], show_econnreset: true)
+    assert %{status: 200} = request(connect(port), "GET", "/")
+    for socket <- sockets, do: assert(recv_frame(socket, 20_000) == {:close, 1001, ""})
+    for socket <- sockets, do: send_frame(socket, :close, <<1001::16>>)
+    for socket <- sockets, do: assert(:gen_tcp.recv(socket, 0, 20_000) == {:error, :closed})
+    assert {_output, 0} = Task.await(vm, 60_000)
+  end
+
   test "a VM without descriptors goes on accepting when it has some again" do
     {output, 0} =
       vm(
@@ -521,6 +599,84 @@ defmodule Ferrosock.BoundaryTest do
     assert String.to_integer(busy) < 300
     # One of them is the test's own.
     assert length(Regex.scan(~r/cannot accept connections: too many open files/, output)) in 2..4
+  end
+
+  test "a VM with as many processes as it may have refuses requests, and hurts nobody" do
+    {output, 0} =
+      vm(
+        """
+        import Ferrosock.Test.Raw
+        # Loads what it needs.
+        Ferrosock.Log.process_limit()
+        websockets = for _ <- 1..20, do: websocket(server, "/ws")
+        idle = connect(server)
+        %{status: 200} = request(idle, "GET", "/")
+
+        requests =
+          for _ <- 1..1_200 do
+            socket = connect(server)
+            write(socket, head("GET", "/wait"))
+            socket
+          end
+
+        refused = requests |> Enum.take(-100) |> Enum.map(&response/1)
+        true = Enum.all?(refused, &(&1.status == 503 and header(&1, "connection") == ["close"]))
+        %{status: 200} = request(idle, "GET", "/")
+
+        for socket <- websockets do
+          send_frame(socket, :text, "here")
+          {:text, "here"} = recv_frame(socket)
+        end
+
+        IO.puts("all here")
+        System.halt(0)
+        """,
+        "ulimit -n 8192 && " <> flags("+P 1024")
+      )
+
+    assert output =~ "all here"
+    # One of them is the test's own.
+    assert length(Regex.scan(~r/refuses requests with 503/, output)) in 2..20
+  end
+
+  for flags <- ["+S 1", "+S 4:4", "+S 8:8"] do
+    test "all acceptors may be killed at once, again and again: #{flags}" do
+      {output, 0} =
+        vm(
+          """
+          import Ferrosock.Test.Raw
+          websocket = websocket(server, "/ws")
+          idle = connect(server)
+          %{status: 200} = request(idle, "GET", "/")
+          children = Supervisor.which_children(server)
+          {_, pool, _, _} = List.keyfind(children, Ferrosock.Acceptors, 0)
+
+          acceptors = fn ->
+            for {_, pair, _, _} <- Supervisor.which_children(pool),
+                {Ferrosock.Acceptor, pid, _, _} <- Supervisor.which_children(pair),
+                is_pid(pid),
+                do: pid
+          end
+
+          for _ <- 1..10 do
+            killed = acceptors.()
+            Enum.each(killed, &Process.exit(&1, :kill))
+            eventually(fn -> length(acceptors.() -- killed) == length(killed) end)
+          end
+
+          ^children = Supervisor.which_children(server)
+          send_frame(websocket, :text, "here")
+          {:text, "here"} = recv_frame(websocket)
+          %{status: 200} = request(idle, "GET", "/")
+          %{status: 200} = request(connect(server), "GET", "/")
+          IO.puts("all here")
+          System.halt(0)
+          """,
+          flags(unquote(flags))
+        )
+
+      assert output == "all here\n"
+    end
   end
 
   test "a VM halts at once with sockets under load" do
@@ -570,6 +726,159 @@ defmodule Ferrosock.BoundaryTest do
     assert output == "loaded\n"
   end
 
+  for {what, stop} <- [
+        {"stopped", "Application.stop(:ferrosock)"},
+        {"killed", "Process.exit(Process.whereis(Ferrosock.Reactors), :kill)"}
+      ] do
+    test "servers end when the application is #{what}, and say why; a later start works" do
+      {output, 0} =
+        vm("""
+        import Ferrosock.Test.Raw
+        websockets = for _ <- 1..20, do: websocket(server, "/ws")
+        idle = connect(server)
+        %{status: 200} = request(idle, "GET", "/")
+        Process.flag(:trap_exit, true)
+        Process.unlink(server)
+        Process.exit(server, :normal)
+        options = [plug: {Ferrosock.BoundaryTest.App, self()}, port: 0, startup_log: false]
+        {:ok, supervisor} = Supervisor.start_link([{Ferrosock, options}], strategy: :one_for_one)
+        [{_, second, _, _}] = Supervisor.which_children(supervisor)
+        more = for _ <- 1..20, do: websocket(second, "/ws")
+        for _ <- 1..40, do: receive(do: ({:websocket, _pid} -> :ok))
+
+        #{unquote(stop)}
+
+        for socket <- websockets ++ more do
+          {:close, 1001, ""} = recv_frame(socket)
+          send_frame(socket, :close, <<1001::16>>)
+          true = closed?(socket)
+        end
+
+        true = closed?(idle)
+        receive do: ({:EXIT, ^supervisor, _reason} -> :ok)
+        eventually(fn -> not Process.alive?(server) end)
+        eventually(fn -> Process.whereis(Ferrosock.Caretaker) == nil end)
+        %{listeners: 0, connections: 0, tasks: 0} = Ferrosock.Native.stats()
+        {:error, {%RuntimeError{}, _}} = catch_start = (try do
+          Ferrosock.start_link(options)
+        rescue
+          error -> {:error, {error, __STACKTRACE__}}
+        end)
+        IO.puts(Exception.message(elem(elem(catch_start, 1), 0)))
+
+        {:ok, _} = Application.ensure_all_started(:ferrosock)
+        {:ok, third} = Ferrosock.start_link(options)
+        %{status: 200} = request(connect(third), "GET", "/")
+        IO.puts("served again")
+        System.halt(0)
+        """)
+
+      assert output =~ "the application :ferrosock has stopped, whose processes run the engine"
+      assert output =~ "of all servers, is not started; see Application.ensure_all_started/1"
+      assert output =~ "served again\n"
+    end
+  end
+
+  test "a server goes on where the application is started again at once" do
+    {output, 0} =
+      vm("""
+      import Ferrosock.Test.Raw
+      Process.flag(:trap_exit, true)
+      Application.stop(:ferrosock)
+      {:ok, _} = Application.ensure_all_started(:ferrosock)
+      true = Process.alive?(server)
+      eventually(fn ->
+        try do
+          %{status: 200} = request(connect(server), "GET", "/")
+        catch
+          _, _ -> false
+        end
+      end)
+      IO.puts("served again")
+      System.halt(0)
+      """)
+
+    assert output =~ "served again\n"
+  end
+
+  test "all code may be loaded anew, twice, with connections open" do
+    {output, 0} =
+      vm("""
+      import Ferrosock.Test.Raw
+      {:ok, server} = Ferrosock.start_link(plug: {Ferrosock.BoundaryTest.App, self()}, port: 0, startup_log: false, num_acceptors: 2)
+      websockets = for _ <- 1..50, do: websocket(server, "/ws")
+      pids = for _ <- 1..50, do: receive(do: ({:websocket, pid} -> pid))
+      kept = for _ <- 1..50, do: connect(server)
+      for socket <- kept, do: %{status: 200} = request(socket, "GET", "/")
+      children = Supervisor.which_children(server)
+      {:ok, modules} = :application.get_key(:ferrosock, :modules)
+      # A library that is in use cannot be loaded anew, which the VM says.
+      Logger.configure(level: :none)
+
+      for round <- 1..3, module <- modules -- [Ferrosock.Native] do
+        :code.purge(module)
+        {:module, ^module} = :code.load_file(module)
+        # As fast as it goes, with this one: it is where connections wait.
+        if round > 1 and module == Ferrosock.Connection, do: for(_ <- 1..3, do: :code.load_file(module))
+      end
+
+      for {socket, n} <- Enum.with_index(websockets) do
+        send_frame(socket, :text, "still \#{n}")
+        {:text, "still " <> _} = recv_frame(socket)
+      end
+
+      true = Enum.all?(pids, &Process.alive?/1)
+      for socket <- kept, do: %{status: 200} = request(socket, "GET", "/")
+      %{status: 200} = request(connect(server), "GET", "/")
+      ^children = Supervisor.which_children(server)
+      :ok = Ferrosock.drain(server, deadline: 1)
+             |> then(fn _ -> :ok end)
+      IO.puts("all here")
+      System.halt(0)
+      """)
+
+    assert output =~ "all here\n"
+  end
+
+  for threads <- [false, true] do
+    test "the library stays where its code runs when its module is purged; threads: #{threads}" do
+      {output, 0} =
+        vm(
+          """
+          port = Ferrosock.Test.Raw.port(server)
+
+          clients =
+            for _ <- 1..8 do
+              spawn(fn ->
+                flood = fn flood, socket ->
+                  :gen_tcp.send(socket, Ferrosock.Test.Raw.head("GET", "/"))
+                  :gen_tcp.recv(socket, 0, 50)
+                  flood.(flood, socket)
+                end
+                flood.(flood, Ferrosock.Test.Raw.connect(port))
+              end)
+            end
+
+          receive do: ({:plug, _pid, _conn} -> :ok)
+          # Of what calls it and is killed with it, nobody should report.
+          Logger.configure(level: :none)
+
+          for _ <- 1..5 do
+            :code.delete(Ferrosock.Native)
+            :code.purge(Ferrosock.Native)
+            Process.sleep(100)
+          end
+
+          IO.puts("purged \#{length(clients)}")
+          System.halt(0)
+          """,
+          if(unquote(threads), do: "export FERROSOCK_REACTOR_THREADS=1", else: ":")
+        )
+
+      assert output =~ "purged 8\n"
+    end
+  end
+
   defp descriptors, do: length(File.ls!("/proc/self/fd"))
 
   defp acceptor(listener) do
@@ -586,6 +895,14 @@ defmodule Ferrosock.BoundaryTest do
     pid
   end
 
+  # A connection that this process has, and its request.
+  defp accepted(tag) do
+    assert_receive {^tag, {:connection, claim}}, 5_000
+    {:ok, connection} = Native.attach(claim)
+    {:request, exchange, _request} = Native.take(connection)
+    {connection, exchange}
+  end
+
   defp upgrade_and_drop(exchange) do
     {:ok, _socket} = Native.exchange_upgrade(exchange, [], socket_options())
     :ok
@@ -597,8 +914,7 @@ defmodule Ferrosock.BoundaryTest do
     socket = connect(port)
     offer = {"sec-websocket-extensions", "permessage-deflate"}
     write(socket, head("GET", "/", [offer | handshake_headers()]))
-    assert_receive {^tag, {:connection, connection, exchange, _request}}
-    :ok = Native.attach(connection)
+    {_connection, exchange} = accepted(tag)
     {:ok, native} = Native.exchange_upgrade(exchange, [], options)
     assert %{status: 101} = response(socket)
     {socket, native}
@@ -640,6 +956,9 @@ defmodule Ferrosock.BoundaryTest do
 
     server
   end
+
+  # A command for `vm/2`.
+  defp flags(flags), do: ~s(export ELIXIR_ERL_OPTIONS="$ELIXIR_ERL_OPTIONS #{flags}")
 
   # Runs code in a VM that has a server of `App` under the name `server`, after a command of the shell.
   defp vm(code, command \\ ":") do

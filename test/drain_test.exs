@@ -227,8 +227,9 @@ defmodule Ferrosock.DrainTest do
       for {options, code} <- [{[], 1001}, {[code: 1012], 1012}, {[code: 4321], 4321}] do
         server = Socket.serve!([], [], id: code)
         {socket, pid} = Socket.open(server)
-        assert Ferrosock.drain(server, options) == :ok
-        assert recv_frame(socket) == {:close, code, ""}
+        drain = Task.async(fn -> Ferrosock.drain(server, options) end)
+        assert closed_with?(socket, code)
+        assert Task.await(drain) == :ok
         assert Probe.down(pid) == :shutdown
         assert_received {:terminated, ^pid, :shutdown, _state}
       end
@@ -243,7 +244,7 @@ defmodule Ferrosock.DrainTest do
       send(pid, :go)
       assert recv_frame(socket) == {:text, "first"}
       assert recv_frame(socket) == {:text, "second"}
-      assert recv_frame(socket) == {:close, 1001, ""}
+      assert closed_with?(socket, 1001)
       assert Task.await(draining) == :ok
     end
 
@@ -265,7 +266,7 @@ defmodule Ferrosock.DrainTest do
       assert Task.yield(draining, 100) == nil
       send(pid, :go)
       assert %{status: 101} = response(socket)
-      assert recv_frame(socket) == {:close, 1012, ""}
+      assert closed_with?(socket, 1012)
       assert Task.await(draining) == :ok
       assert_received {:terminated, ^pid, :shutdown, _state}
     end
@@ -274,28 +275,60 @@ defmodule Ferrosock.DrainTest do
   describe "the pace" do
     test "is that of :rate" do
       server = Socket.serve!()
-      for _ <- 1..10, do: Socket.open(server)
-      {time, :ok} = timed(fn -> Ferrosock.drain(server, rate: 20) end)
+      sockets = for _ <- 1..10, do: elem(Socket.open(server), 0)
+      drain = Task.async(fn -> timed(fn -> Ferrosock.drain(server, rate: 20) end) end)
+      assert all_closed_with?(sockets, 1001)
+      {time, :ok} = Task.await(drain)
       assert time >= 9 * 50
     end
 
     test "is faster where it would take more than half of the deadline" do
       server = Socket.serve!()
       sockets = for _ <- 1..20, do: elem(Socket.open(server), 0)
-      assert Ferrosock.drain(server, rate: 1, deadline: 4_000, code: 1012) == :ok
-      for socket <- sockets, do: assert(recv_frame(socket) == {:close, 1012, ""})
+      options = [rate: 1, deadline: 4_000, code: 1012]
+      drain = Task.async(fn -> Ferrosock.drain(server, options) end)
+      assert all_closed_with?(sockets, 1012)
+      assert Task.await(drain) == :ok
     end
 
     test "does not hold up the stop of a server with ten WebSockets" do
       server = Socket.serve!()
       sockets = for _ <- 1..10, do: elem(Socket.open(server), 0)
-      {time, :ok} = timed(fn -> Supervisor.stop(server, :shutdown) end)
+      stop = Task.async(fn -> timed(fn -> Supervisor.stop(server, :shutdown) end) end)
+      assert all_closed_with?(sockets, 1001)
+      {time, :ok} = Task.await(stop)
       assert time < 500
-      for socket <- sockets, do: assert(recv_frame(socket) == {:close, 1001, ""})
+    end
+  end
+
+  describe "a closing handshake" do
+    test "is waited for" do
+      server = Socket.serve!()
+      {socket, _pid} = Socket.open(server)
+      drain = Task.async(fn -> Ferrosock.drain(server) end)
+      assert recv_frame(socket) == {:close, 1001, ""}
+      assert Task.yield(drain, 100) == nil
+      send_frame(socket, :close, <<1001::16>>)
+      assert Task.await(drain) == :ok
+      assert closed?(socket)
+    end
+
+    test "that does not come is waited for as long as close_timeout" do
+      server = Socket.serve!([], [], websocket_options: [close_timeout: 100])
+      {socket, _pid} = Socket.open(server)
+      {time, :ok} = :timer.tc(fn -> Ferrosock.drain(server) end, :millisecond)
+      assert time >= 100
+      assert recv_frame(socket) == {:close, 1001, ""}
     end
   end
 
   describe "what has not ended by the deadline" do
+    test "is never given less time" do
+      {server, _socket, _plug} = busy()
+      {time, {:timeout, 1}} = :timer.tc(fn -> Ferrosock.drain(server, deadline: 100) end)
+      assert time >= 100_000
+    end
+
     test "is counted and killed" do
       {server, socket, pid} = held()
       assert Ferrosock.drain(server, deadline: 100) == {:timeout, 1}
@@ -353,10 +386,11 @@ defmodule Ferrosock.DrainTest do
       server = Socket.serve!()
       sockets = for _ <- 1..2, do: elem(Socket.open(server), 0)
       call = Task.async(fn -> Ferrosock.drain(server, rate: 1, deadline: 60_000, code: 1012) end)
-      eventually(fn -> Ferrosock.info(server).connections < 2 end)
-      assert Supervisor.stop(server, :shutdown) == :ok
+      assert_receive {:terminated, _pid, :shutdown, _state}
+      stop = Task.async(fn -> Supervisor.stop(server, :shutdown) end)
+      assert all_closed_with?(sockets, 1012)
+      assert Task.await(stop) == :ok
       assert Task.await(call) == :ok
-      for socket <- sockets, do: assert(recv_frame(socket) == {:close, 1012, ""})
     end
   end
 
@@ -378,6 +412,15 @@ defmodule Ferrosock.DrainTest do
 
     assert %{status: 200} = server |> connect() |> request("GET", "/")
   end
+
+  # Answers the close frame, as clients do.
+  defp closed_with?(socket, code) do
+    assert recv_frame(socket) == {:close, code, ""}
+    send_frame(socket, :close, <<code::16>>)
+    closed?(socket)
+  end
+
+  defp all_closed_with?(sockets, code), do: Enum.all?(sockets, &closed_with?(&1, code))
 
   defp hello(options \\ []) do
     server = serve(&send_resp(&1, 200, "hello"), options)
@@ -424,7 +467,10 @@ defmodule Ferrosock.DrainTest do
 
   defp acceptors(server) do
     {_id, acceptors, _type, _modules} = child(server, Ferrosock.Acceptors)
-    Ferrosock.Acceptors.list(acceptors)
+
+    for {_id, pair, _type, _modules} <- Supervisor.which_children(acceptors),
+        {Ferrosock.Acceptor, acceptor, _type, _modules} <- Supervisor.which_children(pair),
+        do: acceptor
   end
 
   defp child(server, id), do: server |> Supervisor.which_children() |> List.keyfind(id, 0)

@@ -70,6 +70,18 @@ defmodule Ferrosock.ReactorTest do
     assert_in_delta descriptors(), descriptors + 40, 10
   end
 
+  test "counts what it gets for :sys", context do
+    :ok = :sys.statistics(context.reactor, true)
+    {_socket, _pid} = {request(connect(context.server), "GET", "/"), context.reactor}
+
+    eventually(fn ->
+      {:ok, counts} = :sys.statistics(context.reactor, :get)
+      counts[:messages_in] > 0
+    end)
+
+    :ok = :sys.statistics(context.reactor, false)
+  end
+
   test "answers system messages, and ignores all others", context do
     %{server: server, reactor: reactor} = context
     send(reactor, :hello)

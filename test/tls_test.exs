@@ -84,6 +84,26 @@ defmodule Ferrosock.TLSTest do
     certificate
   end
 
+  test "what a connection was is told also when its client has gone", %{made: made} do
+    test = self()
+
+    plug = fn conn, _ ->
+      send(test, {:conn, conn})
+      Plug.Conn.send_resp(conn, 200, "")
+    end
+
+    server = start_server!(plug: plug, scheme: :https, cert: made.cert, key: made.key)
+    socket = connect!(server, made)
+    assert %{status: 200} = request(socket, "GET", "/")
+    assert_receive {:conn, %{adapter: {adapter, state}}}
+    before = {adapter.get_ssl_data(state), adapter.get_sock_data(state)}
+    :ssl.close(socket)
+    ended(server)
+    eventually(fn -> Ferrosock.Native.stats().connections == 0 end)
+    assert {adapter.get_ssl_data(state), adapter.get_sock_data(state)} == before
+    assert {[_ | _], %{address: {127, 0, 0, 1}}} = before
+  end
+
   for version <- [:"tlsv1.2", :"tlsv1.3"] do
     describe "#{version}" do
       @describetag version: version

@@ -1,9 +1,9 @@
 defmodule Ferrosock.Acceptors do
   @moduledoc false
-  # The supervisor of a server's acceptors. A dynamic one because that stops all its children at
-  # once: one after the other, each could take the whole `shutdown_timeout`.
+  # The supervisor of a server's acceptors and their connections. A dynamic one because that stops all
+  # its children at once: one after the other, each could take the whole `shutdown_timeout`.
 
-  alias Ferrosock.{Acceptor, Options}
+  alias Ferrosock.{AcceptorPair, Options}
 
   @spec child_spec({:ets.table(), Options.t()}) :: Supervisor.child_spec()
   def child_spec(argument) do
@@ -13,14 +13,6 @@ defmodule Ferrosock.Acceptors do
   @doc "The supervisor of a server's acceptors."
   @spec supervisor(:ets.table()) :: pid()
   def supervisor(table), do: :ets.lookup_element(table, :acceptors, 2)
-
-  @doc "The acceptors that a supervisor has now."
-  @spec list(supervisor :: pid()) :: [pid()]
-  def list(supervisor) do
-    for {_id, pid, _type, _modules} <- DynamicSupervisor.which_children(supervisor),
-        is_pid(pid),
-        do: pid
-  end
 
   @spec start_link({:ets.table(), Options.t()}) :: Supervisor.on_start()
   def start_link({table, options} = argument) do
@@ -40,11 +32,8 @@ defmodule Ferrosock.Acceptors do
   defp start_all(0, _pid, _argument), do: :ok
 
   defp start_all(count, pid, argument) do
-    case DynamicSupervisor.start_child(pid, {Acceptor, argument}) do
-      {:error, reason} -> {:error, reason}
-      # Or ignored: the listener has failed meanwhile, and all will be started anew.
-      _started -> start_all(count - 1, pid, argument)
-    end
+    with {:ok, _pair} <- DynamicSupervisor.start_child(pid, {AcceptorPair, argument}),
+         do: start_all(count - 1, pid, argument)
   end
 
   defp count(:default), do: System.schedulers_online()

@@ -9,6 +9,9 @@ defmodule Ferrosock.Adapter do
 
   @already_sent {:plug_conn, :sent}
 
+  # Bytes, and ms.
+  @max_read 0xFFFFFFFFFFFF
+
   # Not every version of Plug has all of them.
   @callbacks Plug.Conn.Adapter.behaviour_info(:callbacks)
 
@@ -80,8 +83,8 @@ defmodule Ferrosock.Adapter do
 
   @impl true
   def read_req_body(adapter, options) do
-    length = Keyword.get(options, :length, 8_000_000)
-    timeout = Keyword.get(options, :read_timeout, 15_000)
+    length = options |> Keyword.get(:length, 8_000_000) |> read_limit!(:length)
+    timeout = options |> Keyword.get(:read_timeout, 15_000) |> read_limit!(:read_timeout)
     ref = make_ref()
     Native.exchange_read(adapter.exchange, length, timeout, ref)
 
@@ -89,6 +92,17 @@ defmodule Ferrosock.Adapter do
       {^ref, {:error, reason}} -> {:error, reason}
       {^ref, {more_or_ok, data}} -> {more_or_ok, data, adapter}
     end
+  end
+
+  # More than there will ever be is as good as no limit.
+  defp read_limit!(:infinity, :length), do: @max_read
+  defp read_limit!(:infinity, :read_timeout), do: :infinity
+  defp read_limit!(value, _name) when is_integer(value) and value >= 0, do: min(value, @max_read)
+
+  defp read_limit!(value, name) do
+    raise ArgumentError,
+          "invalid value for option #{inspect(name)} of read_body/2: #{inspect(value)}; accepted is " <>
+            "a non-negative integer or `:infinity`"
   end
 
   @impl true
@@ -104,6 +118,11 @@ defmodule Ferrosock.Adapter do
   @impl true
   def upgrade(adapter, kind, {websock, argument, options})
       when kind in [:websocket, :sock] and is_atom(websock) do
+    if kind == :websocket do
+      functions = [init: 1, handle_in: 2, handle_info: 2]
+      Options.implements!(websock, functions, "the upgrade needs a WebSock")
+    end
+
     settings = Options.upgrade!(options, adapter.options.websocket_options)
     upgrade = %{kind: kind, websock: websock, argument: argument, settings: settings}
     {:ok, %{adapter | upgrade: upgrade}}

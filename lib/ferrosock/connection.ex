@@ -11,7 +11,7 @@ defmodule Ferrosock.Connection do
   alias Ferrosock.{Drain, Ending, Label, Native, Options, Pipeline, Session}
 
   @enforce_keys [:parent, :tag, :options, :hibernate_after]
-  defstruct @enforce_keys ++ [:session, idle?: false]
+  defstruct @enforce_keys ++ [:session, :left, idle?: false, debug: []]
 
   @type t :: %__MODULE__{
           parent: pid(),
@@ -20,6 +20,11 @@ defmodule Ferrosock.Connection do
           options: Options.t() | nil,
           hibernate_after: timeout(),
           session: Session.t() | nil,
+          # How many messages of the mailbox are still to be handled before the last event is looked up;
+          # `nil` until there is one.
+          left: non_neg_integer() | nil,
+          # Those of `:sys`.
+          debug: [:sys.dbg_opt()],
           # The engine has said that nothing is sent, and nothing has come since.
           idle?: boolean()
         }
@@ -28,6 +33,13 @@ defmodule Ferrosock.Connection do
   @kept_keys [:"$ancestors", :"$initial_call", :"$process_label"]
 
   @uploads Plug.Upload.Path
+
+  # When this module is loaded anew, processes that wait in the old code stay there, and the VM kills them
+  # at the next load. So whoever waits is made to wait elsewhere before.
+  @on_load :leave_old_code
+
+  # ms that a load waits for them.
+  @patience 1_000
 
   @websocket {__MODULE__, :websocket}
 
@@ -40,13 +52,48 @@ defmodule Ferrosock.Connection do
                       (tuple_size(message) == 3 and elem(message, 0) == :system))
 
   @doc """
-  Starts the process of a connection, linked to the caller, with its first request. An exit signal from
-  the caller closes a WebSocket: one with the reason `{:shutdown, {:drain, code}}` with that code. While
-  the server drains, the caller is sent `{:upgraded, pid}` when the connection has become one.
+  Starts the process of a connection, which links itself to its supervisor. An exit signal from that
+  closes a WebSocket: one with the reason `{:shutdown, {:drain, code}}` with that code. While the server
+  drains, the supervisor is sent `{:upgraded, pid}` when the connection has become one.
   """
-  @spec start_link(Options.t(), Native.tag(), Native.exchange(), Native.request()) :: pid()
-  def start_link(options, tag, exchange, request),
-    do: :proc_lib.spawn_link(__MODULE__, :init, [self(), options, tag, exchange, request])
+  @spec start(supervisor :: pid(), Options.t(), Native.claim()) :: pid()
+  def start(supervisor, options, claim),
+    do: :proc_lib.spawn(__MODULE__, :init, [supervisor, options, claim])
+
+  # A system message that none has heard of, which is answered all the same.
+  @doc false
+  def leave_old_code do
+    nudged =
+      for pid <- :erlang.processes(), connection?(pid), into: %{} do
+        ref = make_ref()
+        send(pid, {:system, {self(), ref}, :leave_old_code})
+        {ref, pid}
+      end
+
+    Process.send_after(self(), :leave_old_code, @patience)
+    await_left(nudged)
+  end
+
+  # Those at work answer later, when they have left old code by themselves.
+  defp await_left(nudged) when nudged == %{}, do: :ok
+
+  defp await_left(nudged) do
+    receive do
+      {ref, _reply} when is_map_key(nudged, ref) -> nudged |> Map.delete(ref) |> await_left()
+      :leave_old_code -> :ok
+    end
+  end
+
+  defp connection?(pid) do
+    with {:initial_call, {:proc_lib, _function, _arity}} <-
+           :erlang.process_info(pid, :initial_call),
+         {:dictionary, dictionary} <- :erlang.process_info(pid, :dictionary) do
+      :lists.keyfind(:"$initial_call", 1, dictionary) ==
+        {:"$initial_call", {__MODULE__, :init, 3}}
+    else
+      _other -> false
+    end
+  end
 
   @doc "Whether the connection has become a WebSocket."
   @spec websocket?(pid()) :: boolean()
@@ -58,45 +105,75 @@ defmodule Ferrosock.Connection do
   end
 
   @doc false
-  def init(parent, options, tag, exchange, request) do
+  def init(parent, options, claim) do
     # So that the end of a process that the app linked reaches the app, and the server's own end
     # does not cut off a request.
     Process.flag(:trap_exit, true)
+    Process.link(parent)
     Label.set(plug_label(options.plug))
 
-    connection = %__MODULE__{
-      parent: parent,
-      tag: tag,
-      options: options,
-      hibernate_after: options.hibernate_after
-    }
+    case Native.attach(claim) do
+      {:ok, tag} ->
+        ask(%__MODULE__{
+          parent: parent,
+          tag: tag,
+          options: options,
+          hibernate_after: options.hibernate_after
+        })
 
-    case Native.attach(tag) do
-      :ok -> serve(connection, exchange, request)
-      :gone -> :ok
+      :gone ->
+        :ok
     end
   end
 
+  # Called by the name of the module, so that it goes on in new code where that was loaded.
   @doc false
   @spec loop(t()) :: no_return()
-  def loop(%__MODULE__{tag: tag, parent: parent} = connection) do
+  def loop(%__MODULE__{left: nil} = connection) do
     receive do
-      {^tag, :idle} ->
-        :proc_lib.hibernate(__MODULE__, :loop, [%{connection | idle?: true}])
-
-      {^tag, event} ->
-        event(connection, event)
-
-      {:EXIT, ^parent, reason} ->
-        stop(connection, reason)
-
-      {:system, from, request} ->
-        :sys.handle_system_msg(request, from, parent, __MODULE__, [], connection)
-
-      message ->
-        message(connection, message)
+      message -> connection |> traced({:in, message}) |> handle(message)
     after
       patience(connection) -> :proc_lib.hibernate(__MODULE__, :loop, [connection])
+    end
+  end
+
+  # What had come when the last event was told is handled, in its order; mostly the event is among it.
+  # Where it is not, a callback has received it.
+  def loop(%__MODULE__{left: 0} = connection), do: last_event(connection)
+
+  def loop(%__MODULE__{left: left} = connection) do
+    receive do
+      message -> %{connection | left: left - 1} |> traced({:in, message}) |> handle(message)
+    after
+      0 -> last_event(connection)
+    end
+  end
+
+  defp handle(%{tag: tag, left: nil} = connection, {tag, :idle}),
+    do: :proc_lib.hibernate(__MODULE__, :loop, [%{connection | idle?: true}])
+
+  defp handle(%{tag: tag} = connection, {tag, event}), do: event(connection, event)
+
+  defp handle(%{parent: parent} = connection, {:EXIT, parent, reason}),
+    do: stop(connection, reason)
+
+  defp handle(%{parent: parent} = connection, {:system, from, request}) do
+    :sys.handle_system_msg(request, from, parent, __MODULE__, connection.debug, connection)
+  end
+
+  defp handle(connection, message), do: message(connection, message)
+
+  defp last_event(%{session: session} = connection) do
+    case Native.socket_ending(session.socket) do
+      :soon ->
+        Process.sleep(1)
+        __MODULE__.loop(%{connection | left: 1})
+
+      :none ->
+        session |> Session.events([{:closed, :closed}]) |> next(connection)
+
+      event ->
+        session |> Session.events([event]) |> next(connection)
     end
   end
 
@@ -106,7 +183,14 @@ defmodule Ferrosock.Connection do
   defp patience(connection), do: connection.hibernate_after
 
   @doc false
-  def system_continue(_parent, _debug, connection), do: loop(connection)
+  def system_continue(_parent, debug, connection) do
+    connection = put_debug(connection, debug)
+
+    # In hibernation no code is left that could be purged: see `leave_old_code/0`.
+    if connection.left == nil,
+      do: :proc_lib.hibernate(__MODULE__, :loop, [connection]),
+      else: __MODULE__.loop(connection)
+  end
 
   @doc false
   def system_terminate(reason, _parent, _debug, connection), do: stop(connection, reason)
@@ -127,6 +211,35 @@ defmodule Ferrosock.Connection do
   @doc false
   def system_code_change(connection, _module, _old_version, _extra), do: {:ok, connection}
 
+  # Nothing is done for messages that nobody traces.
+  defp traced(%{debug: []} = connection, _event), do: connection
+  defp traced(connection, {:in, {:system, _from, _request}}), do: connection
+
+  defp traced(%{debug: debug} = connection, event),
+    do: put_debug(connection, :sys.handle_debug(debug, &__MODULE__.format_event/3, self(), event))
+
+  defp put_debug(%{session: nil} = connection, debug), do: %{connection | debug: debug}
+
+  defp put_debug(%{session: session} = connection, debug),
+    do: %{connection | debug: debug, session: %{session | debug: debug}}
+
+  @doc "What `:sys.trace/2` prints."
+  @spec format_event(IO.device(), :sys.system_event(), term()) :: :ok
+  def format_event(device, {:in, message}, name),
+    do: IO.puts(device, "*DBG* #{inspect(name)} got #{inspect(message)}")
+
+  def format_event(device, {:out, message, _to}, name),
+    do: IO.puts(device, "*DBG* #{inspect(name)} sent #{inspect(message)}")
+
+  # Not only told but asked: the Plug may have received the message that told it.
+  defp ask(connection) do
+    case Native.take(connection.tag) do
+      {:request, exchange, request} -> serve(connection, exchange, request)
+      :none -> __MODULE__.loop(connection)
+      :closed -> exit(:normal)
+    end
+  end
+
   defp serve(connection, exchange, request) do
     peer = elem(request, 7)
 
@@ -137,7 +250,7 @@ defmodule Ferrosock.Connection do
 
       :ok ->
         forget(connection)
-        loop(connection)
+        ask(connection)
 
       # Not `:normal`, so that processes which the Plug linked end with it.
       :close ->
@@ -184,7 +297,8 @@ defmodule Ferrosock.Connection do
       socket: socket,
       peer: peer,
       send_timeout: connection.options.websocket_options.send_timeout,
-      log_limiter: connection.options.log_limiter
+      log_limiter: connection.options.log_limiter,
+      debug: connection.debug
     }
 
     Label.set({Ferrosock, websock})
@@ -205,10 +319,12 @@ defmodule Ferrosock.Connection do
     session |> Session.init(argument) |> next(connection)
   end
 
-  defp event(%{session: nil} = connection, {:request, exchange, request}),
-    do: serve(connection, exchange, request)
+  defp event(%{session: nil} = connection, _request_or_closed), do: ask(connection)
 
-  defp event(%{session: nil}, :closed), do: exit(:normal)
+  defp event(%{session: session} = connection, {:paused, batches}) do
+    Native.socket_resume(session.socket, batches)
+    __MODULE__.loop(connection)
+  end
 
   defp event(%{idle?: true} = connection, events),
     do: event(%{connection | idle?: false}, events)
@@ -216,13 +332,22 @@ defmodule Ferrosock.Connection do
   defp event(%{session: session} = connection, events) when is_list(events),
     do: session |> Session.events(events) |> next(connection)
 
-  defp message(connection, {:plug_conn, :sent}), do: loop(connection)
-  defp message(%{session: nil} = connection, _left_over), do: loop(connection)
+  # One that came before the last event.
+  defp event(connection, :idle), do: __MODULE__.loop(connection)
+
+  defp message(connection, {:plug_conn, :sent}), do: __MODULE__.loop(connection)
+  defp message(%{session: nil} = connection, _left_over), do: __MODULE__.loop(connection)
 
   defp message(connection, message),
     do: connection.session |> Session.info(message) |> next(connection)
 
-  defp next({:ok, session}, connection), do: loop(%{connection | session: session})
+  defp next({:ok, %{ended?: true} = session}, %{left: nil} = connection) do
+    {:message_queue_len, left} = Process.info(self(), :message_queue_len)
+    __MODULE__.loop(%{connection | session: session, debug: session.debug, left: left})
+  end
+
+  defp next({:ok, session}, connection),
+    do: __MODULE__.loop(%{connection | session: session, debug: session.debug})
 
   defp next({:stop, ending, session}, _connection) do
     {kind, reason, stacktrace} = Session.finish(session, ending)

@@ -3,10 +3,10 @@ defmodule Ferrosock.Drain do
   # Ends all that a server serves, in an order in which nothing is lost. It blocks its caller. Who
   # asks for it, and that there is one at a time, is the drainer's concern.
   #
-  # A connection has ended when its process has, and when all is sent that there was to send. For the
-  # client's part of a closing handshake the engine waits by itself.
+  # A connection has ended when its process has, when all is sent that there was to send, and when the
+  # closing handshake of a WebSocket is over, for which the engine waits no longer than `close_timeout`.
 
-  alias Ferrosock.{Acceptor, Acceptors, Native, Options}
+  alias Ferrosock.{Connections, Native, Options}
 
   # ms from one batch of WebSockets to the next, unless a batch would be less than one of them.
   @gap 50
@@ -25,10 +25,10 @@ defmodule Ferrosock.Drain do
   @spec begun?(Options.t()) :: boolean()
   def begun?(options), do: :atomics.get(options.draining, 1) == 1
 
-  @doc "Drains a server, whose acceptors `acceptors` supervises. See `Ferrosock.drain/2`."
-  @spec run(Native.listener(), acceptors :: pid(), settings()) :: result()
-  def run(listener, acceptors, settings) do
-    drain = %{listener: listener, acceptors: acceptors, ends: now() + settings.deadline}
+  @doc "Drains a server, whose processes know each other by `table`. See `Ferrosock.drain/2`."
+  @spec run(Native.listener(), :ets.table(), settings()) :: result()
+  def run(listener, table, settings) do
+    drain = %{listener: listener, table: table, ends: now() + settings.deadline * 1_000}
 
     with :ok <- stop_accepting(drain),
          :ok <- close_websockets(drain, settings),
@@ -47,15 +47,15 @@ defmodule Ferrosock.Drain do
     receive do
       {^ref, :closed} -> :ok
     after
-      max(drain.ends - now(), 0) -> :timeout
+      drain.ends |> left() |> ceil() -> :timeout
     end
   end
 
   defp close_websockets(drain, %{rate: rate, code: code, deadline: deadline}) do
     websockets =
-      for acceptor <- Acceptors.list(drain.acceptors),
-          pid <- Acceptor.drain(acceptor, code),
-          do: {acceptor, pid}
+      for connections <- Connections.all(drain.table),
+          pid <- Connections.drain(connections, code),
+          do: {connections, pid}
 
     # By half of the deadline all have been told, so that they have the other half to end.
     rate = max(rate, length(websockets) * 2_000 / deadline)
@@ -65,14 +65,14 @@ defmodule Ferrosock.Drain do
 
   defp close_in_batches(websockets, batch, gap, at) do
     {due, later} = Enum.split(websockets, batch)
-    Enum.each(due, fn {acceptor, pid} -> Acceptor.close(acceptor, pid) end)
+    Enum.each(due, fn {connections, pid} -> Connections.close(connections, pid) end)
 
     if later == [] do
       :ok
     else
       # Counted from the start, so that batches which are late do not put off the others.
-      at = at + gap
-      Process.sleep(max(ceil(at - now()), 0))
+      at = at + gap * 1_000
+      at |> left() |> ceil() |> Process.sleep()
       close_in_batches(later, batch, gap, at)
     end
   end
@@ -80,7 +80,7 @@ defmodule Ferrosock.Drain do
   # An HTTP connection's process may have to be told: the engine tells it of an end only when the
   # client has closed, too. Before, it might have found a request in its mailbox.
   defp end_processes(drain) do
-    for acceptor <- Acceptors.list(drain.acceptors), do: Acceptor.signal(acceptor, :shutdown)
+    signal_all(drain, :shutdown)
     await(drain, &processes/1)
   end
 
@@ -100,7 +100,7 @@ defmodule Ferrosock.Drain do
 
   defp give_up(drain) do
     left = max(connections(drain), processes(drain))
-    for acceptor <- Acceptors.list(drain.acceptors), do: Acceptor.signal(acceptor, :kill)
+    signal_all(drain, :kill)
     # Ends those that have no process yet.
     Native.listener_close(drain.listener)
     if left == 0, do: :ok, else: {:timeout, left}
@@ -109,8 +109,16 @@ defmodule Ferrosock.Drain do
   defp connections(drain), do: Native.listener_info(drain.listener).connections
 
   defp processes(drain) do
-    drain.acceptors |> Acceptors.list() |> Enum.map(&Acceptor.count/1) |> Enum.sum()
+    drain.table |> Connections.all() |> Enum.map(&Connections.count/1) |> Enum.sum()
   end
 
-  defp now, do: System.monotonic_time(:millisecond)
+  defp signal_all(drain, reason) do
+    for connections <- Connections.all(drain.table), do: Connections.signal(connections, reason)
+  end
+
+  # In µs, because a deadline in ms that have begun would end too early.
+  defp now, do: System.monotonic_time(:microsecond)
+
+  # In ms.
+  defp left(at), do: max(at - now(), 0) / 1_000
 end

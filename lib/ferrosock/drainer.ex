@@ -38,11 +38,11 @@ defmodule Ferrosock.Drainer do
     do: {:reply, :ok, state}
 
   def handle_call({:drain, settings}, from, %{task: nil} = state) do
-    %{listener: listener, acceptors: acceptors} = state
+    %{listener: listener, table: table} = state
     # Before it begins: what fails in the midst of it ends in a restart, too.
-    Listener.stay_closed(state.table)
+    Listener.stay_closed(table)
     settings = Map.merge(state.shutdown, settings)
-    task = Task.async(fn -> Drain.run(listener, acceptors, settings) end)
+    task = Task.async(fn -> Drain.run(listener, table, settings) end)
     # A stop in the midst of it goes on with its code.
     shutdown = %{state.shutdown | code: settings.code}
     {:noreply, %{state | task: task, callers: [from], shutdown: shutdown}}
@@ -68,9 +68,9 @@ defmodule Ferrosock.Drainer do
     # It may have had more time than there is now.
     if state.task, do: Task.shutdown(state.task, :brutal_kill)
 
-    # Without acceptors the connections end by themselves.
+    # Without their supervisors the connections end by themselves.
     if Process.alive?(state.acceptors) do
-      reply(state.callers, Drain.run(state.listener, state.acceptors, state.shutdown))
+      reply(state.callers, Drain.run(state.listener, state.table, state.shutdown))
     else
       Native.listener_close(state.listener)
     end

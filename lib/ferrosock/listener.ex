@@ -5,7 +5,7 @@ defmodule Ferrosock.Listener do
 
   use GenServer
 
-  alias Ferrosock.{ListenError, Log, Native, Options, TLS}
+  alias Ferrosock.{Caretaker, ListenError, Log, Native, Options, Reactors, TLS}
 
   @spec start_link({:ets.table(), Options.t(), TLS.t() | nil}) :: GenServer.on_start()
   def start_link({_table, _options, _tls} = argument),
@@ -38,10 +38,14 @@ defmodule Ferrosock.Listener do
   def init({table, options, tls}) do
     # Without this, `terminate/2` would not run when the supervisor stops us.
     Process.flag(:trap_exit, true)
+    reactors = Reactors.monitor!()
 
-    if :ets.member(table, :stay_closed),
-      do: take_over(table, tls),
-      else: open(table, options, tls)
+    {:ok, state} =
+      if :ets.member(table, :stay_closed),
+        do: take_over(table, tls),
+        else: open(table, options, tls)
+
+    {:ok, Map.put(state, :reactors, reactors)}
   end
 
   @impl true
@@ -68,6 +72,16 @@ defmodule Ferrosock.Listener do
     end
   end
 
+  def handle_info({:DOWN, monitor, :process, _pid, _reason}, %{reactors: monitor} = state) do
+    cond do
+      # They are back.
+      Process.whereis(Reactors) -> {:noreply, %{state | reactors: Reactors.monitor!()}}
+      # The end of the node is no fault.
+      match?({:stopping, _}, :init.get_status()) -> {:stop, {:shutdown, :stopping}, state}
+      true -> without_reactors()
+    end
+  end
+
   def handle_info({tag, {:accept_error, reason}}, %{tag: tag} = state) do
     Log.accept_error(reason)
     {:noreply, state}
@@ -79,6 +93,14 @@ defmodule Ferrosock.Listener do
   end
 
   def handle_info(_message, state), do: {:noreply, state}
+
+  # The supervisor ends the whole server, in good order, and starts it again: in vain, unless the application
+  # is started again meanwhile.
+  defp without_reactors do
+    Caretaker.start()
+
+    raise "the application :ferrosock has stopped, whose processes run the engine: its servers end with it"
+  end
 
   # The handle of the one before still tells the address and the counts.
   defp take_over(table, tls) do

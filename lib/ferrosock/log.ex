@@ -41,6 +41,16 @@ defmodule Ferrosock.Log do
     Logger.error(text, domain: [:ferrosock])
   end
 
+  @doc "The node has so many processes that a connection could not get one."
+  @spec process_limit() :: :ok
+  def process_limit do
+    text =
+      "Ferrosock refuses requests with 503: the node has #{:erlang.system_info(:process_limit)} " <>
+        "processes, as many as it may have (see +P of erl)"
+
+    Logger.error(text, domain: [:ferrosock])
+  end
+
   @spec certificate_error(Exception.t()) :: :ok
   def certificate_error(error) do
     text = "Ferrosock goes on with the certificates that it has: #{Exception.message(error)}"

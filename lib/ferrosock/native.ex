@@ -26,21 +26,27 @@ defmodule Ferrosock.Native do
   #
   # To an acceptor (`listener_accept/1`), with the listener's tag, one acceptor after the other:
   #
-  #     {tag, {:connection, connection_tag, exchange, request}}
-  #                                             the first request of a connection; with HTTP/2 each
-  #                                             stream is one to us, and has one request
+  #     {tag, {:connection, claim}}             a connection with its first request, for the process that
+  #                                             will `attach/1`; with HTTP/2 each stream is one to us,
+  #                                             and has one request
   #
   # To the process that has a connection (`attach/1`), with the connection's tag:
   #
-  #     {tag, {:request, exchange, request}}    the next request of a kept-alive connection
+  #     {tag, :request}                         the next request of a kept-alive connection: `take/1`
   #     {tag, :closed}                          the HTTP connection has ended; nothing follows
   #     {tag, [event]}                          once upgraded: a batch of WebSocket events, see `t:event/0`
+  #     {tag, {:paused, batches}}               reading has waited for answers for a second, or twice as
+  #                                             long as the last time: `socket_resume/2`
   #     {tag, :idle}                            nothing was sent either way for the socket's `idle_notice`;
   #                                             once, until something is
   #
   # A batch is answered by exactly one `socket_ack/2`, which lets the engine read on.
   #
-  # When the process that has a connection dies, its connection, or its stream, ends: a request without a
+  # The app's code runs in that process, and may receive any of these before we do. So none of them is the
+  # only one to tell: `take/1` is asked after each Plug, `socket_send/2` and `socket_ack/2` say `:ended` when
+  # there is a last event, which `socket_ending/1` tells again, and what is not answered is asked for again.
+  #
+  # When the process that has a connection dies, or nobody has its claim any more, its connection, or its stream, ends: a request without a
   # response is answered with 500, a half-sent response is cut off, a WebSocket is closed with 1011. A
   # handle that is garbage collected ends in the same way.
 
@@ -51,6 +57,7 @@ defmodule Ferrosock.Native do
   @type reactor :: reference()
   @type listener :: reference()
   @type tls :: reference()
+  @type claim :: reference()
   @type exchange :: reference()
   @type socket :: reference()
   @type tag :: reference()
@@ -243,11 +250,22 @@ defmodule Ferrosock.Native do
   def listener_close(_listener), do: nif_error()
 
   @doc """
-  Makes the caller the process that has the connection. `:gone` when the connection has ended
-  meanwhile; then nothing will come.
+  Makes the caller the process that has the connection, whose tag it gets. `:gone` when the connection
+  has ended meanwhile, or another process has it; then nothing will come.
   """
-  @spec attach(tag()) :: :ok | :gone
-  def attach(_tag), do: nif_error()
+  @spec attach(claim()) :: {:ok, tag()} | :gone
+  def attach(_claim), do: nif_error()
+
+  @doc "Answers the request of a connection with 503, and ends it: there is no process that could have it."
+  @spec refuse(claim()) :: :ok
+  def refuse(_claim), do: nif_error()
+
+  @doc """
+  The request that waits for the process that has the connection. `:none`: a message will come.
+  `:closed`: the HTTP connection has ended.
+  """
+  @spec take(tag()) :: {:request, exchange(), request()} | :none | :closed
+  def take(_tag), do: nif_error()
 
   @doc "Sends a whole response. `content-length` and `date` are added unless given."
   @spec exchange_respond(exchange(), Plug.Conn.int_status(), Plug.Conn.headers(), iodata()) ::
@@ -327,18 +345,30 @@ defmodule Ferrosock.Native do
 
   @doc """
   Sends messages in order, in one write where the kernel takes it. `:full` says that they were taken
-  and that the caller should wait (`socket_await/2`) before it sends more. `:closed` says that they
-  were dropped: the socket's last event is on its way, or a close was sent before.
+  and that the caller should wait (`socket_await/2`) before it sends more. `:ended` says that they were
+  taken, and that the socket's last event has been told or is about to be. `:closed` says that they were
+  dropped: a close was sent before, or the transport is gone.
   """
-  @spec socket_send(socket(), [message()]) :: :ok | :full | :closed
+  @spec socket_send(socket(), [message()]) :: :ok | :full | :ended | :closed
   def socket_send(_socket, _messages), do: nif_error()
 
   @doc """
   `socket_send/2`, and the answer to one batch of events. The first one, before any batch, says that
   the caller is ready: the socket's `timeout` counts from then on.
   """
-  @spec socket_ack(socket(), [message()]) :: :ok | :full | :closed
+  @spec socket_ack(socket(), [message()]) :: :ok | :full | :ended | :closed
   def socket_ack(_socket, _messages), do: nif_error()
+
+  @doc "Answers `{tag, {:paused, batches}}`: all that came before it has been handled, or was lost."
+  @spec socket_resume(socket(), batches :: non_neg_integer()) :: :ok
+  def socket_resume(_socket, _batches), do: nif_error()
+
+  @doc """
+  The last event, for the process that did not get its message. `:soon`: the message is being sent.
+  `:none`: there is none.
+  """
+  @spec socket_ending(socket()) :: event() | :soon | :none
+  def socket_ending(_socket), do: nif_error()
 
   @doc "`:ok` when there is room to send; else `:wait`, and `{ref, :drained}` or `{ref, :closed}` comes."
   @spec socket_await(socket(), reference()) :: :ok | :wait

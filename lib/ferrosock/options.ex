@@ -33,6 +33,9 @@ defmodule Ferrosock.Options do
     zstd_options: {{:options, @zstd}, [], "how `\"zstd\"` compresses, below"}
   ]
 
+  # What holds a request's headers has room for 32,768 (crate http).
+  @max_headers 10_000
+
   @http_1 [
     header_timeout:
       {:pos_integer, 10_000,
@@ -40,9 +43,9 @@ defmodule Ferrosock.Options do
     idle_timeout:
       {:pos_integer, 60_000, "ms that a kept-alive connection may wait for its next request"},
     max_request_line_length:
-      {:pos_integer, 10_000, "bytes of the request line: method and target"},
-    max_header_length: {:pos_integer, 65_536, "bytes of the whole head of a request"},
-    max_header_count: {:pos_integer, 100, "headers of a request"},
+      {{:range, 1..16_777_216}, 10_000, "bytes of the request line: method and target"},
+    max_header_length: {{:range, 1..16_777_216}, 65_536, "bytes of the whole head of a request"},
+    max_header_count: {{:range, 1..@max_headers}, 100, "headers of a request"},
     max_requests: {:non_neg_integer, 0, "requests on one connection; 0 is no limit"},
     high_water_mark:
       {:pos_integer, 262_144, "bytes of a response queued before its process waits"},
@@ -69,7 +72,7 @@ defmodule Ferrosock.Options do
        "bytes of the header fields of a request, decoded and with 32 more for each (RFC 9113 §6.5.2); " <>
          "one with more is answered with 431"},
     max_header_count:
-      {:pos_integer, 100,
+      {{:range, 1..@max_headers}, 100,
        "header fields of a request, pieces of a `cookie` each; one with more is answered with 431"},
     max_requests: {:non_neg_integer, 0, "requests on one connection; 0 is no limit"},
     initial_window_size:
@@ -187,9 +190,10 @@ defmodule Ferrosock.Options do
        "whether `:any` and `:loopback` are those of IPv6; with `:any` IPv4 is served, too"},
     startup_log: {:log_level, :info, "the level of the line that says where the server runs"},
     display_plug: {:any, nil, "what that line names instead of `:plug`"},
-    num_acceptors: {:count, :default, "processes that start connections; one per scheduler"},
+    num_acceptors:
+      {{:count, 1_024}, :default, "processes that start connections; one per scheduler"},
     reactors:
-      {:count, :default,
+      {{:count, 256}, :default,
        "processes that run the engine's part of the connections; all servers of a node share them, " <>
          "and the first decides; one per two cores"},
     reuse_port:
@@ -217,7 +221,10 @@ defmodule Ferrosock.Options do
       {:pos_integer, 5_000,
        "ms from accepting to the end of that header and of the TLS handshake; the preface of HTTP/2 has as " <>
          "long again"},
-    backlog: {:pos_integer, 1024, "connections that the kernel keeps until they are accepted"},
+    # listen(2) takes an int.
+    backlog:
+      {{:range, 1..2_147_483_647}, 1024,
+       "connections that the kernel keeps until they are accepted"},
     shutdown_timeout:
       {:pos_integer, 15_000, "ms that open connections have to end when the server stops"},
     hibernate_after:
@@ -234,7 +241,7 @@ defmodule Ferrosock.Options do
     max_frame_size:
       {:limit, "the server's",
        "bytes of one frame and of a joined message; never more than the server's"},
-    fullsweep_after: {:non_neg_integer, "the VM's", "the process flag"},
+    fullsweep_after: {{:range, 0..65_535}, "the VM's", "the process flag"},
     max_heap_size: {:heap_size, "the VM's", "the process flag"},
     validate_utf8: {:boolean, "the server's", "whether text and close reasons must be UTF-8"},
     deflate_options:
@@ -309,6 +316,22 @@ defmodule Ferrosock.Options do
           optional(:deadline) => pos_integer()
         }
 
+  @doc "What is for the server's supervisor, and what is for the server. Raises `ArgumentError`."
+  @spec split!(term()) :: {[name: Supervisor.name()], keyword()}
+  def split!(options) do
+    if not Keyword.keyword?(options) do
+      raise ArgumentError,
+            "Ferrosock needs a keyword list of options, as in {Ferrosock, plug: MyApp.Router, port: 4000}, " <>
+              "got: #{inspect(options)}"
+    end
+
+    # The id is its supervisor's, by way of the child specification.
+    {supervisor_options, options} = options |> Keyword.delete(:id) |> Keyword.split([:name])
+    name = supervisor_options[:name]
+    Type.valid?(:name, name) || invalid!(:name, name, :name, "")
+    {supervisor_options, options}
+  end
+
   @doc "Checks a server's options and fills in what is missing. Raises `ArgumentError`."
   @spec server!(keyword()) :: t()
   def server!(options) do
@@ -359,6 +382,24 @@ defmodule Ferrosock.Options do
     do: Map.merge(limits.deflate_options, asked[:deflate_options] || %{})
 
   defp deflate(_limits, _asked), do: nil
+
+  @doc "Raises `ArgumentError`, which begins with `need`, unless the module has these functions."
+  @spec implements!(module(), keyword(arity()), need :: String.t()) :: :ok
+  def implements!(module, functions, need) do
+    unless Code.ensure_loaded?(module) do
+      raise ArgumentError, "#{need}, but the module #{inspect(module)} cannot be loaded"
+    end
+
+    for {name, arity} <- functions, not function_exported?(module, name, arity) do
+      raise ArgumentError, "#{need}, but #{inspect(module)} has no function #{name}/#{arity}"
+    end
+
+    :ok
+  end
+
+  @doc "All tables: of each option its type, default and documentation."
+  @spec tables() :: %{atom() => keyword({Type.t() | {:options, keyword()}, term(), String.t()})}
+  def tables, do: @tables
 
   @doc "What the engine needs to know of a server, but for TLS."
   @spec listener(t()) :: map()

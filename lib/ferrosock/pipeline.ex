@@ -15,10 +15,15 @@ defmodule Ferrosock.Pipeline do
 
   @type outcome :: :ok | :close | {:upgrade, Native.socket(), Upgrade.t()}
 
-  @doc "Runs the Plug's `init/1`."
+  @doc "Runs the Plug's `init/1`. Raises `ArgumentError` where the module is no Plug."
   @spec init(module() | plug()) :: plug()
   def init(plug) when is_function(plug, 2), do: plug
-  def init({module, options}), do: {module, module.init(options)}
+
+  def init({module, options}) do
+    Options.implements!(module, [init: 1, call: 2], "option :plug needs a Plug")
+    {module, module.init(options)}
+  end
+
   def init(module), do: init({module, []})
 
   @doc "Serves one request. `:close` says that its connection has no future."
@@ -101,8 +106,22 @@ defmodule Ferrosock.Pipeline do
     :close
   end
 
-  defp status(:error, error), do: Plug.Exception.status(error)
+  # What an app's own implementation returns may be anything.
+  defp status(:error, error) do
+    case Plug.Exception.status(error) do
+      name when is_atom(name) -> name |> Plug.Conn.Status.code() |> failure()
+      status -> failure(status)
+    end
+  rescue
+    _error -> 500
+  catch
+    _kind, _reason -> 500
+  end
+
   defp status(_kind, _reason), do: 500
+
+  defp failure(status) when status in 400..599, do: status
+  defp failure(_status), do: 500
 
   defp response(%UpgradeError{} = error), do: UpgradeError.response(error)
   defp response(_error), do: {[], ""}

@@ -24,10 +24,13 @@ defmodule Ferrosock.Reactor do
   def init(parent, reactor, index) do
     Process.flag(:trap_exit, true)
     Label.set({__MODULE__, index})
-    loop(parent, reactor)
+    loop(parent, reactor, [])
   end
 
-  defp loop(parent, reactor) do
+  # Called by the name of the module, so that it goes on in new code where that was loaded. One that still
+  # waits in code which is purged is killed, and started again.
+  @doc false
+  def loop(parent, reactor, debug) do
     patience =
       case Native.reactor_turn(reactor) do
         :idle ->
@@ -43,24 +46,32 @@ defmodule Ferrosock.Reactor do
       end
 
     receive do
-      {:select, ^reactor, :undefined, :ready_input} ->
-        loop(parent, reactor)
-
       {:EXIT, ^parent, reason} ->
         exit(reason)
 
       {:system, from, request} ->
-        :sys.handle_system_msg(request, from, parent, __MODULE__, [], reactor)
+        :sys.handle_system_msg(request, from, parent, __MODULE__, debug, reactor)
 
-      _other ->
-        loop(parent, reactor)
+      # Mostly that there is news.
+      message ->
+        __MODULE__.loop(parent, reactor, traced(debug, message))
     after
-      patience -> loop(parent, reactor)
+      patience -> __MODULE__.loop(parent, reactor, debug)
     end
   end
 
+  defp traced([], _message), do: []
+
+  defp traced(debug, message),
+    do: :sys.handle_debug(debug, &__MODULE__.format_event/3, self(), {:in, message})
+
+  @doc "What `:sys.trace/2` prints."
+  @spec format_event(IO.device(), :sys.system_event(), term()) :: :ok
+  def format_event(device, {:in, message}, name),
+    do: IO.puts(device, "*DBG* #{inspect(name)} got #{inspect(message)}")
+
   @doc false
-  def system_continue(parent, _debug, reactor), do: loop(parent, reactor)
+  def system_continue(parent, debug, reactor), do: __MODULE__.loop(parent, reactor, debug)
 
   @doc false
   def system_terminate(reason, _parent, _debug, _reactor), do: exit(reason)

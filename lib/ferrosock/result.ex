@@ -40,22 +40,37 @@ defmodule Ferrosock.Result do
   def size({_opcode, data}), do: IO.iodata_length(data)
 
   defp continue(messages, state) do
-    messages = listed(messages)
-    with :ok <- check(messages), do: {:ok, state, messages}
+    with {:ok, messages} <- checked(messages), do: {:ok, state, messages}
   end
 
   defp stop(reason, detail, messages, state) do
-    messages = listed(messages)
-
-    with :ok <- check(messages),
+    with {:ok, messages} <- checked(messages),
          {:ok, close} <- close(detail),
          do: {:stop, state, messages, Ending.stop(reason, close)}
   end
 
+  defp checked(messages) do
+    messages = listed(messages)
+
+    case check(messages) do
+      :ok -> {:ok, messages}
+      :bare -> {:ok, Enum.map(messages, &whole/1)}
+      {:error, explanation} -> {:error, explanation}
+    end
+  end
+
+  defp whole(opcode) when is_atom(opcode), do: {opcode, nil}
+  defp whole(message), do: message
+
   defp listed(messages) when is_list(messages), do: messages
   defp listed(message), do: [message]
 
+  # `:bare`: among them is a ping or pong without its tuple, as Cowboy takes them, too.
   defp check([]), do: :ok
+
+  defp check([opcode | rest]) when opcode in @control do
+    with :ok <- check(rest), do: :bare
+  end
 
   defp check([message | rest]) do
     with :ok <- check_message(message), do: check(rest)
@@ -75,8 +90,15 @@ defmodule Ferrosock.Result do
   defp check_message(message) do
     {:error,
      "#{inspect(message)} is not a message: that is {opcode, iodata | nil} with the opcode " <>
-       ":text, :binary, :ping or :pong"}
+       ":text, :binary, :ping or :pong" <> hint(message)}
   end
+
+  # What closes a WebSocket of Cowboy.
+  defp hint(message)
+       when message == :close or (is_tuple(message) and elem(message, 0) == :close),
+       do: "; a WebSocket is closed by {:stop, :normal, code, state}"
+
+  defp hint(_message), do: ""
 
   defp check_size(opcode, size) when opcode in @control and size > @max_control do
     {:error,

@@ -10,7 +10,7 @@ defmodule Ferrosock.Server do
   @doc "Starts a server. Raises on options that are wrong."
   @spec start_link(keyword()) :: Supervisor.on_start()
   def start_link(options) do
-    {supervisor_options, options} = Keyword.split(options, [:name])
+    {supervisor_options, options} = Options.split!(options)
     options = Options.server!(options)
     Reactors.ensure_started!(options.reactors)
     # Called here, so that what is wrong with a certificate is raised where the options are given.

@@ -17,7 +17,8 @@ defmodule Ferrosock.Session do
   @close_info {__MODULE__, :close_info}
 
   @enforce_keys [:websock, :socket, :peer, :send_timeout, :log_limiter]
-  defstruct @enforce_keys ++ [:state, kind: :websocket, pushes: [], gathered: 0]
+  defstruct @enforce_keys ++
+              [:state, kind: :websocket, pushes: [], gathered: 0, ended?: false, debug: []]
 
   @type t :: %__MODULE__{
           websock: module(),
@@ -30,7 +31,11 @@ defmodule Ferrosock.Session do
           state: term(),
           # Newest first.
           pushes: [Native.message()],
-          gathered: non_neg_integer()
+          gathered: non_neg_integer(),
+          # The engine has said that there is a last event.
+          ended?: boolean(),
+          # Those of `:sys`, of the process.
+          debug: [:sys.dbg_opt()]
         }
 
   @type outcome :: {:ok, t()} | {:stop, Ending.t(), t()}
@@ -61,8 +66,9 @@ defmodule Ferrosock.Session do
   @doc "Runs `handle_info/2`."
   @spec info(t(), message :: term()) :: outcome()
   def info(session, message) do
+    # Also when there is nothing to send: the callback may have received the last event.
     with {:ok, session} <- call(session, :handle_info, [message, session.state]),
-         do: flush(session)
+         do: deliver(session, &Native.socket_send/2)
   end
 
   @doc "Handles a batch of events, and answers it."
@@ -143,14 +149,25 @@ defmodule Ferrosock.Session do
   defp gather(session, []), do: {:ok, session}
 
   defp gather(session, [message | rest]) do
-    with {:ok, session} <- add(session, message, Result.size(message)),
+    with {:ok, session} <- session |> traced(message) |> add(message, Result.size(message)),
          do: gather(session, rest)
+  end
+
+  defp traced(%{debug: []} = session, _message), do: session
+
+  defp traced(session, message) do
+    event = {:out, message, session.socket}
+    format = &Ferrosock.Connection.format_event/3
+    %{session | debug: :sys.handle_debug(session.debug, format, session.websock, event)}
   end
 
   defp add(session, message, size) do
     gathered = session.gathered + size + @message_cost
     session = %{session | pushes: [joined(message, size) | session.pushes], gathered: gathered}
-    if gathered > @gather_limit, do: flush(session), else: {:ok, session}
+
+    if gathered > @gather_limit,
+      do: deliver(session, &Native.socket_send/2),
+      else: {:ok, session}
   end
 
   # The VM joins a long list in slices of time, which the engine could not.
@@ -159,23 +176,21 @@ defmodule Ferrosock.Session do
 
   defp joined(message, _size), do: message
 
-  defp flush(%{pushes: []} = session), do: {:ok, session}
-  defp flush(session), do: deliver(session, &Native.socket_send/2)
-
   defp acknowledge(session), do: deliver(session, &Native.socket_ack/2)
 
   defp deliver(session, send) do
     case send.(session.socket, Enum.reverse(session.pushes)) do
+      :ok -> {:ok, %{session | pushes: [], gathered: 0}}
       :full -> await(%{session | pushes: [], gathered: 0})
-      # With `:closed`, the socket's last event is on its way.
-      _ok_or_closed -> {:ok, %{session | pushes: [], gathered: 0}}
+      _ended_or_closed -> {:ok, %{session | pushes: [], gathered: 0, ended?: true}}
     end
   end
 
   defp await(session) do
     case Backpressure.await(&Native.socket_await(session.socket, &1), session.send_timeout) do
+      :ok -> {:ok, session}
+      :closed -> {:ok, %{session | ended?: true}}
       {:timeout, _ref} -> {:stop, Ending.slow_client(), session}
-      _ok_or_closed -> {:ok, session}
     end
   end
 

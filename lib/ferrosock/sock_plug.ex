@@ -5,10 +5,15 @@ defmodule Ferrosock.SockPlug do
 
   @behaviour Plug
 
-  alias Ferrosock.{ResultError, Upgrade, UpgradeError}
+  alias Ferrosock.{Options, ResultError, Upgrade, UpgradeError}
 
   @impl true
-  def init({sock, argument}), do: {sock, sock.init(argument)}
+  def init({sock, argument}) do
+    # One that refuses all requests needs no more.
+    Options.implements!(sock, [init: 1, negotiate: 2], "option :sock needs a Sock")
+    {sock, sock.init(argument)}
+  end
+
   def init(sock), do: init({sock, []})
 
   @impl true

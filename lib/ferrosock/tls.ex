@@ -8,16 +8,18 @@ defmodule Ferrosock.TLS do
   # What `:public_key` calls them, and what the engine does.
   @key_types %{RSAPrivateKey: :rsa, ECPrivateKey: :ec, PrivateKeyInfo: :pkcs8}
 
-  # Functions, so that no report of a crash shows keys and passwords.
-  @enforce_keys [:load, :files, :interval]
+  @enforce_keys [:options, :files, :interval]
   defstruct @enforce_keys
 
   @type t :: %__MODULE__{
-          load: (-> Native.tls()),
+          options: hidden(),
           files: [Path.t()],
           # Of looking at the files.
           interval: timeout()
         }
+
+  @typedoc "A term that no report of a crash shows, as one with keys and passwords"
+  @opaque hidden :: function()
 
   @typedoc "Differs when a file has changed"
   @type stamp :: term()
@@ -38,7 +40,7 @@ defmodule Ferrosock.TLS do
 
   def new(options) do
     %__MODULE__{
-      load: fn -> build!(options) end,
+      options: hide(options),
       files: files(options),
       interval: options.tls_options.reload_interval
     }
@@ -58,7 +60,7 @@ defmodule Ferrosock.TLS do
   @doc "Loads them."
   @spec config!(t() | nil) :: Native.tls() | nil
   def config!(nil), do: nil
-  def config!(tls), do: tls.load.()
+  def config!(tls), do: tls.options |> reveal() |> build!()
 
   @doc """
   Differs when a file has changed. From the content, because a key that is replaced often has the same
@@ -72,6 +74,12 @@ defmodule Ferrosock.TLS do
       with {:ok, content} <- File.read(file), do: :erlang.md5(content)
     end
   end
+
+  # A function of Elixir's that has the term in it. One of ours would do as well, but the VM kills processes
+  # that have one of code which is purged: supervisors and the listener.
+  defp hide(term), do: Access.key(:hidden, term)
+
+  defp reveal(hidden), do: hidden.(:get, %{}, &Function.identity/1)
 
   defp build!(%{tls_options: tls_options, identity: %{otp_app: otp_app}} = options) do
     identities = identities!(options)

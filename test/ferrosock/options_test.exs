@@ -1,7 +1,10 @@
 defmodule Ferrosock.OptionsTest do
   use ExUnit.Case, async: true
 
+  import Ferrosock.Test.Raw
+
   alias Ferrosock.Options
+  alias Ferrosock.Options.Type
 
   describe "a server's options" do
     test "are complete with a plug alone" do
@@ -188,6 +191,103 @@ defmodule Ferrosock.OptionsTest do
       assert_raise ArgumentError, ~r/invalid value for option :timeout: 0/, fn ->
         Options.upgrade!(timeout: 0)
       end
+    end
+  end
+
+  describe "every integer option" do
+    # Of each table: where its options are given.
+    @groups %{
+      server: [],
+      http: [:http_options],
+      http_deflate: [:http_options, :deflate_options],
+      zstd: [:http_options, :zstd_options],
+      http_1: [:http_1_options],
+      http_2: [:http_2_options],
+      tls: [:tls_options],
+      websocket: [:websocket_options],
+      deflate: [:websocket_options, :deflate_options]
+    }
+
+    test "has a bound, which is accepted; one more is refused by name, with what is accepted" do
+      integers = integers()
+      assert length(integers) > 40
+
+      for {table, name, max} <- integers do
+        assert check(table, name, max)
+
+        for value <- [max + 1, 2 ** 32 * max, 2 ** 70, -1] do
+          error = assert_raise ArgumentError, fn -> check(table, name, value) end
+          assert error.message =~ ~r/invalid value for option #{inspect(name)}( in \S+)?: /
+          assert error.message =~ ~r/accepted is .*#{max}/
+        end
+      end
+    end
+
+    test "may have its largest value: a server serves with all of them" do
+      options =
+        for {table, name, max} <- integers(),
+            is_map_key(@groups, table),
+            # The port is one that is free, and all servers of the node share the reactors.
+            name not in [:port, :reactors],
+            reduce: [] do
+          options -> merge(options, nested(@groups[table], [{name, max}]))
+        end
+
+      upgrade = for {:upgrade, name, max} <- integers(), do: {name, max}
+
+      plug = fn
+        %{request_path: "/ws"} = conn, _ ->
+          Ferrosock.upgrade(conn, Ferrosock.Test.Echo, nil, [compress: true] ++ upgrade)
+
+        conn, _ ->
+          Plug.Conn.send_resp(conn, 200, String.duplicate("hello", 1_000))
+      end
+
+      server = start_server!(options ++ [plug: plug])
+      socket = connect(server)
+      gzip = [{"accept-encoding", "gzip"}]
+      for headers <- [[], gzip], do: %{status: 200} = request(socket, "GET", "/", headers)
+      socket = websocket(server, "/ws", [{"sec-websocket-extensions", "permessage-deflate"}])
+      send_frame(socket, :text, "hello")
+      assert recv_frame(socket) == {:text, "hello"}
+      send_frame(socket, :close, <<1000::16>>)
+      assert {:close, 1000, ""} = recv_frame(socket)
+
+      assert Ferrosock.drain(server, for({:drain, name, max} <- integers(), do: {name, max})) ==
+               :ok
+    end
+
+    defp integers do
+      for {table, options} <- Options.tables(),
+          {name, {type, _default, _doc}} <- options,
+          max = Type.max(type),
+          do: {table, name, max}
+    end
+
+    defp check(:upgrade, name, value), do: Options.upgrade!([{name, value}])
+    defp check(:drain, name, value), do: Options.drain!([{name, value}])
+
+    defp check(table, name, value),
+      do: Options.server!([plug: MyApp] ++ nested(@groups[table], [{name, value}]))
+
+    defp nested(groups, options),
+      do: List.foldr(groups, options, fn group, options -> [{group, options}] end)
+
+    defp merge(one, other) do
+      Keyword.merge(one, other, fn _group, one, other -> merge(one, other) end)
+    end
+  end
+
+  test "a max_heap_size may be a map, whose parts are checked" do
+    accepted = %{size: 100_000, kill: true, error_logger: false}
+    assert Options.upgrade!(max_heap_size: accepted).flags == [max_heap_size: accepted]
+
+    for wrong <- [1, %{}, %{size: 1}, %{size: 2 ** 70}, %{size: 0, kill: 1}, %{size: 0, bytes: 1}] do
+      assert_raise ArgumentError,
+                   ~r/option :max_heap_size: .*; accepted is a number of words/,
+                   fn ->
+                     Options.upgrade!(max_heap_size: wrong)
+                   end
     end
   end
 

@@ -81,6 +81,21 @@ defmodule Ferrosock.ResultTest do
     end
   end
 
+  test "a ping or pong alone is an empty one, as Cowboy takes it" do
+    assert Result.read({:push, :ping, :s}) == {:ok, :s, [ping: nil]}
+    assert Result.read({:push, [{:text, "a"}, :pong], :s}) == {:ok, :s, [text: "a", pong: nil]}
+    assert {:stop, :s, [ping: nil], _ending} = Result.read({:stop, :normal, 1000, :ping, :s})
+    assert {:error, text} = Result.read({:push, [:ping | :pong], :s})
+    assert text =~ "not a proper list"
+  end
+
+  test "what closes a WebSocket of Cowboy is refused with what closes one here" do
+    for message <- [:close, {:close, "bye"}, {:close, 1000, "bye"}, [{:text, "a"}, :close]] do
+      assert {:error, text} = Result.read({:push, message, :s})
+      assert text =~ "is closed by {:stop, :normal, code, state}"
+    end
+  end
+
   test "a ping or pong over 125 bytes is refused" do
     assert {:ok, :s, _} = Result.read({:push, {:ping, String.duplicate("p", 125)}, :s})
     assert {:error, text} = Result.read({:push, {:pong, String.duplicate("p", 126)}, :s})

@@ -75,6 +75,70 @@ defmodule Ferrosock.HTTP.BodyTest do
       assert_receive {:read, ["0123", "4567", "89", ""]}, 5_000
     end
 
+    test "is asked about with a `length` of 0" do
+      socket =
+        connect(
+          serve_reading(fn conn ->
+            {:more, "", conn} = read_body(conn, length: 0)
+            {:ok, "0123", conn} = read_body(conn, length: 10)
+            read_body(conn, length: 0) |> result()
+          end)
+        )
+
+      post(socket, "0123")
+      assert_receive {:read, {:ok, ""}}, 5_000
+      empty = connect(serve_reading(fn conn -> conn |> read_body(length: 0) |> result() end))
+      request(empty, "GET", "/")
+      assert_receive {:read, {:ok, ""}}, 5_000
+    end
+
+    test "is read with any limit that there is no more of than of numbers" do
+      for options <- [
+            [length: :infinity],
+            [length: 2 ** 70],
+            [read_timeout: :infinity],
+            [read_timeout: 2 ** 70],
+            [read_timeout: 2 ** 64 - 1],
+            [length: 0xFFFFFFFFFFFF, read_timeout: 0xFFFFFFFFFFFF]
+          ] do
+        assert post(echo(options), "0123456789").body == "0123456789"
+      end
+    end
+
+    test "may have no time at all" do
+      socket =
+        connect(serve_reading(fn conn -> conn |> read_body(read_timeout: 0) |> result() end))
+
+      write(socket, head("POST", "/", [{"content-length", "10"}]))
+      assert_receive {:read, {:error, :timeout}}, 5_000
+    end
+
+    test "is not read with limits that are none, which the error names" do
+      test = self()
+
+      for {name, value} <- [
+            length: -1,
+            length: "1",
+            length: nil,
+            read_timeout: -1,
+            read_timeout: 1.5
+          ] do
+        socket =
+          connect(
+            serve(fn conn ->
+              error = assert_raise ArgumentError, fn -> read_body(conn, [{name, value}]) end
+              send(test, {:told, error.message})
+            end)
+          )
+
+        post(socket, "body")
+        assert_receive {:told, text}, 5_000
+
+        assert text =~
+                 "invalid value for option #{inspect(name)} of read_body/2: #{inspect(value)}"
+      end
+    end
+
     test "that fits `length` exactly is told whole at once or with a last empty read" do
       socket = echo(length: 5)
       assert post(socket, "01234").body == "01234"

@@ -10,6 +10,17 @@ defmodule Ferrosock.HTTP.FailureTest do
     defexception message: "refused", plug_status: 404
   end
 
+  defmodule Odd do
+    defexception [:status, message: "odd"]
+
+    defimpl Plug.Exception do
+      def status(%{status: :raise}), do: raise("no status")
+      def status(%{status: :throw}), do: throw(:no_status)
+      def status(%{status: status}), do: status
+      def actions(_exception), do: []
+    end
+  end
+
   setup do
     Logs.attach()
   end
@@ -100,6 +111,28 @@ defmodule Ferrosock.HTTP.FailureTest do
         assert %{status: ^status} = request(socket, "GET", "/")
         assert_received {:plug, pid}
         assert length(events(pid)) == if(status >= 500, do: 1, else: 0)
+      end
+    end
+
+    test "may have the status by name, and does no harm with none that it could have" do
+      for {status, sent} <- [
+            {:service_unavailable, 503},
+            {:not_found, 404},
+            {:unheard_of, 500},
+            {:ok, 500},
+            {200, 500},
+            {302, 500},
+            {700, 500},
+            {-1, 500},
+            {"503", 500},
+            {nil, 500},
+            {:raise, 500},
+            {:throw, 500}
+          ] do
+        socket = connect(telling(fn _conn -> raise Odd, status: status end))
+        assert %{status: ^sent} = request(socket, "GET", "/")
+        assert_received {:plug, pid}
+        assert length(events(pid)) == if(sent >= 500, do: 1, else: 0), inspect(status)
       end
     end
 

@@ -180,6 +180,18 @@ defmodule Ferrosock.HTTP.RequestTest do
       assert adapter.get_ssl_data(state) == nil
     end
 
+    test "is told also when the client has gone", %{server: server} do
+      socket = connect(server)
+      conn = get(socket, "/")
+      %{connections: count} = Ferrosock.info(server)
+      reset(socket)
+      eventually(fn -> Ferrosock.info(server).connections < count end)
+      {adapter, state} = conn.adapter
+      assert adapter.get_sock_data(state) == %{address: {127, 0, 0, 1}, port: port(server)}
+      assert adapter.get_ssl_data(state) == nil
+      assert %{ssl_cert: nil} = adapter.get_peer_data(state)
+    end
+
     test "has the request's version of HTTP", %{server: server} do
       for version <- [:"HTTP/1.0", :"HTTP/1.1"] do
         conn = seen(connect(server), "GET / #{version}\r\nhost: localhost\r\n\r\n")

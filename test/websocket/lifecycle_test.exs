@@ -387,18 +387,20 @@ defmodule Ferrosock.WebSocket.LifecycleTest do
 
   describe "the end of the server" do
     test "closes with 1001, terminate(:shutdown), exit :shutdown, no log" do
-      {socket, pid} = Socket.open(Socket.serve!())
+      server = Socket.serve!()
+      {socket, pid} = Socket.open(server)
 
       log =
         capture_log(fn ->
-          stop_supervised!(Ferrosock)
+          stopping = Task.async(fn -> Supervisor.stop(server, :shutdown) end)
+          assert recv_frame(socket) == {:close, 1001, ""}
+          send_frame(socket, :close, <<1001::16>>)
+          assert closed?(socket)
+          Task.await(stopping)
           assert down(pid) == :shutdown
         end)
 
       assert_received {:terminated, ^pid, :shutdown, _state}
-      assert recv_frame(socket) == {:close, 1001, ""}
-      send_frame(socket, :close, <<1001::16>>)
-      assert closed?(socket)
       refute log =~ inspect(Socket)
     end
 
@@ -422,6 +424,7 @@ defmodule Ferrosock.WebSocket.LifecycleTest do
       send(pid, :go)
       assert recv_frame(socket) == {:text, "last words"}
       assert recv_frame(socket) == {:close, 1001, ""}
+      send_frame(socket, :close, <<1001::16>>)
       Task.await(stopping)
     end
 
@@ -678,6 +681,36 @@ defmodule Ferrosock.WebSocket.LifecycleTest do
       assert inspect(items, limit: :infinity) =~ inspect(Socket)
     end
 
+    test "log, statistics and trace tell of messages in and out" do
+      {socket, pid} = Socket.open(Socket.serve!())
+      :ok = :sys.log(pid, true)
+      :ok = :sys.statistics(pid, true)
+      device = ExUnit.CaptureIO.capture_io(fn -> trace(pid, socket) end)
+      assert device =~ ~s([text: "traced"])
+      assert device =~ ~s(sent {:text, "traced"})
+
+      {:ok, statistics} = :sys.statistics(pid, :get)
+      assert statistics[:messages_in] == 2
+      assert statistics[:messages_out] == 1
+      {:ok, log} = :sys.log(pid, :get)
+      assert Enum.any?(log, &match?({:in, :a_message}, &1))
+      :ok = :sys.log(pid, false)
+      :ok = :sys.no_debug(pid)
+      Probe.sync(socket)
+    end
+
+    # What is traced goes to the group leader of the process.
+    defp trace(pid, socket) do
+      leader = Process.info(pid, :group_leader)
+      Process.group_leader(pid, Process.group_leader())
+      :ok = :sys.trace(pid, true)
+      send_frame(socket, :text, "traced")
+      assert recv_frame(socket) == {:text, "traced"}
+      send(pid, :a_message)
+      :ok = :sys.trace(pid, false)
+      Process.group_leader(pid, elem(leader, 1))
+    end
+
     test "suspend holds callbacks back until resume" do
       server = Socket.serve!(handle_info: tell(self()))
       {socket, pid} = Socket.open(server)
@@ -710,8 +743,9 @@ defmodule Ferrosock.WebSocket.LifecycleTest do
       server |> Supervisor.which_children() |> List.keyfind(Ferrosock.Acceptors, 0)
 
     pids =
-      for {_, acceptor, :supervisor, _} <- Supervisor.which_children(acceptors),
-          {_, child, :worker, _} <- Supervisor.which_children(acceptor),
+      for {_, pair, :supervisor, _} <- Supervisor.which_children(acceptors),
+          {_, connections, :supervisor, _} <- Supervisor.which_children(pair),
+          {_, child, :worker, _} <- Supervisor.which_children(connections),
           do: child
 
     assert pid in pids

@@ -6,6 +6,13 @@ defmodule Ferrosock.Options.Type do
   # unix(7): what an address has room for, and the NUL after it.
   @max_path 107
 
+  # What `receive` can wait for in ms, and what the engine's counters hold. An option that has less room
+  # is a `:range`.
+  @max 4_294_967_295
+
+  # Words: a small integer of the VM.
+  @max_heap 2 ** 59 - 1
+
   @levels [:emergency, :alert, :critical, :error, :warning, :notice, :info, :debug]
 
   @key_types [:RSAPrivateKey, :ECPrivateKey, :PrivateKeyInfo]
@@ -25,7 +32,6 @@ defmodule Ferrosock.Options.Type do
           | :boolean
           | :cert
           | :close_code
-          | :count
           | :ders
           | :file
           | :heap_size
@@ -36,12 +42,14 @@ defmodule Ferrosock.Options.Type do
           | :keyword
           | :limit
           | :log_level
+          | :name
           | :non_neg_integer
           | :password
           | :plug
           | :pos_integer
           | :sock
           | :timeout
+          | {:count, pos_integer()}
           | {:list_of, [atom() | String.t()]}
           | {:one_of, [atom()]}
           | {:range, Range.t()}
@@ -53,14 +61,21 @@ defmodule Ferrosock.Options.Type do
   def valid?(:boolean, value), do: is_boolean(value)
   def valid?(:cert, value), do: is_binary(value) or valid?(:ders, value)
   def valid?(:close_code, value), do: is_close_code(value)
-  def valid?(:count, value), do: value == :default or valid?(:pos_integer, value)
+  def valid?({:count, max}, value), do: value == :default or valid?({:range, 1..max}, value)
   def valid?(:ders, value), do: is_list(value) and value != [] and Enum.all?(value, &is_binary/1)
 
   def valid?(:file, [_ | _] = value),
     do: not List.improper?(value) and List.ascii_printable?(value)
 
   def valid?(:file, value), do: is_binary(value) and value != ""
-  def valid?(:heap_size, value), do: is_map(value) or valid?(:non_neg_integer, value)
+
+  def valid?(:heap_size, %{size: size} = value) do
+    rest = Map.drop(value, [:size, :kill, :error_logger, :include_shared_binaries])
+    flags = value |> Map.delete(:size) |> Map.values()
+    valid?(:heap_size, size) and rest == %{} and Enum.all?(flags, &is_boolean/1)
+  end
+
+  def valid?(:heap_size, value), do: value == 0 or valid?({:range, heap_sizes()}, value)
 
   def valid?(:hosts, value) do
     is_list(value) and
@@ -78,10 +93,13 @@ defmodule Ferrosock.Options.Type do
   def valid?(:keyword, value), do: Keyword.keyword?(value)
   def valid?(:limit, value), do: value == :infinity or valid?(:pos_integer, value)
   def valid?(:log_level, value), do: value in [false | @levels]
-  def valid?(:non_neg_integer, value), do: is_integer(value) and value >= 0
+  def valid?(:name, {:global, _term}), do: true
+  def valid?(:name, {:via, module, _term}), do: module?(module)
+  def valid?(:name, value), do: value == nil or module?(value)
+  def valid?(:non_neg_integer, value), do: valid?({:range, 0..@max}, value)
   def valid?(:password, value), do: valid?(:file, value) or is_function(value, 0)
   def valid?(:plug, value), do: plug?(value)
-  def valid?(:pos_integer, value), do: is_integer(value) and value > 0
+  def valid?(:pos_integer, value), do: valid?({:range, 1..@max}, value)
   def valid?(:sock, {module, _argument}), do: module?(module)
   def valid?(:sock, value), do: module?(value)
   def valid?(:timeout, value), do: valid?(:limit, value)
@@ -103,10 +121,14 @@ defmodule Ferrosock.Options.Type do
   def describe(:close_code),
     do: "a close code that may be sent: 1000 to 1003, 1007 to 1014 or 1016 to 4999"
 
-  def describe(:count), do: "a positive integer or `:default`"
+  def describe({:count, max}), do: "an integer from 1 to #{max} or `:default`"
   def describe(:ders), do: "a list of binaries in DER"
   def describe(:file), do: "a path, as a string or a charlist"
-  def describe(:heap_size), do: "a number of words or a map, as in `:erlang.max_heap_size()`"
+
+  def describe(:heap_size) do
+    first..last//_ = heap_sizes()
+    "a number of words, 0 or #{first} to #{last}, or a map, as in `:erlang.max_heap_size()`"
+  end
 
   def describe(:ip) do
     "an IP address as a tuple, or `:any`, or `:loopback`, or `{:local, path}` with the path of a " <>
@@ -122,9 +144,10 @@ defmodule Ferrosock.Options.Type do
   end
 
   def describe(:keyword), do: "a keyword list"
-  def describe(:limit), do: "a positive integer or `:infinity`"
+  def describe(:limit), do: describe(:pos_integer) <> " or `:infinity`"
   def describe(:log_level), do: "a log level or `false`"
-  def describe(:non_neg_integer), do: "a non-negative integer"
+  def describe(:name), do: "an atom, `{:global, term}` or `{:via, module, term}`"
+  def describe(:non_neg_integer), do: describe({:range, 0..@max})
 
   def describe(:plug),
     do: "a module, a tuple of a module and its options, or a function of arity 2"
@@ -132,14 +155,23 @@ defmodule Ferrosock.Options.Type do
   def describe(:password),
     do: "a string, a charlist, or a function without arguments that returns one"
 
-  def describe(:pos_integer), do: "a positive integer"
+  def describe(:pos_integer), do: describe({:range, 1..@max})
   def describe(:sock), do: "a module, or a tuple of a module and the argument of its `init/1`"
-  def describe(:timeout), do: "a positive integer or `:infinity`"
+  def describe(:timeout), do: describe(:limit)
 
   def describe({:list_of, values}), do: "a list of one or more: " <> choices(values)
   def describe({:one_of, values}), do: "any of " <> choices(values)
 
   def describe({:range, first..last//_}), do: "an integer from #{first} to #{last}"
+
+  @doc "The largest integer that the type accepts; `nil` where it is none of integers."
+  @spec max(t()) :: integer() | nil
+  def max({:count, max}), do: max
+  def max({:range, _first..last//_}), do: last
+  def max(:heap_size), do: @max_heap
+  def max(:close_code), do: 4999
+  def max(type) when type in [:limit, :non_neg_integer, :pos_integer, :timeout], do: @max
+  def max(_type), do: nil
 
   defp choices(values), do: Enum.map_join(values, ", ", &"`#{inspect(&1)}`")
 
@@ -148,6 +180,12 @@ defmodule Ferrosock.Options.Type do
       Enum.all?(identity, fn {name, value} ->
         @identity_types[name] && valid?(@identity_types[name], value)
       end)
+  end
+
+  # 0 is no limit; one must hold the smallest heap.
+  defp heap_sizes do
+    {:min_heap_size, min} = :erlang.system_info(:min_heap_size)
+    min..@max_heap
   end
 
   defp plug?({module, _options}), do: module?(module)

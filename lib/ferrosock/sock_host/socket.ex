@@ -23,8 +23,8 @@ defmodule Ferrosock.SockHost.Socket do
 
     case Native.socket_send(socket.handle, [{opcode, data}]) do
       :full -> await(socket)
-      # With `:closed`, the end is under way.
-      _ok_or_closed -> :ok
+      # With `:ended` and `:closed`, the end is under way.
+      _other -> :ok
     end
   end
 

@@ -10,7 +10,7 @@ use once_cell::sync::OnceCell;
 use tokio::sync::Notify;
 
 use crate::error::HttpError;
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Waiting};
 use crate::http1::{self, Outcome};
 use crate::io::{self, Io};
 use crate::listener::Shared;
@@ -50,7 +50,12 @@ pub struct Connection<O: Owner> {
     /// No request may follow the one that is served now.
     retired: AtomicBool,
     current: Mutex<Weak<Exchange<O>>>,
+    /// The request that its owner has not taken yet. It keeps this connection alive, so whoever ends
+    /// the one takes the other out.
+    waiting: Mutex<Option<Box<Waiting<O>>>>,
     open: Mutex<Option<Open>>,
+    /// What a handler may ask for when the connection has ended.
+    facts: OnceCell<Box<Facts>>,
     socket: OnceCell<Weak<Socket<O>>>,
 }
 
@@ -101,6 +106,8 @@ impl<O: Owner> Connection<O> {
             parent: Mutex::new(parent),
             retired: AtomicBool::new(false),
             current: Mutex::new(Weak::new()),
+            waiting: Mutex::new(None),
+            facts: OnceCell::new(),
             socket: OnceCell::new(),
         })
     }
@@ -124,7 +131,52 @@ impl<O: Owner> Connection<O> {
         if let Some(exchange) = exchange {
             exchange.abandon();
         }
+        self.withdraw();
         self.retire();
+    }
+
+    /// Hands a request to the owner, or to whoever is to become it: keeps it until it is taken, and has
+    /// them told that it is there. `false`: there is nobody.
+    pub(crate) fn offer(&self, request: Waiting<O>) -> bool {
+        *lock(&self.waiting) = Some(Box::new(request));
+        if self.owner.request() {
+            return true;
+        }
+        let _request = lock(&self.waiting).take();
+        false
+    }
+
+    /// What the owner has to do. Its messages only tell it to ask: it may have lost them.
+    pub fn take(&self) -> Taken<O> {
+        if let Some(request) = lock(&self.waiting).take() {
+            return Taken::Request(request);
+        }
+        if self.has_ended() {
+            Taken::Ended
+        } else {
+            Taken::Nothing
+        }
+    }
+
+    /// What runs the tasks that answering wakes.
+    pub fn reactor(&self) -> &'static Reactor {
+        self.reactor
+    }
+
+    /// There is no process that could serve the request: it is answered with 503, and is the last.
+    pub fn refuse(&self) {
+        if let Taken::Request(request) = self.take() {
+            request.refuse();
+        }
+        self.retire();
+    }
+
+    /// Nobody will take the request any more.
+    fn withdraw(&self) {
+        let waiting = lock(&self.waiting).take();
+        if let Some(request) = waiting {
+            request.exchange.abandon();
+        }
     }
 
     /// Makes room for another stream where this is one.
@@ -141,18 +193,25 @@ impl<O: Owner> Connection<O> {
         lock(&self.open).is_none()
     }
 
+    /// Also after the end.
     pub fn local_addr(&self) -> std::io::Result<Address> {
-        let io = self.io().ok_or(std::io::ErrorKind::NotConnected)?;
-        io.stream().local_addr()
+        if let Some(io) = self.io() {
+            return io.stream().local_addr();
+        }
+        let local = self.facts.get().and_then(|facts| facts.local.clone());
+        local.ok_or_else(|| ErrorKind::NotConnected.into())
     }
 
     pub(crate) fn peer(&self) -> &Address {
         self.proxied.get().map_or(&self.peer, |client| client)
     }
 
-    /// `None` without TLS, and after the end.
+    /// Also after the end. `None` without TLS.
     pub fn tls(&self) -> Option<TlsInfo> {
-        self.io()?.tls().map(|tls| tls.info())
+        match self.io() {
+            Some(io) => io.tls().map(|tls| tls.info()),
+            None => self.facts.get()?.tls.clone(),
+        }
     }
 
     pub(crate) fn io(&self) -> Option<Arc<io::Shared>> {
@@ -182,7 +241,21 @@ impl<O: Owner> Connection<O> {
 
     /// The connection is gone, or will be as soon as its last bytes are out.
     pub(crate) fn end(&self) {
+        self.remember();
         *lock(&self.open) = None;
+    }
+
+    /// Keeps what only the open connection knows, for the handlers that still have a request of it. Once
+    /// for each connection, because they seldom ask, and never in time.
+    fn remember(&self) {
+        if let Some(io) = self.io() {
+            self.facts.get_or_init(|| {
+                Box::new(Facts {
+                    local: io.stream().local_addr().ok(),
+                    tls: io.tls().map(|tls| tls.info()),
+                })
+            });
+        }
     }
 
     /// From here on the end is the socket's to tell. `false`: it was told already.
@@ -195,10 +268,15 @@ impl<O: Owner> Connection<O> {
 
     /// Ends the connection unless it has become a socket, which ends it itself. `true`: it did.
     fn end_http(&self) -> bool {
+        self.remember();
         let mut open = lock(&self.open);
         let is_http = self.socket.get().is_none();
         if is_http {
             *open = None;
+        }
+        drop(open);
+        if is_http {
+            self.withdraw();
         }
         is_http
     }
@@ -208,6 +286,20 @@ impl<O: Owner> Drop for Connection<O> {
     fn drop(&mut self) {
         self.leave_parent();
     }
+}
+
+/// See [`Connection::take`].
+pub enum Taken<O: Owner> {
+    Request(Box<Waiting<O>>),
+    /// A message will come.
+    Nothing,
+    /// Nothing follows.
+    Ended,
+}
+
+struct Facts {
+    local: Option<Address>,
+    tls: Option<TlsInfo>,
 }
 
 /// What a handle to the [`Connection`] may outlive.

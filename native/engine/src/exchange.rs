@@ -103,7 +103,7 @@ impl<O: Owner> Exchange<O> {
     /// Hands the request to the owner, unless it is to be answered with an error's status.
     pub(crate) fn dispatch(
         self: &Arc<Self>,
-        head: &Parts,
+        head: Parts,
         checked: Result<Option<Authority>, Refusal>,
     ) -> Result<(), StatusCode> {
         let connection = &self.connection;
@@ -111,18 +111,11 @@ impl<O: Owner> Exchange<O> {
             connection.owner.http_error(connection.peer(), error);
             status
         })?;
-        let authority = authority.as_ref();
-        let request = Request {
-            method: &head.method,
-            host: authority.map_or("", |authority| authority.host()),
-            port: authority.and_then(|authority| authority.port_u16()),
-            path: head.uri.path(),
-            query: head.uri.query().unwrap_or(""),
-            version: head.version,
-            headers: &head.headers,
-            peer: connection.peer(),
-        };
-        let is_served = connection.owner.request(self, &request);
+        let is_served = connection.offer(Waiting {
+            exchange: self.clone(),
+            head,
+            authority,
+        });
         is_served
             .then_some(())
             .ok_or(StatusCode::SERVICE_UNAVAILABLE)
@@ -300,7 +293,7 @@ impl<O: Owner> Exchange<O> {
         self.connection.reactor
     }
 
-    /// What was agreed on; `None` without TLS, and after the connection's end.
+    /// What was agreed on; `None` without TLS.
     pub fn tls(&self) -> Option<TlsInfo> {
         self.connection.tls()
     }
@@ -387,6 +380,36 @@ impl<O: Owner> Exchange<O> {
         if let Some(Source::Http2 { body, .. }) = rest {
             http2::leave(self.reactor(), body);
         }
+    }
+}
+
+/// A request that its owner has been told of, and has not taken yet.
+pub struct Waiting<O: Owner> {
+    pub exchange: Arc<Exchange<O>>,
+    head: Parts,
+    authority: Option<Authority>,
+}
+
+impl<O: Owner> Waiting<O> {
+    pub fn request(&self) -> Request<'_> {
+        let authority = self.authority.as_ref();
+        Request {
+            method: &self.head.method,
+            host: authority.map_or("", |authority| authority.host()),
+            port: authority.and_then(|authority| authority.port_u16()),
+            path: self.head.uri.path(),
+            query: self.head.uri.query().unwrap_or(""),
+            version: self.head.version,
+            headers: &self.head.headers,
+            peer: self.exchange.connection.peer(),
+        }
+    }
+
+    pub(crate) fn refuse(&self) {
+        let status = StatusCode::SERVICE_UNAVAILABLE.as_u16();
+        let headers = HeaderMap::from_iter([(CONNECTION, HeaderValue::from_static("close"))]);
+        // It fails where the client is gone.
+        let _ = self.exchange.respond(status, headers, Bytes::new());
     }
 }
 

@@ -341,13 +341,40 @@ async fn accept_rest<H: Host>(
     }
 }
 
-/// accept(2) hands over the errors of a connection that ended before it was accepted.
+/// accept(2) hands over the errors of a connection that ended before it was accepted, those of the
+/// network among them.
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::*;
     matches!(
         error.kind(),
-        ConnectionAborted | ConnectionReset | ConnectionRefused | Interrupted
-    )
+        ConnectionAborted
+            | ConnectionReset
+            | ConnectionRefused
+            | Interrupted
+            | HostUnreachable
+            | NetworkDown
+            | NetworkUnreachable
+            | TimedOut
+    ) || is_of_the_network(error)
+}
+
+/// Those that std has no names for.
+#[cfg(target_os = "linux")]
+fn is_of_the_network(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let of_the_network = [
+        Errno::PROTO,
+        Errno::HOSTDOWN,
+        Errno::OPNOTSUPP,
+        Errno::NOPROTOOPT,
+        Errno::NONET,
+    ];
+    Errno::from_io_error(error).is_some_and(|error| of_the_network.contains(&error))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_of_the_network(_error: &io::Error) -> bool {
+    false
 }
 
 /// Serves a connection, and lets others have the thread when it is time.
@@ -395,5 +422,36 @@ fn serve<H: Host>(
         reactor.spawn(connection::refuse(connection, io));
     } else {
         reactor.spawn(connection::serve(connection, io));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// accept(2), "Error handling"
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn errors_of_one_connection_do_not_stop_the_accepting() {
+        use rustix::io::Errno;
+        let of_one = [
+            Errno::NETDOWN,
+            Errno::PROTO,
+            Errno::NOPROTOOPT,
+            Errno::HOSTDOWN,
+            Errno::NONET,
+            Errno::HOSTUNREACH,
+            Errno::OPNOTSUPP,
+            Errno::NETUNREACH,
+            Errno::TIMEDOUT,
+            Errno::CONNABORTED,
+            Errno::INTR,
+        ];
+        for errno in of_one {
+            assert!(is_of_one_connection(&errno.into()), "{errno}");
+        }
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM] {
+            assert!(!is_of_one_connection(&errno.into()), "{errno}");
+        }
     }
 }

@@ -1,12 +1,11 @@
 //! The process that owns a connection, as the engine sees it.
 
-use std::sync::{Arc, Weak};
+use std::sync::Weak;
 
 use http::{HeaderMap, Method, Version};
 
 use crate::connection::Connection;
 use crate::error::HttpError;
-use crate::exchange::Exchange;
 use crate::stream::Address;
 use crate::ws::buffer::Buffer;
 use crate::ws::message::Sink;
@@ -41,8 +40,8 @@ pub trait Owner: Send + Sync + Sized + 'static {
     type Buffer: Buffer;
     type Batch<'a>: Events<Self::Buffer>;
 
-    /// `false` when there is nobody to serve it.
-    fn request(&self, exchange: &Arc<Exchange<Self>>, request: &Request<'_>) -> bool;
+    /// A request waits to be taken ([`Connection::take`]). `false` when there is nobody to do so.
+    fn request(&self) -> bool;
 
     /// The owner-to-be of one stream of a connection that this one accepted.
     fn of_stream(&self, stream: Weak<Connection<Self>>) -> Self;
@@ -55,6 +54,11 @@ pub trait Owner: Send + Sync + Sized + 'static {
 
     /// The WebSocket has been idle for a while. Not an event: nothing has to be answered.
     fn idle(&self);
+
+    /// Reading has waited for answers for a while. Whatever came before this has been handled when this
+    /// is, so that so many batches are answered, also those that were lost
+    /// ([`Socket::resume`](crate::ws::socket::Socket::resume)).
+    fn paused(&self, batches: u32);
 
     /// A peer was answered without the owner.
     fn http_error(&self, peer: &Address, error: HttpError);

@@ -127,7 +127,7 @@ pub(crate) fn next() -> &'static Reactor {
 }
 
 /// Runs what blocks.
-pub(crate) fn spawn_blocking<R: Send + 'static>(
+pub fn spawn_blocking<R: Send + 'static>(
     work: impl FnOnce() -> R + Send + 'static,
 ) -> tokio::task::JoinHandle<R> {
     engine().background.spawn_blocking(work)

@@ -52,7 +52,7 @@ pub(crate) async fn serve_http1<O: Owner>(
     };
 
     let checked = check_http1(&head, max_line);
-    let response = match tracked.exchange.dispatch(&head, checked) {
+    let response = match tracked.exchange.dispatch(head, checked) {
         Ok(()) => response
             .await
             .unwrap_or_else(|_| closing(StatusCode::INTERNAL_SERVER_ERROR)),
@@ -90,7 +90,7 @@ pub(crate) fn serve_http2<O: Owner>(
     };
     let reply = Reply::Http2 { stream, receiving };
     let exchange = Exchange::new(connection, &head, reply, upload);
-    if let Err(status) = exchange.dispatch(&head, checked) {
+    if let Err(status) = exchange.dispatch(head, checked) {
         // It fails where the client is gone.
         let _ = exchange.respond(status.as_u16(), HeaderMap::new(), Bytes::new());
     }

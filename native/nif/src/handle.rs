@@ -3,9 +3,10 @@
 
 use std::os::fd::RawFd;
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-use ferrosock_engine::connection::Connection;
+use ferrosock_engine::connection::{Connection, Taken};
 use ferrosock_engine::exchange::Exchange;
 use ferrosock_engine::listener::Listener;
 use ferrosock_engine::runtime::{self, Reactor, Turned};
@@ -84,6 +85,13 @@ impl Tag {
         self.owner.get()
     }
 
+    /// What its owner has to do; see [`Connection::take`].
+    pub fn take(&self) -> Taken<BeamOwner> {
+        self.connection
+            .upgrade()
+            .map_or(Taken::Ended, |connection| connection.take())
+    }
+
     fn has_ended(&self) -> bool {
         self.connection
             .upgrade()
@@ -91,13 +99,52 @@ impl Tag {
     }
 }
 
-/// Makes the caller the owner. `false`: the connection has ended, or has an owner.
-pub fn attach(env: Env, tag: &ResourceArc<Tag>) -> bool {
-    let caller = env.pid();
-    tag.owner.set(caller).is_ok()
-        && env.monitor(tag, &caller).is_some()
-        // Last: an end before this point found no owner to tell.
-        && !tag.has_ended()
+/// A connection that waits for the process that is to have it.
+pub struct Claim {
+    tag: ResourceArc<Tag>,
+    is_void: AtomicBool,
+}
+
+impl Claim {
+    pub fn new(tag: &ResourceArc<Tag>) -> ResourceArc<Self> {
+        ResourceArc::new(Self {
+            tag: tag.clone(),
+            is_void: AtomicBool::new(false),
+        })
+    }
+
+    /// It has not been given to anyone.
+    pub fn void(&self) {
+        self.is_void.store(true, Ordering::Relaxed);
+    }
+
+    pub fn connection(&self) -> Option<Arc<Connection<BeamOwner>>> {
+        self.tag.connection.upgrade()
+    }
+}
+
+#[rustler::resource_impl]
+impl Resource for Claim {}
+
+impl Drop for Claim {
+    /// Whoever had it is dead, or has let go of it: nobody will take its request.
+    fn drop(&mut self) {
+        if self.tag.owner().is_none()
+            && !*self.is_void.get_mut()
+            && let Some(connection) = self.connection()
+        {
+            connection.owner_down();
+        }
+    }
+}
+
+/// Makes the caller the owner. `None`: the connection has ended, or has an owner.
+pub fn attach(env: Env, claim: &Claim) -> Option<ResourceArc<Tag>> {
+    let (tag, caller) = (&claim.tag, env.pid());
+    tag.owner.set(caller).ok()?;
+    env.monitor(tag, &caller)?;
+    // Last: an end before this point found no owner to tell.
+    (!tag.has_ended()).then(|| tag.clone())
 }
 
 #[rustler::resource_impl]

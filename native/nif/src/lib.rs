@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ferrosock_engine::config::{Http2Config, ListenerConfig, Overload, Ping, SocketConfig};
+use ferrosock_engine::connection::Taken;
 use ferrosock_engine::exchange::FileError;
 use ferrosock_engine::listener::Listener;
 use ferrosock_engine::runtime::{self, Driver, Reactor, Turned};
@@ -29,6 +30,7 @@ use ferrosock_engine::stream;
 use ferrosock_engine::tls::config::{
     ClientAuth, Identity, Key, TlsConfig, TlsError, TlsOptions, Version,
 };
+use ferrosock_engine::ws::ending::Last;
 use ferrosock_engine::ws::extension::DeflateConfig;
 use ferrosock_engine::ws::{self, Sent};
 use rustix::time::{ClockId, clock_gettime};
@@ -36,9 +38,11 @@ use rustler::{
     Atom, Binary, Encoder, Env, NifMap, NifResult, NifUnitEnum, ResourceArc, Term, schedule,
 };
 
-use crate::answer::Answer;
-use crate::handle::{ExchangeHandle, ListenerHandle, ReactorHandle, SocketHandle, Tag, TlsHandle};
-use crate::owner::{BeamHost, Hall};
+use crate::answer::{Answer, closed, error_closed};
+use crate::handle::{
+    Claim, ExchangeHandle, ListenerHandle, ReactorHandle, SocketHandle, Tag, TlsHandle,
+};
+use crate::owner::{Batch, BeamHost, Hall};
 use crate::term::{Fits, HeaderList, Limit, Messages, atoms, posix};
 
 rustler::init!("Elixir.Ferrosock.Native", load = load);
@@ -56,8 +60,12 @@ const PERCENT: Duration = Duration::from_micros(10);
 
 #[rustler::nif]
 fn reactors_start(count: usize) -> NifResult<usize> {
-    runtime::start(count, Driver::Host)
-        .map_err(|e| rustler::Error::RaiseTerm(Box::new(e.to_string())))
+    // For tests: the way of the machines on which the epoll of a reactor cannot be found.
+    let driver = match std::env::var_os("FERROSOCK_REACTOR_THREADS") {
+        Some(_) => Driver::Threads,
+        None => Driver::Host,
+    };
+    runtime::start(count, driver).map_err(|e| rustler::Error::RaiseTerm(Box::new(e.to_string())))
 }
 
 #[rustler::nif]
@@ -362,10 +370,8 @@ fn listener_drain(
     handle: ResourceArc<ListenerHandle>,
     reference: Term,
 ) -> NifResult<Atom> {
-    let answer = Answer::to(env, reference)?;
-    handle
-        .listener
-        .drain(move || answer.send(|env| atoms::closed().encode(env)));
+    let answer = Answer::to(env, reference, closed)?;
+    handle.listener.drain(move || answer.send(closed));
     Ok(atoms::ok())
 }
 
@@ -378,11 +384,31 @@ fn listener_close(handle: ResourceArc<ListenerHandle>) -> Atom {
 // Exchanges
 
 #[rustler::nif]
-fn attach(env: Env, tag: ResourceArc<Tag>) -> Atom {
-    if handle::attach(env, &tag) {
-        atoms::ok()
-    } else {
-        atoms::gone()
+fn attach(env: Env, claim: ResourceArc<Claim>) -> Term {
+    match handle::attach(env, &claim) {
+        Some(tag) => (atoms::ok(), tag).encode(env),
+        None => atoms::gone().encode(env),
+    }
+}
+
+#[rustler::nif]
+fn refuse(env: Env, claim: ResourceArc<Claim>) -> Atom {
+    if let Some(connection) = claim.connection() {
+        run_with(env, connection.reactor(), || connection.refuse());
+    }
+    atoms::ok()
+}
+
+#[rustler::nif]
+fn take(env: Env, tag: ResourceArc<Tag>) -> Term {
+    match tag.take() {
+        Taken::Request(waiting) => {
+            let exchange = ResourceArc::new(ExchangeHandle(waiting.exchange.clone()));
+            let request = term::request(env, &waiting.request());
+            (atoms::request(), exchange, request).encode(env)
+        }
+        Taken::Nothing => atoms::none().encode(env),
+        Taken::Ended => atoms::closed().encode(env),
     }
 }
 
@@ -443,12 +469,7 @@ fn exchange_await(
     exchange: ResourceArc<ExchangeHandle>,
     reference: Term,
 ) -> NifResult<Atom> {
-    let waiter = Answer::to(env, reference)?.into_waiter();
-    Ok(if exchange.0.wait(waiter) {
-        atoms::wait()
-    } else {
-        atoms::ok()
-    })
+    Answer::waiting(env, reference, |waiter| exchange.0.wait(waiter))
 }
 
 #[rustler::nif]
@@ -471,10 +492,7 @@ fn exchange_read(
     timeout: Limit,
     reference: Term,
 ) -> NifResult<Atom> {
-    if length == 0 {
-        return Err(rustler::Error::BadArg);
-    }
-    let answer = Answer::to(env, reference)?;
+    let answer = Answer::to(env, reference, error_closed)?;
     exchange.0.read(length, timeout.duration(), move |result| {
         answer.send(|env| match result {
             Ok(piece) => {
@@ -504,11 +522,11 @@ fn exchange_send_file<'a>(
     reference: Term,
 ) -> NifResult<Term<'a>> {
     let path = PathBuf::from(OsStr::from_bytes(path.as_slice()));
-    let answer = Answer::to(env, reference)?;
     let headers = match headers.0 {
         Ok(headers) => headers,
         Err(e) => return Ok(term::sent(env, Err(e))),
     };
+    let answer = Answer::to(env, reference, error_closed)?;
     exchange
         .0
         .send_file(status.0, headers, path, (offset, length), move |result| {
@@ -658,32 +676,45 @@ fn socket_send<'a>(
 ) -> Atom {
     let (messages, payloads) = messages.split();
     let hold = |index: usize| raw::hold(payloads[index]);
-    sent(pay_for(env, || socket.0.send(&messages, hold)))
+    let result = pay_for(env, || socket.0.send(&messages, hold));
+    sent(&socket, result)
 }
 
 #[rustler::nif]
 fn socket_ack<'a>(env: Env<'a>, socket: ResourceArc<SocketHandle>, messages: Messages<'a>) -> Atom {
     let (messages, payloads) = messages.split();
     let hold = |index: usize| raw::hold(payloads[index]);
-    sent(pay_for(env, || socket.0.ack(&messages, hold)))
+    let result = pay_for(env, || socket.0.ack(&messages, hold));
+    sent(&socket, result)
 }
 
-fn sent(sent: Sent) -> Atom {
+fn sent(socket: &SocketHandle, sent: Sent) -> Atom {
     match sent {
-        Sent::Ok => atoms::ok(),
-        Sent::Full => atoms::full(),
         Sent::Closed => atoms::closed(),
+        _ if socket.0.has_last_event() => atoms::ended(),
+        Sent::Full => atoms::full(),
+        Sent::Ok => atoms::ok(),
     }
 }
 
 #[rustler::nif]
+fn socket_ending(env: Env, socket: ResourceArc<SocketHandle>) -> Term {
+    match socket.0.last_event() {
+        Last::None => atoms::none().encode(env),
+        Last::Soon => atoms::soon().encode(env),
+        Last::Told(ending) => Batch::last(env, ending),
+    }
+}
+
+#[rustler::nif]
+fn socket_resume(socket: ResourceArc<SocketHandle>, batches: u32) -> Atom {
+    socket.0.resume(batches);
+    atoms::ok()
+}
+
+#[rustler::nif]
 fn socket_await(env: Env, socket: ResourceArc<SocketHandle>, reference: Term) -> NifResult<Atom> {
-    let waiter = Answer::to(env, reference)?.into_waiter();
-    Ok(if socket.0.wait(waiter) {
-        atoms::wait()
-    } else {
-        atoms::ok()
-    })
+    Answer::waiting(env, reference, |waiter| socket.0.wait(waiter))
 }
 
 #[rustler::nif]

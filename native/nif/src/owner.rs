@@ -9,17 +9,17 @@ use std::time::Instant;
 use crossbeam::sync::ShardedLock;
 use ferrosock_engine::connection::Connection;
 use ferrosock_engine::error::HttpError;
-use ferrosock_engine::exchange::Exchange;
 use ferrosock_engine::listener::Host;
-use ferrosock_engine::owner::{Events, Owner, Request};
+use ferrosock_engine::owner::{Events, Owner};
 use ferrosock_engine::stream::Address;
+use ferrosock_engine::ws::ending::Ending;
 use ferrosock_engine::ws::message::{Payload, Sink};
 use rustler::env::SavedTerm;
 use rustler::{Encoder, Env, LocalPid, OwnedEnv, ResourceArc, Term};
 
-use crate::handle::{ExchangeHandle, ListenerTag, Tag};
+use crate::handle::{Claim, ListenerTag, Tag};
 use crate::raw;
-use crate::term::{self, BinaryBuffer, atom, atoms, binary, posix, request};
+use crate::term::{self, BinaryBuffer, atom, atoms, binary, posix};
 
 /// Messages about peers that do not speak HTTP, per second and listener.
 const HTTP_ERRORS_PER_SECOND: u64 = 10;
@@ -102,17 +102,18 @@ impl Owner for BeamOwner {
     type Buffer = BinaryBuffer;
     type Batch<'a> = Batch<'a>;
 
-    fn request(&self, exchange: &Arc<Exchange<Self>>, head: &Request<'_>) -> bool {
-        let handle = ResourceArc::new(ExchangeHandle(exchange.clone()));
-        match self.tag.owner() {
-            Some(owner) => send(owner, |env| {
-                (&self.tag, (atoms::request(), &handle, request(env, head))).encode(env)
-            }),
-            None => self.hall.send_to_next(|env| {
-                let first = (atoms::connection(), &self.tag, &handle, request(env, head));
-                (&self.hall.tag, first).encode(env)
-            }),
+    fn request(&self) -> bool {
+        if let Some(owner) = self.tag.owner() {
+            return send(owner, |env| (&self.tag, atoms::request()).encode(env));
         }
+        let claim = Claim::new(&self.tag);
+        let is_sent = self
+            .hall
+            .send_to_next(|env| (&self.hall.tag, (atoms::connection(), &claim)).encode(env));
+        if !is_sent {
+            claim.void();
+        }
+        is_sent
     }
 
     fn of_stream(&self, stream: Weak<Connection<Self>>) -> Self {
@@ -150,6 +151,14 @@ impl Owner for BeamOwner {
         }
     }
 
+    fn paused(&self, batches: u32) {
+        if let Some(owner) = self.tag.owner() {
+            send(owner, |env| {
+                (&self.tag, (atoms::paused(), batches)).encode(env)
+            });
+        }
+    }
+
     fn http_error(&self, peer: &Address, error: HttpError) {
         if self.hall.http_errors.allows() {
             send(&self.hall.owner, |env| {
@@ -171,6 +180,22 @@ pub struct Batch<'a> {
 }
 
 impl Batch<'_> {
+    /// A last event, for an owner that asks for it.
+    pub fn last<'a>(env: Env<'a>, ending: &Ending) -> Term<'a> {
+        let mut batch = Batch {
+            env,
+            events: Vec::with_capacity(1),
+        };
+        match ending {
+            Ending::Close(code, reason) => batch.close(*code, reason),
+            Ending::Error(code, reason) => batch.error(*code, reason),
+            Ending::Timeout => batch.timeout(),
+            Ending::Lifetime => batch.lifetime(),
+            Ending::Closed(error) => batch.closed(error),
+        }
+        batch.events[0]
+    }
+
     fn push(&mut self, event: impl Encoder) {
         self.events.push(event.encode(self.env));
     }

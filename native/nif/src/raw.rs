@@ -8,7 +8,9 @@ use std::os::fd::{BorrowedFd, IntoRawFd, RawFd};
 use std::ptr;
 
 use bytes::Bytes;
-use rustler::sys::{ERL_NIF_SELECT_READ, ErlNifEnv, enif_select, enif_send};
+use rustler::sys::{
+    ERL_NIF_SELECT_READ, ERL_NIF_THR_UNDEFINED, ErlNifEnv, enif_select, enif_send, enif_thread_type,
+};
 use rustler::{Atom, Binary, Encoder, Env, LocalPid, OwnedEnv, Resource, ResourceArc, Term};
 
 /// Up to this size a copy costs less memory than an environment to hold the term in, which has room for
@@ -99,6 +101,13 @@ pub fn send(
     });
     own.clear();
     sent
+}
+
+/// Whether [`send`] can be called here: not on the VM's own threads outside of a call, as where it
+/// collects a handle.
+pub fn may_send() -> bool {
+    // SAFETY: it only looks at the calling thread. Tested by waits whose handle is collected.
+    !CALLER.get().is_null() || unsafe { enif_thread_type() } == ERL_NIF_THR_UNDEFINED
 }
 
 /// Another descriptor for the same thing, which is never closed.

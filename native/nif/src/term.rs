@@ -21,9 +21,9 @@ use rustler::{
 
 pub mod atoms {
     rustler::atoms! {
-        accept_error, authority, already_reading, already_sent, binary, close, closed, connection, drained,
+        accept_error, authority, already_reading, already_sent, binary, close, closed, connection, drained, ended,
         error, full, gone, http_error, http_1_0 = "HTTP/1.0", http_1_1 = "HTTP/1.1", http_2 = "HTTP/2", identity, idle, infinity,
-        invalid_header, invalid_status, local, max_lifetime, more, nil, not_supported, ok, other, ping, pong, request, soon, text,
+        invalid_header, invalid_status, local, max_lifetime, more, nil, none, not_supported, ok, other, paused, ping, pong, request, soon, text,
         timeout, tls12 = "tlsv1.2", tls13 = "tlsv1.3", undefined, wait
     }
 }

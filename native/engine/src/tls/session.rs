@@ -30,6 +30,7 @@ thread_local! {
 }
 
 /// What a handshake has agreed on.
+#[derive(Clone)]
 pub struct TlsInfo {
     /// If not, it is 1.2.
     pub is_tls13: bool,

@@ -5,6 +5,7 @@
 //! - [`extension`], [`deflate`]: permessage-deflate (RFC 7692): the negotiation and the coding
 //! - [`buffer`]: the final home of a large message's bytes
 //! - [`carrier`]: the connection or the stream that the frames travel on
+//! - [`ending`]: the last event, for an owner that asks again
 //! - [`encoder`]: messages into frames, compressed where that takes no time
 //! - [`outbound`]: what goes to the peer: written where the sender stands, queued when it must be
 //! - [`socket`]: the task that reads, keeps the times, and ends the connection
@@ -13,6 +14,7 @@ pub mod buffer;
 pub(crate) mod carrier;
 pub mod deflate;
 mod encoder;
+pub mod ending;
 pub mod extension;
 pub mod frame;
 pub(crate) mod handshake;

@@ -30,6 +30,7 @@ use crate::timer::Timer;
 use crate::ws::buffer::Buffer;
 use crate::ws::carrier::{Carrier, Receiver};
 use crate::ws::encoder::{Compression, Message};
+use crate::ws::ending::{Ending, Last, LastEvent};
 use crate::ws::extension::Agreed;
 use crate::ws::frame::{self, Opcode};
 use crate::ws::message::{Limits, Payload, Reader, Sink};
@@ -38,6 +39,9 @@ use crate::ws::outbound::{Outbound, Sent};
 /// How many batches, and bytes in them, the owner may have unanswered before reading pauses.
 const MAX_UNANSWERED: usize = 8;
 const MAX_UNANSWERED_BYTES: usize = 256 * 1024;
+/// How long reading has to wait for answers before the owner hears of it, then twice as long, and so
+/// on. A callback that empties its mailbox takes batches that nobody will answer.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// How long at least our close frame waits for a peer that takes nothing.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -63,6 +67,7 @@ pub struct Socket<O: Owner> {
     state: Mutex<State>,
     /// Batches that the owner has answered, counted from the start; its becoming ready is the first.
     answered: AtomicU32,
+    last_event: LastEvent,
     _count: Counted,
 }
 
@@ -114,6 +119,7 @@ impl<O: Owner> Socket<O> {
             agreed,
             state: Mutex::new(state),
             answered: AtomicU32::new(0),
+            last_event: LastEvent::default(),
             _count: stats::SOCKETS.count(),
         })
     }
@@ -134,6 +140,31 @@ impl<O: Owner> Socket<O> {
             state.wake();
         }
         state.send(messages, hold)
+    }
+
+    /// The owner has handled all of so many batches that it has not lost.
+    pub fn resume(&self, batches: u32) {
+        let is_more = |answered: u32| {
+            let more = batches.wrapping_sub(answered);
+            (1..=u32::MAX / 2).contains(&more).then_some(batches)
+        };
+        let _ = self
+            .answered
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, is_more);
+        let mut state = self.state();
+        if std::mem::take(&mut state.starved) {
+            state.wake();
+        }
+    }
+
+    /// Whether the last event has been told, or is about to be.
+    pub fn has_last_event(&self) -> bool {
+        self.last_event.exists()
+    }
+
+    /// For an owner that has lost it.
+    pub fn last_event(&self) -> Last<'_> {
+        self.last_event.get()
     }
 
     /// Keeps the waiter when there is no room to send now, and says so.
@@ -299,6 +330,9 @@ struct Task<'a, O: Owner> {
     ready: bool,
     /// Reading waits for the owner, so the peer's silence means nothing.
     paused: bool,
+    paused_since: Instant,
+    /// How often the owner has been told so.
+    told_paused: u32,
     /// When our close frame was queued.
     closing: Option<Instant>,
     /// Since when the peer takes nothing of what waits.
@@ -321,6 +355,7 @@ enum Due {
     Ping,
     Lifetime,
     Idle,
+    Pause,
 }
 
 struct Told {
@@ -359,6 +394,8 @@ impl<'a, O: Owner> Task<'a, O> {
             unanswered,
             ready: false,
             paused: false,
+            paused_since: now,
+            told_paused: 0,
             closing: None,
             stalled: None,
             told: None,
@@ -421,11 +458,13 @@ impl<'a, O: Owner> Task<'a, O> {
             return Some(End::Gone);
         }
         let late = self.closing?.elapsed() >= self.close_patience();
-        if all_sent {
-            self.socket.connection.settle();
-        }
         match (all_sent, self.done_reading || late) {
-            (true, true) => Some(End::Finished),
+            (true, true) => {
+                // Not before: a VM that halts as soon as all is said would reset the connection of a peer
+                // that is about to answer our close frame.
+                self.socket.connection.settle();
+                Some(End::Finished)
+            }
             // The peer does not even take our close frame.
             (false, _) if late => Some(End::Reset),
             _ => None,
@@ -521,14 +560,18 @@ impl<'a, O: Owner> Task<'a, O> {
         match due {
             Due::End => {}
             Due::Answer(code) => self.socket.close(Some(code), b""),
-            Due::Timeout => self.end(1001, |batch| batch.timeout()),
             Due::Stalled => self.give_up(),
-            Due::Lifetime => self.end(1012, |batch| batch.lifetime()),
+            Due::Timeout => self.end(1001, Ending::Timeout, |batch| batch.timeout()),
+            Due::Lifetime => self.end(1012, Ending::Lifetime, |batch| batch.lifetime()),
             Due::Ping => {
                 self.pinged = Some(Instant::now());
                 self.socket.state().ping();
             }
             Due::Idle => self.idle(),
+            Due::Pause => {
+                self.told_paused += 1;
+                self.socket.connection.owner.paused(self.unanswered.sent);
+            }
         }
         Poll::Ready(())
     }
@@ -558,7 +601,10 @@ impl<'a, O: Owner> Task<'a, O> {
         let idle = config
             .idle_notice
             .map(|idle| (self.last_active + idle, Due::Idle));
+        let patience = PAUSE.saturating_mul(1 << self.told_paused.min(16));
+        let pause = (self.paused_since + patience, Due::Pause);
         [
+            Some(pause).filter(|_| self.paused),
             silence.filter(|_| listening),
             ping.filter(|_| listening),
             stall,
@@ -571,14 +617,17 @@ impl<'a, O: Owner> Task<'a, O> {
     }
 
     /// Tells the owner an end of our own making.
-    fn end(&mut self, code: u16, event: impl for<'b> FnOnce(&mut O::Batch<'b>)) {
+    fn end(&mut self, code: u16, ending: Ending, event: impl for<'b> FnOnce(&mut O::Batch<'b>)) {
         self.tell(code);
+        self.socket.last_event.is(ending);
         self.socket.connection.owner.deliver(event);
+        self.socket.last_event.told();
     }
 
     /// The owner is told, and so are those who wait for room.
     fn give_up(&mut self) {
-        self.end(1013, |batch| batch.error(1013, "slow_client"));
+        let ending = Ending::Error(1013, "slow_client");
+        self.end(1013, ending, |batch| batch.error(1013, "slow_client"));
         let waiters = self.socket.state().give_up();
         call(waiters, false);
     }
@@ -600,8 +649,13 @@ impl<'a, O: Owner> Task<'a, O> {
             return true;
         }
         self.socket.state().starved = true;
+        let was_paused = self.paused;
         // The answer may have come before the flag was up.
         self.paused = !self.has_credit();
+        if self.paused && !was_paused {
+            self.paused_since = Instant::now();
+            self.told_paused = 0;
+        }
         !self.paused
     }
 
@@ -647,6 +701,9 @@ impl<'a, O: Owner> Task<'a, O> {
             if let Err(e) = result {
                 close = Some(e.close_code());
                 if !muted {
+                    socket
+                        .last_event
+                        .is(Ending::Error(e.close_code(), e.name()));
                     batch.error(e.close_code(), e.name());
                 }
             }
@@ -659,6 +716,7 @@ impl<'a, O: Owner> Task<'a, O> {
             self.done_reading = true;
             if !muted {
                 self.tell(code);
+                socket.last_event.told();
             }
         }
         size.is_some()
@@ -667,11 +725,7 @@ impl<'a, O: Owner> Task<'a, O> {
     /// The transport is gone.
     fn lost(&mut self, error: &io::Error) {
         if !self.has_ended() {
-            self.tell(1011);
-            self.socket
-                .connection
-                .owner
-                .deliver(|batch| batch.closed(error));
+            self.end(1011, Ending::closed(error), |batch| batch.closed(error));
         }
     }
 
@@ -692,6 +746,8 @@ impl<O: Owner> Drop for Task<'_, O> {
     /// By whatever way the task ends, a panic too, its owner has a last event and no sender waits.
     fn drop(&mut self) {
         self.lost(&io::ErrorKind::ConnectionAborted.into());
+        // Also where it was being told when the task failed.
+        self.socket.last_event.told();
         let mut state = self.socket.state();
         state.phase = Phase::Gone;
         let waiters = state.outbound.disconnect();
@@ -784,6 +840,8 @@ impl<O: Owner, E: Events<O::Buffer>> Sink<O::Buffer> for Intake<'_, O, E> {
     fn close(&mut self, code: Option<u16>, reason: &[u8]) {
         self.close = Some(code.unwrap_or(1000));
         if !self.muted {
+            let ending = Ending::Close(code, reason.to_vec());
+            self.socket.last_event.is(ending);
             self.batch.close(code, reason);
         }
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use ferrosock_engine::config::{ListenerConfig, Overload, SocketConfig};
-use ferrosock_engine::connection::Connection;
+use ferrosock_engine::connection::{Connection, Taken};
 use ferrosock_engine::error::HttpError;
 use ferrosock_engine::exchange::Exchange;
 use ferrosock_engine::listener::{Host, Listener};
@@ -74,10 +74,11 @@ pub struct TestHost {
 impl Host for TestHost {
     type Owner = TestOwner;
 
-    fn owner(&self, _connection: Weak<Connection<TestOwner>>) -> TestOwner {
+    fn owner(&self, connection: Weak<Connection<TestOwner>>) -> TestOwner {
         let (log, serve) = (self.log.clone(), self.serve.clone());
         let config = self.socket.clone();
         TestOwner {
+            connection,
             log,
             serve,
             config,
@@ -89,6 +90,7 @@ impl Host for TestHost {
 }
 
 pub struct TestOwner {
+    connection: Weak<Connection<TestOwner>>,
     log: Arc<Log>,
     serve: Arc<Serve>,
     config: SocketConfig,
@@ -99,7 +101,13 @@ impl Owner for TestOwner {
     type Buffer = VecBuffer;
     type Batch<'a> = Batch;
 
-    fn request(&self, exchange: &Arc<Exchange<Self>>, request: &Request<'_>) -> bool {
+    /// Takes it at once.
+    fn request(&self) -> bool {
+        let connection = self.connection.upgrade().expect("it has a request");
+        let Taken::Request(waiting) = connection.take() else {
+            panic!("told of a request that is not there");
+        };
+        let (exchange, request) = (&waiting.exchange, &waiting.request());
         if request.path == "/ws" {
             let socket = exchange
                 .upgrade(
@@ -140,6 +148,8 @@ impl Owner for TestOwner {
     fn idle(&self) {
         self.log.push(Event::Idle);
     }
+
+    fn paused(&self, _batches: u32) {}
 
     fn http_error(&self, _peer: &Address, error: HttpError) {
         self.log.push(Event::HttpError(error));
