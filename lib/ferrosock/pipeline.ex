@@ -90,15 +90,34 @@ defmodule Ferrosock.Pipeline do
   defp fail(kind, reason, stacktrace, {conn, plug, exchange}) do
     {error, _stacktrace} = Log.crash_reason(kind, reason, stacktrace)
     status = status(kind, error)
-
-    if status in 500..599 do
-      Log.request_error({kind, reason, stacktrace}, conn: conn, plug: plug)
-    end
-
+    fault = if status in 500..599, do: client_fault(exchange)
+    status = answer(fault, status, {kind, reason, stacktrace}, conn, plug)
     {headers, body} = response(error)
     # An exchange that has its response refuses this one.
     Native.exchange_respond(exchange, status, [{"connection", "close"} | headers], body)
     :close
+  end
+
+  # Few Plugs have a clause for a body that cannot be read, which is no fault of theirs.
+  defp client_fault(exchange) do
+    case Native.exchange_body_error(exchange) do
+      :timeout -> {408, "request body not complete in time"}
+      :closed -> {400, "request body cut short (RFC9112§8)"}
+      :malformed -> {400, "malformed request body (RFC9112§7.1)"}
+      _none -> nil
+    end
+  end
+
+  defp answer({status, fault}, _status, {kind, reason, stacktrace}, conn, _plug) do
+    {Adapter, adapter} = conn.adapter
+    banner = Exception.format_banner(kind, reason, stacktrace)
+    Log.body_error(adapter.options.log_limiter, adapter.peer, fault, status, banner)
+    status
+  end
+
+  defp answer(nil, status, failure, conn, plug) do
+    if status in 500..599, do: Log.request_error(failure, conn: conn, plug: plug)
+    status
   end
 
   defp status(:error, error), do: Plug.Exception.status(error)

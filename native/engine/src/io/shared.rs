@@ -7,9 +7,11 @@ use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use once_cell::sync::OnceCell;
 use tokio::time::Instant;
 
-use super::reading::{Awaited, Reading};
+use super::reading::{Awaited, Expected, Reading};
+use crate::head::Refusal;
 use crate::lock;
 use crate::sendfile::FileRange;
 use crate::stream::WriteHalf;
@@ -22,6 +24,7 @@ pub(crate) struct Shared {
     tls: Option<Box<Mutex<Tls>>>,
     reading: Mutex<Reading>,
     found_preface: AtomicBool,
+    refused: OnceCell<Refusal>,
     writing: Mutex<Writing>,
     /// What placeholders stand for. hyper has those of one file at a time: it writes one response to its
     /// end before it begins another.
@@ -45,6 +48,7 @@ impl Shared {
             tls: tls.map(|tls| Box::new(Mutex::new(tls))),
             reading: Mutex::new(Reading::new()),
             found_preface: AtomicBool::new(false),
+            refused: OnceCell::new(),
             writing: Mutex::default(),
             file: Mutex::new(None),
         }
@@ -148,8 +152,31 @@ impl Shared {
         lock(&self.reading).awaited(|| self.stream().has_arrivals())
     }
 
-    pub(super) fn in_request(&self) -> bool {
-        lock(&self.reading).in_request()
+    /// What is left of the body is being read; [`Self::drain_ended`] follows.
+    pub(crate) fn drain_started(&self) {
+        lock(&self.reading).drain_started();
+    }
+
+    pub(crate) fn drain_ended(&self) {
+        lock(&self.reading).drain_ended();
+    }
+
+    pub(super) fn expected(&self) -> Expected {
+        lock(&self.reading).expected()
+    }
+
+    /// The head that is being read is refused, whatever follows. Nothing can be read any more.
+    pub(super) fn refuse(&self, refusal: Refusal) {
+        let _ = self.refused.set(refusal);
+    }
+
+    pub(crate) fn refused(&self) -> Option<Refusal> {
+        self.refused.get().copied()
+    }
+
+    /// Whether what is read may be of a body.
+    pub(super) fn in_body(&self) -> bool {
+        lock(&self.reading).in_body()
     }
 
     /// Whether a part of a request's head is there.
