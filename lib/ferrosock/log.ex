@@ -1,7 +1,7 @@
 defmodule Ferrosock.Log do
   @moduledoc false
   # Every line that a server logs. What peers can cause at will is one line each, at most so many
-  # a second: the engine limits its own, `websocket_error/4` and `body_error/5` are limited here.
+  # a second: the engine limits its own, `websocket_error/4` and `body_error/4` are limited here.
 
   require Logger
 
@@ -54,8 +54,9 @@ defmodule Ferrosock.Log do
   end
 
   @doc "A Plug that failed because its client's body cannot be read."
-  @spec body_error(limiter(), Address.t(), String.t(), Plug.Conn.int_status(), String.t()) :: :ok
-  def body_error(limiter, peer, fault, status, banner) do
+  @spec body_error(limiter(), Address.t(), {Plug.Conn.int_status(), String.t()}, String.t()) ::
+          :ok
+  def body_error(limiter, peer, {status, fault}, banner) do
     if allow?(limiter) do
       [first | _more] = String.split(banner, "\n", parts: 2)
 

@@ -51,6 +51,8 @@ struct State {
     sending: Sending,
     /// `None` while it is being read.
     upload: Option<Upload>,
+    /// What there was of it as that began.
+    being_read: Rest,
     /// The client waits to be asked for the body (RFC9110§10.1.1). With HTTP/1, hyper asks.
     expects_continue: bool,
     /// The response has promised that the connection goes on, after what is left of the body.
@@ -98,6 +100,7 @@ impl<O: Owner> Exchange<O> {
                 reply: Some(reply),
                 sending: Sending::No,
                 upload: Some(upload),
+                being_read: Rest::Nothing,
                 expects_continue: head.version > Version::HTTP_10
                     && expects_continue(&head.headers),
                 drains: false,
@@ -257,6 +260,9 @@ impl<O: Owner> Exchange<O> {
         let upload = {
             let mut state = lock(&self.state);
             state.ask_for_body();
+            if let Some(upload) = &state.upload {
+                state.being_read = upload.rest();
+            }
             state.upload.take()
         };
         self.connection.reactor.spawn(async move {
@@ -266,10 +272,14 @@ impl<O: Owner> Exchange<O> {
             let result = upload.read(length, timeout).await;
             let mut state = lock(&exchange.state);
             state.body_error = result.as_ref().err().copied();
-            let rest = state.ended.then(|| upload.end()).flatten();
+            let has_ended = state.ended;
+            let rest = has_ended.then(|| upload.end()).flatten();
+            let drains = state.drains;
             state.upload = Some(upload);
             drop(state);
-            exchange.discard(rest);
+            if has_ended {
+                exchange.let_go(rest, drains);
+            }
             answer(result);
         });
     }
@@ -288,31 +298,33 @@ impl<O: Owner> Exchange<O> {
         poll_fn(|cx| {
             let mut state = lock(&self.state);
             let expects_continue = state.expects_continue;
-            // Being read by somebody who may want to the end of it, or not.
-            let Some(upload) = state.upload.as_mut() else {
-                return Poll::Ready(false);
-            };
-            let can_go_on = match upload.rest() {
+            let being_read = state.being_read;
+            let upload = state.upload.as_mut();
+            let can_go_on = match upload.as_ref().map_or(being_read, |upload| upload.rest()) {
                 Rest::Nothing => true,
                 // A client that was not asked may send the body or the next request.
                 _ if expects_continue => false,
                 Rest::Bytes(length) => length <= max_unread,
-                Rest::Unknown => match upload.poll_ahead(cx, max_unread) {
-                    Poll::Ready(rest) => rest == Rest::Nothing,
-                    Poll::Pending => {
-                        if upload.pieces_ahead() > seen {
-                            seen = upload.pieces_ahead();
-                            looks = 0;
+                Rest::Unknown => {
+                    match upload.map(|upload| (upload.poll_ahead(cx, max_unread), upload)) {
+                        // Whoever reads it may want all of it, or not.
+                        None => false,
+                        Some((Poll::Ready(rest), _)) => rest == Rest::Nothing,
+                        Some((Poll::Pending, upload)) => {
+                            if upload.pieces_ahead() > seen {
+                                seen = upload.pieces_ahead();
+                                looks = 0;
+                            }
+                            looks += 1;
+                            if looks <= LOOKS {
+                                // hyper reads when this has returned, and comes back.
+                                cx.waker().wake_by_ref();
+                                return Poll::Pending;
+                            }
+                            false
                         }
-                        looks += 1;
-                        if looks <= LOOKS {
-                            // hyper reads when this has returned, and comes back.
-                            cx.waker().wake_by_ref();
-                            return Poll::Pending;
-                        }
-                        false
                     }
-                },
+                }
             };
             state.drains = can_go_on;
             Poll::Ready(can_go_on)
@@ -450,34 +462,54 @@ impl<O: Owner> Exchange<O> {
     pub(crate) fn ended(&self) {
         let mut state = lock(&self.state);
         state.ended = true;
-        let rest = state.upload.as_mut().and_then(Upload::end);
-        let rest = match rest {
-            Some(rest) if state.drains => {
-                drop(state);
-                return self.drain(rest);
-            }
-            rest => rest,
+        let drains = state.drains;
+        let Some(upload) = state.upload.as_mut() else {
+            drop(state);
+            // By whoever reads it, later.
+            return self.request_ended(drains);
         };
+        let rest = upload.end();
         drop(state);
-        self.discard(rest);
+        self.request_ended(drains && rest.is_some());
+        if rest.is_some() {
+            self.let_go(rest, drains);
+        }
+    }
+
+    /// `drains`: what is left of the body comes before the next request.
+    fn request_ended(&self, drains: bool) {
         if self.version < Version::HTTP_2
             && let Some(io) = self.connection.io()
         {
-            io.request_ended();
+            match drains {
+                true => io.drain_started(),
+                false => io.request_ended(),
+            }
+        }
+    }
+
+    fn let_go(&self, rest: Option<Source>, drains: bool) {
+        match rest {
+            Some(rest) if drains => self.drain(rest),
+            rest => {
+                self.discard(rest);
+                if drains && let Some(io) = self.connection.io() {
+                    io.drain_ended();
+                }
+            }
         }
     }
 
     /// Reads the rest of a body, which hyper then takes for read. The client has sent it before it knew of
     /// the response, so its next request comes after it. The deadline is the connection's.
     fn drain(&self, mut rest: Source) {
-        let Some(io) = self.connection.io() else {
-            return;
-        };
-        io.drain_started();
+        let io = self.connection.io();
         self.reactor().spawn(async move {
             while let Some(Ok(_)) = poll_fn(|cx| rest.poll_data(cx)).await {}
             drop(rest);
-            io.drain_ended();
+            if let Some(io) = io {
+                io.drain_ended();
+            }
         });
     }
 

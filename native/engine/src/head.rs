@@ -148,13 +148,13 @@ fn request_line_length(head: &Parts) -> usize {
 }
 
 /// `host:port` is for CONNECT alone, and `*` for OPTIONS (RFC9112§3.2). A URI is ASCII (RFC3986§2), and one
-/// of another scheme names nothing that is here. Which of `http` and `https` it has is of no concern: that
+/// of a scheme that is not the web's names nothing that is here. Which of these it has is of no concern: that
 /// of a request is its connection's, whatever the client says.
 fn is_target(head: &Parts) -> bool {
     let uri = &head.uri;
     let is_only_authority = uri.authority().is_some() && uri.scheme().is_none();
     let is_here = uri.scheme_str().is_none_or(|scheme| {
-        ["http", "https"]
+        ["http", "https", "ws", "wss"]
             .iter()
             .any(|known| scheme.eq_ignore_ascii_case(known))
     });

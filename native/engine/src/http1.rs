@@ -99,6 +99,10 @@ pub(crate) async fn serve<O: Owner>(connection: &Arc<Connection<O>>, mut io: Io)
             () = poll_fn(|cx| poll_last_call(cx, &shared, &mut last_call)),
                 if stage > Stage::Accepting && !is_last =>
             {
+                // Its client has the response, and has not begun the next request.
+                if shared.awaited() == Awaited::RestOfBody && !shared.in_response() {
+                    return Outcome::Closed;
+                }
                 http.as_mut().graceful_shutdown();
                 is_last = true;
             }
@@ -125,7 +129,7 @@ fn builder(config: &ListenerConfig) -> http1::Builder {
 /// Ready when the last request is being served, or when there is none to wait for.
 fn poll_last_call(cx: &mut Context<'_>, shared: &Shared, timer: &mut Timer) -> Poll<()> {
     match shared.awaited() {
-        Awaited::Response | Awaited::NextRequest => Poll::Ready(()),
+        Awaited::Response | Awaited::NextRequest | Awaited::RestOfBody => Poll::Ready(()),
         // hyper reads it, and this is polled again.
         Awaited::Rest => Poll::Pending,
         Awaited::FirstRequest { since } => timer.poll(cx, since + LAST_CALL),

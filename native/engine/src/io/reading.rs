@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+/// How long what nobody has read of a body may take. A client that needs longer is still sending it when the
+/// connection ends, so no request of its is lost.
+const DRAIN: Duration = Duration::from_secs(3);
+
 pub(super) struct Reading {
     /// While a request is served there is no deadline.
     in_request: bool,
@@ -26,6 +30,8 @@ pub(crate) enum Awaited {
         since: Instant,
     },
     NextRequest,
+    /// The rest of a body that nobody reads, after the response.
+    RestOfBody,
 }
 
 /// What is read next.
@@ -62,7 +68,6 @@ impl Reading {
         self.since = Instant::now();
     }
 
-    /// What is left of the body has as long as a head.
     pub(super) fn drain_started(&mut self) {
         self.request_ended();
         self.draining = true;
@@ -104,7 +109,9 @@ impl Reading {
 
     /// `None` while a request is served.
     pub(super) fn deadline(&self, header: Duration, idle: Duration) -> Option<Instant> {
-        let wait = if self.first || self.partial || self.draining {
+        let wait = if self.draining {
+            DRAIN
+        } else if self.first || self.partial {
             header
         } else {
             idle
@@ -116,6 +123,8 @@ impl Reading {
     pub(super) fn awaited(&self, has_arrivals: impl FnOnce() -> bool) -> Awaited {
         if self.in_request {
             Awaited::Response
+        } else if self.draining {
+            Awaited::RestOfBody
         } else if self.partial || has_arrivals() {
             Awaited::Rest
         } else if self.first {
@@ -145,15 +154,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_of_a_body_has_as_long_as_a_head() {
+    fn what_is_left_of_a_body_has_a_deadline_of_its_own() {
         let mut reading = Reading::new();
         reading.request_started();
         reading.drain_started();
         reading.read_some();
-        let due = reading.since + HEADER;
+        let due = reading.since + DRAIN;
         assert_eq!(reading.deadline(HEADER, IDLE), Some(due));
         assert!(!reading.has_partial_head());
-        assert_eq!(reading.awaited(|| false), Awaited::NextRequest);
+        assert_eq!(reading.awaited(|| true), Awaited::RestOfBody);
         reading.drain_ended();
         let due = reading.since + IDLE;
         assert_eq!(reading.deadline(HEADER, IDLE), Some(due));
