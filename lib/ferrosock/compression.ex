@@ -39,7 +39,7 @@ defmodule Ferrosock.Compression do
     coded = coding && code(coding, body, options)
 
     if coded && IO.iodata_length(coded) < size,
-      do: {[{"content-encoding", coding} | headers], coded},
+      do: {[{"content-encoding", coding} | Header.delete(headers, "content-length")], coded},
       else: {headers, body}
   end
 
@@ -83,7 +83,7 @@ defmodule Ferrosock.Compression do
 
   # A part and a 304 say what the whole response would depend on (RFC9110§15.3.7, §15.4.5), and so
   # does a HEAD whose body the app did not make.
-  defp subject(_method, 204, _size), do: :nothing
+  defp subject(_method, status, _size) when status in [204, 205], do: :nothing
   defp subject(_method, status, _size) when status in [206, 304], do: :head
   defp subject("HEAD", _status, 0), do: :head
   defp subject(_method, _status, size), do: if(size < @threshold, do: :nothing, else: :body)
