@@ -245,7 +245,7 @@ defmodule Ferrosock.BoundaryTest do
       socket = connect(port)
       write(socket, head("GET", "/"))
       assert_receive {^tag, {:connection, connection, exchange, _request}}
-      :gen_tcp.close(socket)
+      reset(socket)
       eventually(fn -> Native.stats().connections == 0 end)
       assert Native.attach(connection) == :gone
       assert Native.exchange_respond(exchange, 200, [], "") == {:error, :closed}
@@ -359,7 +359,7 @@ defmodule Ferrosock.BoundaryTest do
           :gen_tcp.close(socket)
           assert_receive {^connection, :closed}, 5_000
         else
-          :gen_tcp.close(socket)
+          reset(socket)
           assert_receive {^connection, :closed}, 5_000
           assert {:error, :closed} = upgrade.(exchange, [])
         end

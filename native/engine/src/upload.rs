@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::RecvStream;
-use hyper::body::{Body, Incoming};
+use http::HeaderMap;
+use hyper::body::{Body, Frame, Incoming};
 
 use crate::error::ReadError;
 use crate::timer::timeout;
@@ -62,9 +63,7 @@ impl Source {
         match self {
             Self::Http1(body) => Pin::new(body)
                 .poll_frame(cx)
-                // A frame that is not data holds trailers, which Plug has no place for.
-                .map_ok(|frame| frame.into_data().unwrap_or_default())
-                .map_err(|e| broken(&e)),
+                .map(|frame| frame.map(|frame| data(frame.map_err(|e| broken(&e))?))),
             Self::Http2 { body, .. } => {
                 let data = ready!(body.poll_data(cx));
                 if let Some(Ok(data)) = &data {
@@ -74,6 +73,18 @@ impl Source {
                 Poll::Ready(data.map(|data| data.map_err(|_| ReadError::Closed)))
             }
         }
+    }
+}
+
+/// A frame that is not data holds trailers, which Plug has no place for. Where there are none, there is no such
+/// frame: one with none has an empty line that was not the end, and what follows was taken for trailers.
+fn data(frame: Frame<Bytes>) -> Result<Bytes, ReadError> {
+    match frame.into_data() {
+        Ok(data) => Ok(data),
+        Err(frame) if frame.trailers_ref().is_some_and(HeaderMap::is_empty) => {
+            Err(ReadError::Malformed)
+        }
+        Err(_) => Ok(Bytes::new()),
     }
 }
 
