@@ -33,7 +33,7 @@ test-engine:
 test-server: test-clients
 	@$(ELIXIR) && fetch_packages && mix test
 
-test-clients: /usr/bin/curl /usr/bin/openssl $(CLIENTS)/node_modules/.package-lock.json $(CLIENTS)/.venv/.installed $(CHROMIUM)
+test-clients: /usr/bin/curl /usr/bin/openssl /usr/sbin/nginx /usr/sbin/haproxy $(CLIENTS)/node_modules/.package-lock.json $(CLIENTS)/.venv/.installed $(CHROMIUM)
 
 $(CLIENTS)/node_modules/.package-lock.json: $(CLIENTS)/package-lock.json
 	cd $(CLIENTS) && npm ci --no-audit --no-fund
@@ -47,6 +47,12 @@ $(CLIENTS)/.venv/.installed: $(CLIENTS)/requirements.txt
 
 /usr/bin/curl /usr/bin/openssl /usr/bin/wrk:
 	@bin/debian $(@F)
+
+/usr/sbin/nginx:
+	@bin/debian nginx-light
+
+/usr/sbin/haproxy:
+	@bin/debian haproxy
 
 /usr/bin/h2load:
 	@bin/debian nghttp2-client

@@ -122,6 +122,30 @@ defmodule Ferrosock do
   A request whose Plug fails ends its connection, or with HTTP/2 its stream, which leaves the others
   alone. One that got no response is answered with the status of `Plug.Exception`.
 
+  A client that has sent its request may close its side of the connection and still gets the response (RFC
+  9112 §9.6). So a FIN alone does not tell that a client has left, which for a Plug that sends events looks
+  the same: `chunk/2` returns `{:error, :closed}` at the second chunk after it, as the first one is answered
+  by a reset. A Plug that may be silent for long should send something now and then, as a comment of an event
+  stream (`chunk(conn, ":\\n\\n")`). `http_1_options: [half_close: false]` takes every such client for gone.
+
+  What a Plug leaves unread of a request's body is read after the response, up to `:max_unread_length` of
+  `:http_1_options`, and the connection goes on. Where more is left, where chunks have not come to their end
+  by the time that the response begins, or where the client waits for a 100 (Continue) that nobody has asked
+  for, the response says `connection: close`.
+
+  A client that frames its body wrongly, cuts it short or does not send it in time is told to `read_body/2`
+  as `{:error, :closed}` or `{:error, :timeout}`. A Plug that fails then is not to blame: the client is
+  answered with 400 or 408, and there is one line of log and no report.
+
+  The `content-length` of a body that is sent whole is that of the body, whatever the Plug has set. A 204, 205 or
+  304 has none. The reason phrase of a status is that of `Plug.Conn.Status`, those that are configured there
+  among them, and empty where that has none.
+
+  A request target may have what browsers and curl leave uncoded: `" \\ ^ \` { | }` and, in percent codes by the
+  time that the Plug sees it, `< >`, `"` in a query and a backtick in a path. One with other bytes that no URI
+  has (DEL, control characters, UTF-8 that is not coded), with a fragment, or of a scheme that is not the web's,
+  is answered with 400. The scheme of a conn is its connection's, whatever an absolute target says.
+
   Time is in ms and sizes are in bytes.
   """
 

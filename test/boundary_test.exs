@@ -397,7 +397,7 @@ defmodule Ferrosock.BoundaryTest do
           :gen_tcp.close(socket)
           assert_receive {^connection, :closed}, 5_000
         else
-          :gen_tcp.close(socket)
+          reset(socket)
           assert_receive {^connection, :closed}, 5_000
           assert {:error, :closed} = upgrade.(exchange, [])
         end

@@ -5,7 +5,7 @@ defmodule Ferrosock.Adapter do
 
   @behaviour Plug.Conn.Adapter
 
-  alias Ferrosock.{Address, Body, Compression, Native, Options}
+  alias Ferrosock.{Address, Body, Compression, Native, Options, Status}
 
   @already_sent {:plug_conn, :sent}
 
@@ -89,6 +89,8 @@ defmodule Ferrosock.Adapter do
     Native.exchange_read(adapter.exchange, length, timeout, ref)
 
     receive do
+      # What the client did wrong is the pipeline's concern.
+      {^ref, {:error, :malformed}} -> {:error, :closed}
       {^ref, {:error, reason}} -> {:error, reason}
       {^ref, {more_or_ok, data}} -> {more_or_ok, data, adapter}
     end
@@ -109,7 +111,7 @@ defmodule Ferrosock.Adapter do
   def inform(adapter, status, headers) do
     headers = for {name, value} <- headers, do: {to_string(name), value}
 
-    case Native.exchange_inform(adapter.exchange, status, headers) do
+    case Native.exchange_inform(adapter.exchange, Status.line(adapter.version, status), headers) do
       {:error, :not_supported} -> {:error, :not_supported}
       result -> with {:ok, nil, adapter} <- checked(result, adapter), do: {:ok, adapter}
     end

@@ -4,10 +4,13 @@ defmodule Ferrosock.Body do
   # so that no call into the engine takes long and no response fills the memory. A method or status
   # that has no body gets none (RFC9110§6.4.1).
 
-  alias Ferrosock.{Adapter, Backpressure, Native}
+  alias Ferrosock.{Adapter, Backpressure, Header, Native, Status}
 
   # A copy of this much takes some tens of microseconds, well under what a scheduler may spend.
   @piece 262_144
+
+  # RFC9110§15.3.5, §15.3.6, §15.4.5
+  @bodiless [204, 205, 304]
 
   @send_errors [:closed, :already_sent, :invalid_status]
 
@@ -16,18 +19,17 @@ defmodule Ferrosock.Body do
   @doc "Whether a response to the method with the status has a body."
   @spec allowed?(Plug.Conn.method(), Plug.Conn.int_status()) :: boolean()
   def allowed?("HEAD", _status), do: false
-  def allowed?(_method, status), do: status not in [204, 304]
+  def allowed?(_method, status), do: status not in @bodiless
 
   @doc "Sends a whole response."
   @spec respond(Adapter.t(), Plug.Conn.int_status(), Plug.Conn.headers(), iodata()) :: result()
-  def respond(adapter, status, headers, _body) when status in [204, 304],
-    do: Native.exchange_respond(adapter.exchange, status, bodiless(headers, status), "")
+  def respond(adapter, status, headers, _body) when status in @bodiless,
+    do: whole(adapter, status, headers, "")
 
   def respond(adapter, status, headers, body) do
     case IO.iodata_length(body) do
       size when size <= @piece ->
-        headers = own_length(headers, adapter.method)
-        Native.exchange_respond(adapter.exchange, status, headers, body)
+        whole(adapter, status, headers, body)
 
       size when adapter.method == "HEAD" ->
         head_only(adapter, status, put_length(headers, size))
@@ -43,7 +45,7 @@ defmodule Ferrosock.Body do
   @spec respond_file(Adapter.t(), Plug.Conn.int_status(), Plug.Conn.headers(), range) ::
           result() | {:error, {:file, :file.posix()}}
         when range: {Path.t(), non_neg_integer(), non_neg_integer()}
-  def respond_file(adapter, status, headers, _range) when status in [204, 304],
+  def respond_file(adapter, status, headers, _range) when status in @bodiless,
     do: respond(adapter, status, headers, "")
 
   def respond_file(%{method: "HEAD"} = adapter, status, headers, {_path, _offset, length}),
@@ -51,7 +53,7 @@ defmodule Ferrosock.Body do
 
   def respond_file(adapter, status, headers, {path, offset, length}) do
     ref = make_ref()
-    headers = own_length(headers, adapter.method)
+    status = Status.line(adapter.version, status)
 
     with :ok <-
            Native.exchange_send_file(adapter.exchange, status, headers, path, offset, length, ref) do
@@ -67,11 +69,11 @@ defmodule Ferrosock.Body do
 
   @doc "Sends the head of a streamed response."
   @spec start(Adapter.t(), Plug.Conn.int_status(), Plug.Conn.headers()) :: result()
-  def start(adapter, status, headers) when status in [204, 304],
+  def start(adapter, status, headers) when status in @bodiless,
     do: respond(adapter, status, headers, "")
 
   def start(adapter, status, headers),
-    do: Native.exchange_start(adapter.exchange, status, headers)
+    do: Native.exchange_start(adapter.exchange, Status.line(adapter.version, status), headers)
 
   @doc "Sends data of a streamed response; waits while the client is slow."
   @spec stream(Adapter.t(), iodata()) :: :ok | {:error, :closed}
@@ -123,17 +125,10 @@ defmodule Ferrosock.Body do
     with :ok <- start(adapter, status, headers), do: Native.exchange_finish(adapter.exchange)
   end
 
-  # RFC9110§8.6: no length with 204; with 304 it is that of the response to a GET.
-  defp bodiless(headers, 204), do: delete_length(headers)
-  defp bodiless(headers, 304), do: headers
-
-  # A wrong length from the app would break the framing, so the engine sets its own. A HEAD's
-  # describes the body that a GET would have got, which only the app may know.
-  defp own_length(headers, "HEAD"), do: headers
-  defp own_length(headers, _method), do: delete_length(headers)
+  # The length of a body that is here is the engine's to tell, whatever the app says of it.
+  defp whole(%{exchange: exchange, version: version}, status, headers, body),
+    do: Native.exchange_respond(exchange, Status.line(version, status), headers, body)
 
   defp put_length(headers, size),
-    do: [{"content-length", Integer.to_string(size)} | delete_length(headers)]
-
-  defp delete_length(headers), do: for({name, _} = h <- headers, name != "content-length", do: h)
+    do: Header.put(headers, "content-length", Integer.to_string(size))
 end

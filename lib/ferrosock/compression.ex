@@ -7,7 +7,7 @@ defmodule Ferrosock.Compression do
   # conn which `chunk/2` returns, while a compressor belongs to one process and must be ended. Files
   # are left to the kernel to send.
 
-  alias Ferrosock.Adapter
+  alias Ferrosock.{Adapter, Header}
 
   # The module is there from OTP 28 on.
   @zstd? Code.ensure_loaded?(:zstd)
@@ -39,12 +39,9 @@ defmodule Ferrosock.Compression do
     coded = coding && code(coding, body, options)
 
     if coded && IO.iodata_length(coded) < size,
-      do: {[{"content-encoding", coding} | delete_length(headers)], coded},
+      do: {[{"content-encoding", coding} | Header.delete(headers, "content-length")], coded},
       else: {headers, body}
   end
-
-  # The app's is that of the body without a coding.
-  defp delete_length(headers), do: for({name, _} = h <- headers, name != "content-length", do: h)
 
   @doc """
   The first of `codings` that the client accepts, given the values of its `accept-encoding`
@@ -86,23 +83,29 @@ defmodule Ferrosock.Compression do
 
   # A part and a 304 say what the whole response would depend on (RFC9110§15.3.7, §15.4.5), and so
   # does a HEAD whose body the app did not make.
-  defp subject(_method, 204, _size), do: :nothing
+  defp subject(_method, status, _size) when status in [204, 205], do: :nothing
   defp subject(_method, status, _size) when status in [206, 304], do: :head
   defp subject("HEAD", _status, 0), do: :head
   defp subject(_method, _status, size), do: if(size < @threshold, do: :nothing, else: :body)
 
-  # It has a coding, or a validator of these very bytes (RFC9110§8.8.1), or the app forbids to change
-  # it (RFC9111§5.2.2.6).
-  defp fixed?(headers), do: Enum.any?(headers, &fixes?/1)
+  # What says something of these very bytes: that they have a coding or are a part, a digest (RFC9530,
+  # RFC3230, RFC1864), a signature that may be of one (RFC9421).
+  @of_the_bytes ["content-encoding", "content-range", "content-digest", "repr-digest", "digest"] ++
+                  ["content-md5", "signature", "signature-input"]
 
-  defp fixes?({"content-encoding", _coding}), do: true
-  defp fixes?({"etag", "W/" <> _tag}), do: false
-  defp fixes?({"etag", _tag}), do: true
-  defp fixes?({"cache-control", value}), do: "no-transform" in list(value)
-  defp fixes?(_header), do: false
+  # Or a validator of them (RFC9110§8.8.1), or the app forbids to change them (RFC9111§5.2.2.6).
+  defp fixed?(headers) do
+    Enum.any?(headers, fn {name, value} -> fixes?(String.downcase(name, :ascii), value) end)
+  end
+
+  defp fixes?(name, _value) when name in @of_the_bytes, do: true
+  defp fixes?("etag", "W/" <> _tag), do: false
+  defp fixes?("etag", _tag), do: true
+  defp fixes?("cache-control", value), do: "no-transform" in list(value)
+  defp fixes?(_name, _value), do: false
 
   defp vary(headers) do
-    {vary, others} = Enum.split_with(headers, &match?({"vary", _fields}, &1))
+    {vary, others} = Enum.split_with(headers, fn {name, _} -> Header.named?(name, "vary") end)
     values = for {_vary, value} <- vary, value != "", do: value
     fields = Enum.flat_map(values, &list/1)
 

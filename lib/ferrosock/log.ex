@@ -1,7 +1,7 @@
 defmodule Ferrosock.Log do
   @moduledoc false
   # Every line that a server logs. What peers can cause at will is one line each, at most so many
-  # a second: the engine limits its own, `websocket_error/4` is limited here.
+  # a second: the engine limits its own, `websocket_error/4` and `body_error/4` are limited here.
 
   require Logger
 
@@ -61,6 +61,23 @@ defmodule Ferrosock.Log do
   def http_error(peer, reason) do
     text = "Ferrosock refused what #{Address.format(peer)} sent: #{phrase(reason)}"
     Logger.warning(text, domain: [:ferrosock])
+  end
+
+  @doc "A Plug that failed because its client's body cannot be read."
+  @spec body_error(limiter(), Address.t(), {Plug.Conn.int_status(), String.t()}, String.t()) ::
+          :ok
+  def body_error(limiter, peer, {status, fault}, banner) do
+    if allow?(limiter) do
+      [first | _more] = String.split(banner, "\n", parts: 2)
+
+      Logger.warning(
+        "Ferrosock answered what #{Address.format(peer)} sent with #{status}: #{fault}; " <>
+          "its Plug failed with #{first}",
+        domain: [:ferrosock]
+      )
+    end
+
+    :ok
   end
 
   @spec websocket_error(limiter(), Address.t(), module(), {atom(), 1000..4999}) :: :ok

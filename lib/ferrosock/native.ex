@@ -71,6 +71,9 @@ defmodule Ferrosock.Native do
            path :: binary(), query :: binary(), version :: :"HTTP/1.0" | :"HTTP/1.1" | :"HTTP/2",
            headers :: [{binary(), binary()}], peer :: Address.t()}
 
+  @typedoc "A status, perhaps with its reason phrase (RFC9112§4); the engine knows those of RFC9110§15"
+  @type status :: Plug.Conn.int_status() | {Plug.Conn.int_status(), binary()}
+
   @typedoc """
   An event of a WebSocket. The last five end it: nothing follows them.
 
@@ -109,6 +112,8 @@ defmodule Ferrosock.Native do
           max_header_length: pos_integer(),
           max_header_count: pos_integer(),
           max_requests: non_neg_integer(),
+          half_close: boolean(),
+          max_unread_length: non_neg_integer(),
           high_water_mark: pos_integer(),
           http2: http2_options() | nil
         }
@@ -267,13 +272,16 @@ defmodule Ferrosock.Native do
   @spec take(tag()) :: {:request, exchange(), request()} | :none | :closed
   def take(_tag), do: nif_error()
 
-  @doc "Sends a whole response. `content-length` and `date` are added unless given."
-  @spec exchange_respond(exchange(), Plug.Conn.int_status(), Plug.Conn.headers(), iodata()) ::
+  @doc """
+  Sends a whole response. Its `content-length` is that of the body; only of a HEAD that is answered without one
+  it is the caller's. A `date` is added unless given.
+  """
+  @spec exchange_respond(exchange(), status(), Plug.Conn.headers(), iodata()) ::
           :ok | {:error, send_error()}
   def exchange_respond(_exchange, _status, _headers, _body), do: nif_error()
 
   @doc "Sends a response's head; its body follows by `exchange_chunk/2`."
-  @spec exchange_start(exchange(), Plug.Conn.int_status(), Plug.Conn.headers()) ::
+  @spec exchange_start(exchange(), status(), Plug.Conn.headers()) ::
           :ok | {:error, send_error()}
   def exchange_start(_exchange, _status, _headers), do: nif_error()
 
@@ -299,10 +307,15 @@ defmodule Ferrosock.Native do
   @doc """
   Reads up to `length` bytes of the request's body, or what there is of it; waits at most `timeout`
   ms for each piece. Answers `{ref, {:ok, data}}` at the end of the body, `{ref, {:more, data}}`
-  before it, or `{ref, {:error, :timeout | :closed | :already_reading}}`.
+  before it, or `{ref, {:error, :timeout | :closed | :malformed | :already_reading}}`.
   """
   @spec exchange_read(exchange(), length :: pos_integer(), timeout(), reference()) :: :ok
   def exchange_read(_exchange, _length, _timeout, _ref), do: nif_error()
+
+  @doc "Why the last read of the body came to nothing; `nil` if it did not."
+  @spec exchange_body_error(exchange()) ::
+          :timeout | :closed | :malformed | :already_reading | nil
+  def exchange_body_error(_exchange), do: nif_error()
 
   @doc """
   Sends a response whose body is `length` bytes of a file from `offset` on. Answers `{ref, :ok}`
@@ -310,7 +323,7 @@ defmodule Ferrosock.Native do
   """
   @spec exchange_send_file(
           exchange(),
-          Plug.Conn.int_status(),
+          status(),
           Plug.Conn.headers(),
           path :: binary(),
           offset :: non_neg_integer(),
@@ -321,7 +334,7 @@ defmodule Ferrosock.Native do
     do: nif_error()
 
   @doc "Sends an informational (1xx) response before the final one."
-  @spec exchange_inform(exchange(), 100..199, Plug.Conn.headers()) ::
+  @spec exchange_inform(exchange(), status(), Plug.Conn.headers()) ::
           :ok | {:error, send_error() | :not_supported}
   def exchange_inform(_exchange, _status, _headers), do: nif_error()
 

@@ -47,6 +47,15 @@ defmodule Ferrosock.Options do
     max_header_length: {{:range, 1..16_777_216}, 65_536, "bytes of the whole head of a request"},
     max_header_count: {{:range, 1..@max_headers}, 100, "headers of a request"},
     max_requests: {:non_neg_integer, 0, "requests on one connection; 0 is no limit"},
+    half_close:
+      {:boolean, true,
+       "whether a client that has sent a whole request and then closed its side of the connection (FIN, or " <>
+         "TLS's close_notify) gets its response (RFC 9112 §9.6). With `false` it counts as gone, and what is " <>
+         "sent to it fails at once"},
+    max_unread_length:
+      {{:range, 0..1_073_741_824}, 1_048_576,
+       "bytes of a request's body that its Plug has left unread which are read after the response, for at " <>
+         "most 3 seconds, so that the connection can go on; past it the response says `connection: close`"},
     high_water_mark:
       {:pos_integer, 262_144, "bytes of a response queued before its process waits"},
     send_timeout:

@@ -9,7 +9,7 @@ defmodule Ferrosock.Pipeline do
   # one, it stays; a half-sent one gets no proper end, so that the client can tell (the engine sees
   # to that when the process ends).
 
-  alias Ferrosock.{Adapter, Log, Native, Options, Upgrade, UpgradeError}
+  alias Ferrosock.{Adapter, Body, Log, Native, Options, Upgrade, UpgradeError}
 
   @type plug :: {module(), Plug.opts()} | (Plug.Conn.t(), Plug.opts() -> Plug.Conn.t())
 
@@ -29,12 +29,12 @@ defmodule Ferrosock.Pipeline do
   @doc "Serves one request. `:close` says that its connection has no future."
   @spec run(Options.t(), Native.exchange(), Native.request()) :: outcome()
   def run(options, exchange, request) do
-    conn = conn(options, exchange, request)
+    %{adapter: {Adapter, adapter}} = conn = conn(options, exchange, request)
 
     try do
       conn |> call(options.plug) |> commit(exchange)
     catch
-      kind, reason -> fail(kind, reason, __STACKTRACE__, {conn, options.plug, exchange})
+      kind, reason -> fail(kind, reason, __STACKTRACE__, conn, adapter)
     end
   end
 
@@ -88,22 +88,39 @@ defmodule Ferrosock.Pipeline do
     if socket, do: {:upgrade, socket, upgrade}, else: :close
   end
 
-  defp fail(:error, %Plug.Conn.WrapperError{} = wrapper, _stacktrace, {_conn, plug, exchange}) do
-    fail(wrapper.kind, wrapper.reason, wrapper.stack, {wrapper.conn, plug, exchange})
-  end
+  defp fail(:error, %Plug.Conn.WrapperError{} = wrapper, _stacktrace, _conn, adapter),
+    do: fail(wrapper.kind, wrapper.reason, wrapper.stack, wrapper.conn, adapter)
 
-  defp fail(kind, reason, stacktrace, {conn, plug, exchange}) do
+  defp fail(kind, reason, stacktrace, conn, adapter) do
     {error, _stacktrace} = Log.crash_reason(kind, reason, stacktrace)
     status = status(kind, error)
-
-    if status in 500..599 do
-      Log.request_error({kind, reason, stacktrace}, conn: conn, plug: plug)
-    end
-
+    fault = if status in 500..599, do: client_fault(adapter.exchange)
+    status = blame(fault, status, {kind, reason, stacktrace}, conn, adapter)
     {headers, body} = response(error)
     # An exchange that has its response refuses this one.
-    Native.exchange_respond(exchange, status, [{"connection", "close"} | headers], body)
+    Body.respond(adapter, status, [{"connection", "close"} | headers], body)
     :close
+  end
+
+  # Few Plugs have a clause for a body that cannot be read, which is no fault of theirs.
+  defp client_fault(exchange) do
+    case Native.exchange_body_error(exchange) do
+      :timeout -> {408, "request body not complete in time"}
+      :closed -> {400, "request body cut short (RFC9112§8)"}
+      :malformed -> {400, "malformed request body (RFC9112§7.1)"}
+      _none -> nil
+    end
+  end
+
+  defp blame({status, fault}, _status, {kind, reason, stacktrace}, _conn, adapter) do
+    banner = Exception.format_banner(kind, reason, stacktrace)
+    Log.body_error(adapter.options.log_limiter, adapter.peer, {status, fault}, banner)
+    status
+  end
+
+  defp blame(nil, status, failure, conn, %{options: %{plug: plug}}) do
+    if status in 500..599, do: Log.request_error(failure, conn: conn, plug: plug)
+    status
   end
 
   # What an app's own implementation returns may be anything.

@@ -74,20 +74,47 @@ defmodule Ferrosock.HTTP.RequestTest do
       assert conn.port == 80
     end
 
-    test "in absolute form may name any scheme, which is not taken from it", %{socket: socket} do
+    test "in absolute form may name another scheme of the web, which is not taken from it", %{
+      socket: socket
+    } do
       conn = get(socket, "wss://example.org/path")
       assert {conn.scheme, conn.host, conn.port} == {:http, "example.org", 80}
     end
 
-    test "loses a fragment, which HTTP does not have there (RFC9112§3.2)", %{socket: socket} do
-      assert get(socket, "/path#fragment?query").request_path == "/path"
-      conn = get(socket, "/path?query#fragment")
-      assert {conn.request_path, conn.query_string} == {"/path", "query"}
+    # What browsers leave as it is (https://url.spec.whatwg.org/#query-percent-encode-set), and more.
+    test "keeps what is no URI and does no harm", %{socket: socket} do
+      conn = get(socket, "/%zz/{\"a\"}\\^|~?%|\\`{}^'[]")
+      assert {conn.request_path, conn.query_string} == {"/%zz/{\"a\"}\\^|~", "%|\\`{}^'[]"}
     end
 
-    test "keeps what is no URI and does no harm", %{socket: socket} do
-      conn = get(socket, "/%zz/ü/{\"a\"}?%|")
-      assert {conn.request_path, conn.query_string} == {"/%zz/ü/{\"a\"}", "%|"}
+    # As curl sends what its user wrote.
+    test "has the other characters that no URI has in percent codes", %{socket: socket} do
+      conn = get(socket, "/<b>`?q=<\"b\">&r=`")
+      assert {conn.request_path, conn.path_info} == {"/%3Cb%3E%60", ["%3Cb%3E%60"]}
+      assert conn.query_string == "q=%3C%22b%22%3E&r=`"
+      assert Plug.Conn.fetch_query_params(conn).query_params == %{"q" => "<\"b\">", "r" => "`"}
+      # One after the other, and one that comes byte by byte.
+      for byte <- String.graphemes(head("GET", "/<?\"")), do: write(socket, byte)
+      assert seen(socket, "").request_path == "/%3C"
+    end
+
+    test "that has grown by its codes loses nothing of what follows" do
+      test = self()
+
+      server =
+        serve(fn conn ->
+          {:ok, body, conn} = Plug.Conn.read_body(conn)
+          send(test, {:served, byte_size(conn.query_string), body})
+          :ok
+        end)
+
+      socket = connect(server)
+      body = :binary.copy("body", 10_000)
+      headers = [{"content-length", byte_size(body)}]
+      write(socket, head("POST", "/?" <> :binary.copy("<", 2_000), headers) <> body)
+      assert %{status: 200} = response(socket)
+      assert_receive {:served, 6_000, ^body}
+      assert %{status: 200} = request(socket, "GET", "/?<")
     end
 
     test "in asterisk form is told as such (RFC9112§3.2.4)", %{socket: socket} do

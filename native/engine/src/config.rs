@@ -36,6 +36,10 @@ pub struct ListenerConfig {
     pub max_header_count: usize,
     /// Requests per connection; 0 is no limit.
     pub max_requests: u64,
+    /// Whether a client that has sent its request and closed its half is answered.
+    pub half_close: bool,
+    /// Bytes of a body that nobody has read which are read so that the connection can go on.
+    pub max_unread_length: u64,
     /// Bytes of a streamed response that wait for the peer before its sender is told to wait too.
     pub high_water_mark: usize,
     /// `None`: it is not spoken.

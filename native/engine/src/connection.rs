@@ -448,6 +448,12 @@ async fn finish<O: Owner>(
             io.becomes_http2();
             http2::serve(connection, config, io).await.err()
         }
+        Outcome::Refused((status, error)) => {
+            let head =
+                format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+            let _ = shared.try_write(head.as_bytes());
+            Some(error)
+        }
         Outcome::Stalled => Some(HttpError::SlowClient),
         Outcome::Ended(_) | Outcome::TimedOut | Outcome::Closed => None,
     }

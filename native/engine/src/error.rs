@@ -21,8 +21,10 @@ pub enum SendError {
 pub enum ReadError {
     #[error("the peer sent nothing in time")]
     Timeout,
-    #[error("the peer closed the connection, or broke the body's framing")]
+    #[error("the peer closed the connection")]
     Closed,
+    #[error("the body is not framed as HTTP has it (RFC9112§7.1)")]
+    Malformed,
     #[error("another process reads this body")]
     AlreadyReading,
 }

@@ -1,14 +1,15 @@
 //! One request and its response, as the handler drives it: from any thread, and from any process.
 
 use std::fs::File;
+use std::future::poll_fn;
 use std::io;
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::request::Parts;
-use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 
 use crate::backpressure::Waiter;
@@ -16,20 +17,24 @@ use crate::body::{BodySender, ResponseBody, streamed};
 use crate::config::SocketConfig;
 use crate::connection::Connection;
 use crate::error::{ReadError, SendError};
-use crate::head::{Refusal, expects_continue};
+use crate::head::{Authority, Refusal, expects_continue};
 use crate::http2;
 use crate::lock;
 use crate::owner::{Owner, Request};
 use crate::reply::Reply;
-use crate::response::{content_length, final_status, forbids_body, response};
+use crate::response::{content_length, forbids_body, response};
 use crate::runtime::{self, Reactor};
 use crate::stats::{self, Counted};
+use crate::status::{Line, Status};
 use crate::stream::Address;
 use crate::tls::TlsInfo;
-use crate::upload::{Piece, Source, Upload};
+use crate::upload::{Piece, Rest, Source, Upload};
 use crate::ws::extension::DeflateConfig;
 use crate::ws::handshake::Handshake;
 use crate::ws::socket::Socket;
+
+/// How often hyper may read more of a body before what it has counts as all that has arrived.
+const LOOKS: usize = 2;
 
 pub struct Exchange<O: Owner> {
     pub(crate) connection: Arc<Connection<O>>,
@@ -46,8 +51,14 @@ struct State {
     sending: Sending,
     /// `None` while it is being read.
     upload: Option<Upload>,
+    /// What there was of it as that began.
+    being_read: Rest,
     /// The client waits to be asked for the body (RFC9110§10.1.1). With HTTP/1, hyper asks.
     expects_continue: bool,
+    /// The response has promised that the connection goes on, after what is left of the body.
+    drains: bool,
+    /// Why the last read of the body came to nothing.
+    body_error: Option<ReadError>,
     /// The response is out, or will never be.
     ended: bool,
     /// Until there is a response.
@@ -89,8 +100,11 @@ impl<O: Owner> Exchange<O> {
                 reply: Some(reply),
                 sending: Sending::No,
                 upload: Some(upload),
-                expects_continue: head.version == Version::HTTP_2
+                being_read: Rest::Nothing,
+                expects_continue: head.version > Version::HTTP_10
                     && expects_continue(&head.headers),
+                drains: false,
+                body_error: None,
                 ended: false,
                 serving: Some(serving),
             }),
@@ -124,24 +138,40 @@ impl<O: Owner> Exchange<O> {
     /// Sends a whole response.
     pub fn respond(
         self: &Arc<Self>,
-        status: u16,
-        headers: HeaderMap,
+        status: impl Into<Status>,
+        mut headers: HeaderMap,
         body: Bytes,
     ) -> Result<(), SendError> {
-        let status = final_status(status)?;
-        let body = if forbids_body(status) {
+        let line = status.into().of_final()?;
+        let body = if forbids_body(line.status) {
             ResponseBody::None
+        } else if line.status == StatusCode::RESET_CONTENT {
+            ResponseBody::Whole(Bytes::new())
         } else {
             ResponseBody::Whole(body)
         };
-        self.reply(status, headers, body, Sending::No)
+        // Only of a HEAD that was answered without the body the handler may know better.
+        let is_known = matches!(&body, ResponseBody::Whole(body) if !body.is_empty());
+        if is_known || !self.is_head && !forbids_body(line.status) {
+            headers.remove(CONTENT_LENGTH);
+        }
+        self.reply(line, headers, body, Sending::No)
     }
 
     /// Sends the head; the body follows by [`Self::chunk`].
-    pub fn start(self: &Arc<Self>, status: u16, mut headers: HeaderMap) -> Result<(), SendError> {
-        let status = final_status(status)?;
-        if self.is_head || forbids_body(status) {
-            return self.reply(status, headers, ResponseBody::None, Sending::Discarding);
+    pub fn start(
+        self: &Arc<Self>,
+        status: impl Into<Status>,
+        mut headers: HeaderMap,
+    ) -> Result<(), SendError> {
+        let line = status.into().of_final()?;
+        if line.status == StatusCode::RESET_CONTENT {
+            headers.remove(CONTENT_LENGTH);
+            let body = ResponseBody::Whole(Bytes::new());
+            return self.reply(line, headers, body, Sending::Discarding);
+        }
+        if self.is_head || forbids_body(line.status) {
+            return self.reply(line, headers, ResponseBody::None, Sending::Discarding);
         }
         let length = content_length(&headers)?;
         // Only the end of the connection can be the end of such a body (RFC9112§6.3).
@@ -152,7 +182,7 @@ impl<O: Owner> Exchange<O> {
         let budget = self.connection.listener.budget.clone();
         let (sender, body) = streamed(high_water_mark, length.unwrap_or(0), budget);
         let body = ResponseBody::Streamed(body);
-        self.reply(status, headers, body, Sending::Streaming(sender))
+        self.reply(line, headers, body, Sending::Streaming(sender))
     }
 
     /// The high-water mark and the `send_timeout` of what the request came by.
@@ -224,6 +254,9 @@ impl<O: Owner> Exchange<O> {
         let upload = {
             let mut state = lock(&self.state);
             state.ask_for_body();
+            if let Some(upload) = &state.upload {
+                state.being_read = upload.rest();
+            }
             state.upload.take()
         };
         self.connection.reactor.spawn(async move {
@@ -232,24 +265,78 @@ impl<O: Owner> Exchange<O> {
             };
             let result = upload.read(length, timeout).await;
             let mut state = lock(&exchange.state);
-            let rest = state.ended.then(|| upload.end()).flatten();
+            state.body_error = result.as_ref().err().copied();
+            let has_ended = state.ended;
+            let rest = has_ended.then(|| upload.end()).flatten();
+            let drains = state.drains;
             state.upload = Some(upload);
             drop(state);
-            exchange.discard(rest);
+            if has_ended {
+                exchange.let_go(rest, drains);
+            }
             answer(result);
         });
+    }
+
+    /// Why the last read of the body came to nothing, if it did: what the client has done wrong.
+    pub fn body_error(&self) -> Option<ReadError> {
+        lock(&self.state).body_error
+    }
+
+    /// Whether another request can follow, although nobody may have read all of this one's body: it is at
+    /// its end, or so near to it that the rest can be read. Asked as the head of the response goes out,
+    /// which tells the client; so this looks at what has arrived, but waits for nothing.
+    pub(crate) async fn can_go_on(&self, max_unread: u64) -> bool {
+        let mut seen = 0;
+        let mut looks = 0;
+        poll_fn(|cx| {
+            let mut state = lock(&self.state);
+            let expects_continue = state.expects_continue;
+            let being_read = state.being_read;
+            let upload = state.upload.as_mut();
+            let can_go_on = match upload.as_ref().map_or(being_read, |upload| upload.rest()) {
+                Rest::Nothing => true,
+                // A client that was not asked may send the body or the next request.
+                _ if expects_continue => false,
+                Rest::Bytes(length) => length <= max_unread,
+                Rest::Unknown => {
+                    match upload.map(|upload| (upload.poll_ahead(cx, max_unread), upload)) {
+                        // Whoever reads it may want all of it, or not.
+                        None => false,
+                        Some((Poll::Ready(rest), _)) => rest == Rest::Nothing,
+                        Some((Poll::Pending, upload)) => {
+                            if upload.pieces_ahead() > seen {
+                                seen = upload.pieces_ahead();
+                                looks = 0;
+                            }
+                            looks += 1;
+                            if looks <= LOOKS {
+                                // hyper reads when this has returned, and comes back.
+                                cx.waker().wake_by_ref();
+                                return Poll::Pending;
+                            }
+                            false
+                        }
+                    }
+                }
+            };
+            state.drains = can_go_on;
+            Poll::Ready(can_go_on)
+        })
+        .await
     }
 
     /// Sends a range of a file. Answers when the head is on its way.
     pub fn send_file(
         self: &Arc<Self>,
-        status: u16,
+        status: impl Into<Status>,
         headers: HeaderMap,
         path: std::path::PathBuf,
         range: (u64, u64),
         answer: impl FnOnce(Result<(), FileError>) + Send + 'static,
     ) {
         let exchange = self.clone();
+        let status = status.into();
         runtime::spawn_blocking(move || {
             answer(exchange.open_and_send(status, headers, &path, range));
         });
@@ -257,35 +344,36 @@ impl<O: Owner> Exchange<O> {
 
     fn open_and_send(
         self: &Arc<Self>,
-        status: u16,
-        headers: HeaderMap,
+        status: Status,
+        mut headers: HeaderMap,
         path: &std::path::Path,
         range: (u64, u64),
     ) -> Result<(), FileError> {
-        let status = final_status(status)?;
+        let line = status.of_final()?;
         let (offset, length) = range;
         let file = File::open(path)?;
         if file.metadata()?.len() < offset.saturating_add(length) {
             return Err(io::Error::from(io::ErrorKind::InvalidInput).into());
         }
-        let body = if forbids_body(status) {
+        let body = if forbids_body(line.status) {
             ResponseBody::None
+        } else if line.status == StatusCode::RESET_CONTENT {
+            headers.remove(CONTENT_LENGTH);
+            ResponseBody::Whole(Bytes::new())
         } else {
+            headers.remove(CONTENT_LENGTH);
             let io = self.connection.io();
             ResponseBody::file(file, range, io.filter(|_| self.version < Version::HTTP_2))?
         };
-        Ok(self.reply(status, headers, body, Sending::No)?)
+        Ok(self.reply(line, headers, body, Sending::No)?)
     }
 
     /// Sends an informational response before the final one.
-    pub fn inform(&self, status: u16, headers: &HeaderMap) -> Result<(), SendError> {
-        let status = StatusCode::from_u16(status).map_err(|_| SendError::InvalidStatus)?;
-        if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(SendError::InvalidStatus);
-        }
+    pub fn inform(&self, status: impl Into<Status>, headers: &HeaderMap) -> Result<(), SendError> {
+        let line = status.into().of_interim()?;
         let mut state = lock(&self.state);
         let reply = state.reply.as_mut().ok_or(SendError::AlreadySent)?;
-        reply.inform(self, status, headers)
+        reply.inform(self, &line, headers)
     }
 
     /// What runs the tasks that sending wakes.
@@ -313,7 +401,11 @@ impl<O: Owner> Exchange<O> {
         let handshake = self.handshake.as_ref().ok_or(SendError::NotSupported)?;
         let (status, agreed) = handshake.agree(&mut headers, deflate);
         let body = ResponseBody::Whole(Bytes::new());
-        let mut response = response(status, headers, body)?;
+        let line = Line {
+            status,
+            phrase: None,
+        };
+        let mut response = response(line, headers, body)?;
         // What follows has no length (RFC9110§8.6, §9.3.6).
         response.headers_mut().remove(CONTENT_LENGTH);
 
@@ -346,12 +438,12 @@ impl<O: Owner> Exchange<O> {
 
     fn reply(
         self: &Arc<Self>,
-        status: StatusCode,
+        line: Line,
         headers: HeaderMap,
         body: ResponseBody,
         sending: Sending,
     ) -> Result<(), SendError> {
-        let response = response(status, headers, body)?;
+        let response = response(line, headers, body)?;
         let mut state = lock(&self.state);
         let reply = state.reply.take().ok_or(SendError::AlreadySent)?;
         state.serving = None;
@@ -364,18 +456,59 @@ impl<O: Owner> Exchange<O> {
     pub(crate) fn ended(&self) {
         let mut state = lock(&self.state);
         state.ended = true;
-        // A body that nobody reads keeps hyper from the next request.
-        let rest = state.upload.as_mut().and_then(Upload::end);
+        let drains = state.drains;
+        let Some(upload) = state.upload.as_mut() else {
+            drop(state);
+            // By whoever reads it, later.
+            return self.request_ended(drains);
+        };
+        let rest = upload.end();
         drop(state);
-        self.discard(rest);
-        if self.version < Version::HTTP_2
-            && let Some(io) = self.connection.io()
-        {
-            io.request_ended();
+        self.request_ended(drains && rest.is_some());
+        if rest.is_some() {
+            self.let_go(rest, drains);
         }
     }
 
-    /// Lets go of what nobody has read of a body.
+    /// `drains`: what is left of the body comes before the next request.
+    fn request_ended(&self, drains: bool) {
+        if self.version < Version::HTTP_2
+            && let Some(io) = self.connection.io()
+        {
+            match drains {
+                true => io.drain_started(),
+                false => io.request_ended(),
+            }
+        }
+    }
+
+    fn let_go(&self, rest: Option<Source>, drains: bool) {
+        match rest {
+            Some(rest) if drains => self.drain(rest),
+            rest => {
+                self.discard(rest);
+                if drains && let Some(io) = self.connection.io() {
+                    io.drain_ended();
+                }
+            }
+        }
+    }
+
+    /// Reads the rest of a body, which hyper then takes for read. The client has sent it before it knew of
+    /// the response, so its next request comes after it. The deadline is the connection's.
+    fn drain(&self, mut rest: Source) {
+        let io = self.connection.io();
+        self.reactor().spawn(async move {
+            while let Some(Ok(_)) = poll_fn(|cx| rest.poll_data(cx)).await {}
+            drop(rest);
+            if let Some(io) = io {
+                io.drain_ended();
+            }
+        });
+    }
+
+    /// Lets go of what nobody has read of a body. With HTTP/1 that ends the connection: hyper cannot find
+    /// the next request.
     fn discard(&self, rest: Option<Source>) {
         if let Some(Source::Http2 { body, .. }) = rest {
             http2::leave(self.reactor(), body);
@@ -396,7 +529,7 @@ impl<O: Owner> Waiting<O> {
         Request {
             method: &self.head.method,
             host: authority.map_or("", |authority| authority.host()),
-            port: authority.and_then(|authority| authority.port_u16()),
+            port: authority.and_then(Authority::port),
             path: self.head.uri.path(),
             query: self.head.uri.query().unwrap_or(""),
             version: self.head.version,

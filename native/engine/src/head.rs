@@ -1,10 +1,10 @@
 //! What the head of a request has to be like, whatever the handler makes of it.
 
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
-use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 
 use crate::config::Http2Config;
@@ -17,7 +17,7 @@ const INVALID_HOST: Refusal = (StatusCode::BAD_REQUEST, HttpError::InvalidHost);
 
 /// What hyper leaves to us of RFC 9112. Returns who the request is for; `None` where it names nobody.
 pub(crate) fn check_http1(head: &Parts, max_line: usize) -> Result<Option<Authority>, Refusal> {
-    if head.method == Method::CONNECT {
+    if head.method == Method::CONNECT || head.method.as_str().len() > max_line {
         return Err((StatusCode::NOT_IMPLEMENTED, HttpError::UnsupportedMethod));
     }
     if !is_coding(&head.headers) {
@@ -60,6 +60,28 @@ pub(crate) fn check_http2(
     head.headers.insert(HOST, host);
     join_cookies(&mut head.headers);
     Ok(Some(authority))
+}
+
+/// Whether a client goes on after the response (RFC9112§9.3).
+pub(crate) fn keeps_alive(version: Version, headers: &HeaderMap) -> bool {
+    if version < Version::HTTP_11 {
+        return has_option(headers, "keep-alive") && !has_close(headers);
+    }
+    !has_close(headers)
+}
+
+/// RFC9112§9.6
+pub(crate) fn has_close(headers: &HeaderMap) -> bool {
+    has_option(headers, "close")
+}
+
+fn has_option(headers: &HeaderMap, option: &str) -> bool {
+    headers.get_all(CONNECTION).iter().any(|value| {
+        value
+            .as_bytes()
+            .split(|byte| *byte == b',')
+            .any(|element| element.trim_ascii().eq_ignore_ascii_case(option.as_bytes()))
+    })
 }
 
 /// Whether the client waits to be asked for the body (RFC9110§10.1.1).
@@ -125,19 +147,39 @@ fn request_line_length(head: &Parts) -> usize {
     head.method.as_str().len() + authority + path
 }
 
-/// `host:port` is for CONNECT alone, and `*` for OPTIONS (RFC9112§3.2).
+/// `host:port` is for CONNECT alone, and `*` for OPTIONS (RFC9112§3.2). A URI is ASCII (RFC3986§2), and one
+/// of a scheme that is not the web's names nothing that is here. Which of these it has is of no concern: that
+/// of a request is its connection's, whatever the client says.
 fn is_target(head: &Parts) -> bool {
-    let is_only_authority = head.uri.authority().is_some() && head.uri.scheme().is_none();
-    !is_only_authority && (head.uri.path() != "*" || head.method == Method::OPTIONS)
+    let uri = &head.uri;
+    let is_only_authority = uri.authority().is_some() && uri.scheme().is_none();
+    let is_here = uri.scheme_str().is_none_or(|scheme| {
+        ["http", "https", "ws", "wss"]
+            .iter()
+            .any(|known| scheme.eq_ignore_ascii_case(known))
+    });
+    let is_ascii = uri
+        .path_and_query()
+        .is_none_or(|text| text.as_str().is_ascii());
+    !is_only_authority
+        && is_here
+        && is_ascii
+        && (uri.path() != "*" || head.method == Method::OPTIONS)
 }
 
 /// hyper looks for `chunked` in the last place only. What comes before it would reach the handler still
-/// coded, and servers differ in how they read a `chunked` that is repeated.
+/// coded, and servers differ in how they read a `chunked` that is repeated. Empty elements of the list are
+/// none (RFC9110§5.6.1.2).
 fn is_coding(headers: &HeaderMap) -> bool {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let mut codings = headers
+        .get_all(TRANSFER_ENCODING)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|coding| !coding.is_empty());
     match (codings.next(), codings.next()) {
         (None, _) => true,
-        (Some(coding), None) => coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (Some(coding), None) => coding.eq_ignore_ascii_case(b"chunked"),
         (Some(_), Some(_)) => false,
     }
 }
@@ -163,25 +205,88 @@ fn authority(head: &Parts) -> Option<Option<Authority>> {
 }
 
 fn plain_authority(text: &str) -> Option<Authority> {
-    // Two `host` lines that were joined on their way have a comma between them.
-    if text.contains(['@', ',']) {
-        return None;
-    }
-    let authority = Authority::from_str(text).ok()?;
-    let (host, port) = text.split_at(authority.host().len());
-    // Brackets are around an IP address or nowhere.
-    let host_is_good = !host.is_empty() && host.rfind('[').is_none_or(|at| at == 0);
-    (host_is_good && is_port(port)).then_some(authority)
+    let (host, port) = split_host(text)?;
+    let port = parse_port(port)?;
+    Some(Authority {
+        text: text.into(),
+        host_length: host.len(),
+        port,
+    })
 }
 
-/// With its colon, or nothing.
-fn is_port(text: &str) -> bool {
-    // `parse` takes a sign, too.
-    let is_number = |port: &str| port.parse::<u16>().is_ok() && !port.starts_with('+');
-    text.is_empty()
-        || text
-            .strip_prefix(':')
-            .is_some_and(|port| port.is_empty() || is_number(port))
+/// Who a request is for: a host and perhaps a port (RFC9110§7.2), without a user. http's own type does not
+/// know all names that RFC3986§3.2.2 has.
+#[derive(Debug, Clone)]
+pub(crate) struct Authority {
+    text: String,
+    host_length: usize,
+    port: Option<u16>,
+}
+
+impl Authority {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    pub(crate) fn host(&self) -> &str {
+        &self.text[..self.host_length]
+    }
+
+    pub(crate) fn port(&self) -> Option<u16> {
+        self.port
+    }
+}
+
+/// In whatever case.
+impl PartialEq for Authority {
+    fn eq(&self, other: &Self) -> bool {
+        self.text.eq_ignore_ascii_case(&other.text)
+    }
+}
+
+/// The host, and the rest with its colon.
+fn split_host(text: &str) -> Option<(&str, &str)> {
+    if let Some(rest) = text.strip_prefix('[') {
+        let end = rest.find(']')?;
+        // Brackets are around an IP address or nowhere.
+        Ipv6Addr::from_str(&rest[..end]).ok()?;
+        return Some(text.split_at(end + 2));
+    }
+    let end = text.find(':').unwrap_or(text.len());
+    let (host, rest) = text.split_at(end);
+    is_name(host.as_bytes()).then_some((host, rest))
+}
+
+/// A `reg-name` (RFC3986§3.2.2), as which an address of IPv4 passes, too. Not with a comma, as two `host`
+/// lines that were joined on their way have one between them.
+fn is_name(name: &[u8]) -> bool {
+    let mut rest = name;
+    while let Some((byte, after)) = rest.split_first() {
+        rest = match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => after,
+            b'-' | b'.' | b'_' | b'~' => after,
+            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'=' => after,
+            b'%' => match after {
+                [a, b, after @ ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit() => after,
+                _ => return false,
+            },
+            _ => return false,
+        };
+    }
+    !name.is_empty()
+}
+
+/// `text` has its colon, or is empty. `None`: it is none.
+fn parse_port(text: &str) -> Option<Option<u16>> {
+    if text.is_empty() {
+        return Some(None);
+    }
+    match text.strip_prefix(':')? {
+        "" => Some(None),
+        // `parse` takes a sign, too.
+        port if port.starts_with('+') => None,
+        port => port.parse().ok().map(Some),
+    }
 }
 
 #[cfg(test)]
@@ -225,7 +330,7 @@ mod tests {
 
     fn told(checked: Result<Option<Authority>, Refusal>) -> Result<Option<String>, u16> {
         checked
-            .map(|authority| authority.map(|authority| authority.to_string()))
+            .map(|authority| authority.map(|authority| authority.as_str().into()))
             .map_err(|(status, _error)| status.as_u16())
     }
 
@@ -235,15 +340,45 @@ mod tests {
 
     #[test]
     fn a_host_is_a_name_or_an_address_and_perhaps_a_port() {
-        for host in ["a", "a.b:80", "a:", "127.0.0.1:65535", "[::1]", "[::1]:80"] {
+        for host in [
+            "a",
+            "a.b:80",
+            "a:",
+            "127.0.0.1:65535",
+            "[::1]",
+            "[::1]:80",
+            "[::ffff:1.2.3.4]:",
+            "a_b~c",
+            "a!$&'()*+;=b",
+        ] {
             assert_eq!(http1("/", &[("host", host)]), named(host));
             assert_eq!(http2("/", &[("host", host)]), named(host));
         }
         for host in [
-            "a,b", "u@a", "a:65536", "a:+1", "a:b", "a[::1]", ":80", "a b", "a/",
+            "a,b", "u@a", "a:65536", "a:+1", "a:b", "a[::1]", ":80", "a b", "a/", "a:1:2",
+            "[::1]x", "[::1", "[]", "[a]", "a%", "a%4", "a%4g", "a\\b", "a\"", "a<b",
         ] {
             assert_eq!(http1("/", &[("host", host)]), Err(400), "{host}");
             assert_eq!(http2("/", &[("host", host)]), Err(400), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_host_may_be_coded_in_percent() {
+        // As clients of Unix sockets have it.
+        let host = "%2Ftmp%2Fapp.sock";
+        assert_eq!(http1("/", &[("host", host)]), named(host));
+        assert_eq!(http2("/", &[("host", host)]), named(host));
+    }
+
+    #[test]
+    fn a_target_is_one_of_here_in_ascii() {
+        let host = ("host", "a");
+        assert_eq!(http1("https://a/", &[host]), named("a"));
+        assert_eq!(http1("HTTP://a/", &[host]), named("a"));
+        assert_eq!(http1("ftp://a/", &[host]), Err(400));
+        for target in ["/\u{e9}", "/?\u{e9}"] {
+            assert_eq!(http1(target, &[host]), Err(400), "{target}");
         }
     }
 
@@ -285,6 +420,8 @@ mod tests {
         assert_eq!(refused("GET", "/234567", &[host]), None);
         assert_eq!(refused("GET", "/2345678", &[host]), Some(414));
         assert_eq!(refused("CONNECT", "a:80", &[host]), Some(501));
+        assert_eq!(refused("LONGMETHOD", "/", &[host]), Some(414));
+        assert_eq!(refused("LONGERMETHOD", "/", &[host]), Some(501));
         assert_eq!(refused("GET", "a:80", &[host]), Some(400));
         assert_eq!(refused("OPTIONS", "*", &[host]), None);
         assert_eq!(refused("GET", "*", &[host]), Some(400));
@@ -292,6 +429,9 @@ mod tests {
             ("Chunked", None),
             ("gzip", Some(501)),
             ("gzip, chunked", Some(501)),
+            (", chunked", None),
+            (",,chunked , ,", None),
+            ("chunked,chunked", Some(501)),
         ] {
             let headers = [host, ("transfer-encoding", coding)];
             assert_eq!(refused("POST", "/", &headers), status, "{coding}");

@@ -2,7 +2,7 @@
 //! becomes of a request is the concern of [`crate::service`].
 
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 
 use crate::config::ListenerConfig;
 use crate::connection::{Connection, LAST_CALL};
+use crate::head::Refusal;
 use crate::io::{Awaited, Io, Shared};
 use crate::listener::Stage;
 use crate::owner::Owner;
@@ -28,12 +29,14 @@ pub(crate) enum Outcome {
     /// The client takes nothing of its response.
     Stalled,
     Closed,
+    /// A request was not given to hyper.
+    Refused(Refusal),
     /// The client speaks another protocol.
     Http2(Io),
 }
 
 /// Serves one request after the other until the connection has ended, or turns out to be one of HTTP/2.
-pub(crate) async fn serve<O: Owner>(connection: &Arc<Connection<O>>, io: Io) -> Outcome {
+pub(crate) async fn serve<O: Owner>(connection: &Arc<Connection<O>>, mut io: Io) -> Outcome {
     let listener = connection.listener.clone();
     let ListenerConfig {
         header_timeout,
@@ -41,6 +44,7 @@ pub(crate) async fn serve<O: Owner>(connection: &Arc<Connection<O>>, io: Io) -> 
         send_timeout,
         ..
     } = listener.config;
+    io.expect_http1(listener.config.max_request_line_length);
     let shared = io.shared.clone();
     let service = service_fn(|request| serve_http1(connection.clone(), shared.clone(), request));
     let mut http = builder(&listener.config)
@@ -53,6 +57,8 @@ pub(crate) async fn serve<O: Owner>(connection: &Arc<Connection<O>>, io: Io) -> 
     let mut send_timer = Timer::default();
     let mut last_call = Timer::default();
     let may_be_http2 = listener.config.http2.is_some();
+    // hyper does not read while a request is served, so it does not see that the client is gone.
+    let mut failed = pin!(shared.stream().failed());
 
     loop {
         let mut http = Pin::new(&mut http);
@@ -68,6 +74,12 @@ pub(crate) async fn serve<O: Owner>(connection: &Arc<Connection<O>>, io: Io) -> 
                 Some(due) => send_timer.poll(cx, due),
                 None => Poll::Pending,
             }) => return Outcome::Stalled,
+            refusal = poll_fn(|_| match shared.refused() {
+                // The response before it goes first.
+                Some(refusal) if !shared.in_response() => Poll::Ready(refusal),
+                _ => Poll::Pending,
+            }) => return Outcome::Refused(refusal),
+            () = failed.as_mut() => return Outcome::Closed,
             () = poll_fn(|_| match shared.found_preface() {
                 true => Poll::Ready(()),
                 false => Poll::Pending,
@@ -87,6 +99,10 @@ pub(crate) async fn serve<O: Owner>(connection: &Arc<Connection<O>>, io: Io) -> 
             () = poll_fn(|cx| poll_last_call(cx, &shared, &mut last_call)),
                 if stage > Stage::Accepting && !is_last =>
             {
+                // Its client has the response, and has not begun the next request.
+                if shared.awaited() == Awaited::RestOfBody && !shared.in_response() {
+                    return Outcome::Closed;
+                }
                 http.as_mut().graceful_shutdown();
                 is_last = true;
             }
@@ -105,14 +121,15 @@ fn builder(config: &ListenerConfig) -> http1::Builder {
         .max_header_size(config.max_header_length)
         .max_buf_size(config.max_header_length.max(MIN_BUFFER))
         // `Shared::deadline` is the time for a head, also for the first byte.
-        .header_read_timeout(None);
+        .header_read_timeout(None)
+        .half_close(config.half_close);
     builder
 }
 
 /// Ready when the last request is being served, or when there is none to wait for.
 fn poll_last_call(cx: &mut Context<'_>, shared: &Shared, timer: &mut Timer) -> Poll<()> {
     match shared.awaited() {
-        Awaited::Response | Awaited::NextRequest => Poll::Ready(()),
+        Awaited::Response | Awaited::NextRequest | Awaited::RestOfBody => Poll::Ready(()),
         // hyper reads it, and this is polled again.
         Awaited::Rest => Poll::Pending,
         Awaited::FirstRequest { since } => timer.poll(cx, since + LAST_CALL),

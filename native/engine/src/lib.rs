@@ -11,7 +11,7 @@
 //! - `io`: the bytes of a connection, as these and a WebSocket read and write them
 //! - [`exchange`]: one request and its response, as the handler drives it
 //! - `service`: how a request becomes one; `reply`: how its response gets to the client
-//! - `head`, `response`: what the heads of the two have to be like
+//! - `head`, `response`: what the heads of the two have to be like; [`status`]: the first line of the second
 //! - [`upload`]: request bodies; [`body`]: response bodies, whole, streamed or from a file
 //! - `sendfile`: files that the kernel sends by itself
 //! - [`ws`]: frames and messages without I/O, and the socket that feeds them
@@ -44,6 +44,7 @@ pub mod runtime;
 mod sendfile;
 mod service;
 pub mod stats;
+pub mod status;
 pub mod stream;
 mod timer;
 pub mod tls;

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
+use http::header::{CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
 use http::{HeaderMap, Response, StatusCode, Version};
 use hyper::body::{Body, Frame, SizeHint};
 use hyper::upgrade::OnUpgrade;
@@ -19,6 +20,7 @@ use crate::exchange::Exchange;
 use crate::http2;
 use crate::owner::Owner;
 use crate::response::closing;
+use crate::status::Line;
 use crate::ws::carrier::Carrier;
 
 pub(crate) enum Reply {
@@ -61,18 +63,18 @@ impl Reply {
     pub(crate) fn inform<O: Owner>(
         &mut self,
         exchange: &Exchange<O>,
-        status: StatusCode,
+        line: &Line,
         headers: &HeaderMap,
     ) -> Result<(), SendError> {
         match self {
-            Self::Http2 { stream, .. } => http2::inform(stream, status, headers.clone()),
+            Self::Http2 { stream, .. } => http2::inform(stream, line.status, headers.clone()),
             Self::Http1 { .. } if exchange.version < Version::HTTP_11 => {
                 Err(SendError::NotSupported)
             }
             Self::Http1 { service, .. } => {
                 let io = exchange.connection.io().filter(|_| !service.is_closed());
                 io.ok_or(SendError::Closed)?
-                    .push_interim(&interim_head(status, headers));
+                    .push_interim(&interim_head(line, headers));
                 exchange.connection.wake.notify_one();
                 Ok(())
             }
@@ -108,9 +110,13 @@ impl Reply {
     }
 }
 
-fn interim_head(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
-    let mut head = format!("HTTP/1.1 {status}\r\n").into_bytes();
-    for (name, value) in headers {
+fn interim_head(line: &Line, headers: &HeaderMap) -> Vec<u8> {
+    let mut head = format!("HTTP/1.1 {} ", line.status.as_str()).into_bytes();
+    head.extend_from_slice(line.phrase());
+    head.extend_from_slice(b"\r\n");
+    // It has no body (RFC9110§8.6).
+    let is_framing = |name: &HeaderName| [CONTENT_LENGTH, TRANSFER_ENCODING].contains(name);
+    for (name, value) in headers.iter().filter(|(name, _)| !is_framing(name)) {
         head.extend_from_slice(name.as_str().as_bytes());
         head.extend_from_slice(b": ");
         head.extend_from_slice(value.as_bytes());

@@ -6,20 +6,24 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use crate::body::ResponseBody;
 use crate::error::SendError;
+use crate::status::Line;
 
 pub(crate) fn response(
-    status: StatusCode,
+    line: Line,
     mut headers: HeaderMap,
     body: ResponseBody,
 ) -> Result<Response<ResponseBody>, SendError> {
     content_length(&headers)?;
     // The coding is what the body needs, whatever the handler says of it.
     headers.remove(TRANSFER_ENCODING);
-    if status == StatusCode::NO_CONTENT {
+    if line.status == StatusCode::NO_CONTENT {
         headers.remove(CONTENT_LENGTH);
     }
     let mut response = Response::new(body);
-    *response.status_mut() = status;
+    *response.status_mut() = line.status;
+    if let Some(phrase) = line.phrase {
+        response.extensions_mut().insert(phrase);
+    }
     *response.headers_mut() = headers;
     Ok(response)
 }
@@ -32,13 +36,6 @@ pub(crate) fn closing(status: StatusCode) -> Response<ResponseBody> {
         .headers_mut()
         .insert(CONNECTION, HeaderValue::from_static("close"));
     response
-}
-
-pub(crate) fn final_status(status: u16) -> Result<StatusCode, SendError> {
-    StatusCode::from_u16(status)
-        .ok()
-        .filter(|status| !status.is_informational())
-        .ok_or(SendError::InvalidStatus)
 }
 
 /// RFC9110§6.4.1
@@ -67,6 +64,7 @@ fn parse_length(value: &HeaderValue) -> Result<u64, SendError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::Status;
 
     fn lengths(values: &[&'static str]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -104,18 +102,11 @@ mod tests {
             headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("gzip"));
             headers
         };
-        let sent = |status| response(status, headers(), ResponseBody::None).unwrap();
-        assert_eq!(sent(StatusCode::NOT_MODIFIED).headers(), &lengths(&["5"]));
-        assert!(sent(StatusCode::NO_CONTENT).headers().is_empty());
-    }
-
-    #[test]
-    fn a_final_status_is_from_200_to_999() {
-        for status in [200, 404, 599, 999] {
-            assert_eq!(final_status(status).unwrap().as_u16(), status);
-        }
-        for status in [0, 99, 100, 101, 199, 1000] {
-            assert_eq!(final_status(status), Err(SendError::InvalidStatus));
-        }
+        let sent = |status: u16| {
+            let line = Status::from(status).of_final().unwrap();
+            response(line, headers(), ResponseBody::None).unwrap()
+        };
+        assert_eq!(sent(304).headers(), &lengths(&["5"]));
+        assert!(sent(204).headers().is_empty());
     }
 }

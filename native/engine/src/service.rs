@@ -15,7 +15,7 @@ use crate::body::ResponseBody;
 use crate::config::Http2Config;
 use crate::connection::Connection;
 use crate::exchange::Exchange;
-use crate::head::{check_http1, check_http2};
+use crate::head::{check_http1, check_http2, has_close, keeps_alive};
 use crate::io::Shared;
 use crate::owner::Owner;
 use crate::reply::{Reply, Tracked};
@@ -32,7 +32,9 @@ pub(crate) async fn serve_http1<O: Owner>(
     let config = &connection.listener.config;
     let is_last = connection.count_request() == config.max_requests;
     let max_line = config.max_request_line_length;
+    let max_unread = config.max_unread_length;
 
+    let keeps_alive = keeps_alive(request.version(), request.headers());
     let on_upgrade = request
         .headers()
         .contains_key(UPGRADE)
@@ -60,8 +62,12 @@ pub(crate) async fn serve_http1<O: Owner>(
     };
     let (mut head, body) = response.into_parts();
     // Not left to hyper: it may write this response before it hears that the listener closes.
-    let is_last = is_last || !tracked.exchange.connection.listener.is_accepting();
-    if is_last && head.status != StatusCode::SWITCHING_PROTOCOLS {
+    let exchange = &tracked.exchange;
+    let is_last = is_last || !exchange.connection.listener.is_accepting();
+    if head.status != StatusCode::SWITCHING_PROTOCOLS
+        && !has_close(&head.headers)
+        && (is_last || keeps_alive && !exchange.can_go_on(max_unread).await)
+    {
         head.headers
             .insert(CONNECTION, HeaderValue::from_static("close"));
     }

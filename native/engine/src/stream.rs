@@ -323,6 +323,15 @@ impl WriteHalf {
         }
     }
 
+    /// Ready when the peer has reset the connection, whatever it has sent before.
+    pub(crate) async fn failed(&self) {
+        // Nothing else can be waited for without a descriptor that has failed as well.
+        let _ = match &self.half {
+            Write::Tcp(half) => half.as_ref().ready(Interest::ERROR).await,
+            Write::Unix(half) => half.as_ref().ready(Interest::ERROR).await,
+        };
+    }
+
     /// Reads after the task that had the other half has gone.
     pub(crate) fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
         let received = match &self.half {

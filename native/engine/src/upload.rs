@@ -1,13 +1,16 @@
 //! A request's body, read piece by piece as the handler asks for it.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::RecvStream;
-use hyper::body::{Body, Incoming};
+use http::HeaderMap;
+use hyper::body::{Body, Frame, Incoming};
 
 use crate::error::ReadError;
 use crate::timer::timeout;
@@ -17,6 +20,9 @@ use crate::ws::buffer::Buffer;
 const FIRST_CAPACITY: usize = 16 * 1024;
 /// And when it is: a length that is only announced is not worth more memory than this.
 const MAX_FIRST_CAPACITY: usize = 1 << 20;
+
+/// Pieces of a body that are taken before anybody asks for them: a client may send it in chunks of a byte.
+const AHEAD_PIECES: usize = 64;
 
 pub struct Piece<B> {
     pub data: B,
@@ -50,22 +56,44 @@ impl Source {
         }
     }
 
-    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ReadError>>> {
+    pub(crate) fn poll_data(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, ReadError>>> {
         match self {
-            Self::Http1(body) => Pin::new(body).poll_frame(cx).map_ok(|frame| {
-                // A frame that is not data holds trailers, which Plug has no place for.
-                frame.into_data().unwrap_or_default()
-            }),
+            Self::Http1(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map(|frame| frame.map(|frame| data(frame.map_err(|e| broken(&e))?))),
             Self::Http2 { body, .. } => {
                 let data = ready!(body.poll_data(cx));
                 if let Some(Ok(data)) = &data {
                     // It fails where the stream is gone, which the next read will tell.
                     let _ = body.flow_control().release_capacity(data.len());
                 }
-                return Poll::Ready(data.map(|data| data.map_err(|_| ReadError::Closed)));
+                Poll::Ready(data.map(|data| data.map_err(|_| ReadError::Closed)))
             }
         }
-        .map_err(|_| ReadError::Closed)
+    }
+}
+
+/// A frame that is not data holds trailers, which Plug has no place for. Where there are none, there is no such
+/// frame: one with none has an empty line that was not the end, and what follows was taken for trailers.
+fn data(frame: Frame<Bytes>) -> Result<Bytes, ReadError> {
+    match frame.into_data() {
+        Ok(data) => Ok(data),
+        Err(frame) if frame.trailers_ref().is_some_and(HeaderMap::is_empty) => {
+            Err(ReadError::Malformed)
+        }
+        Err(_) => Ok(Bytes::new()),
+    }
+}
+
+/// Why hyper gives a body up: its decoder says so by an I/O error of its own.
+fn broken(error: &hyper::Error) -> ReadError {
+    let cause = std::error::Error::source(error).and_then(|e| e.downcast_ref::<io::Error>());
+    match cause.map(io::Error::kind) {
+        Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => ReadError::Malformed,
+        _ => ReadError::Closed,
     }
 }
 
@@ -74,8 +102,22 @@ pub(crate) struct Upload {
     body: Option<Source>,
     /// Read, but past the length that was asked for.
     leftover: Bytes,
+    /// Taken from the connection before anybody asked for it; it follows the `leftover`.
+    ahead: VecDeque<Bytes>,
     /// Given up before it was read to its end.
     cut: bool,
+    /// Why it will never be whole.
+    failure: Option<ReadError>,
+}
+
+/// What is left of a body as the head of the response goes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rest {
+    Nothing,
+    /// The client will send so many bytes.
+    Bytes(u64),
+    /// The client has not told, or it does not end.
+    Unknown,
 }
 
 impl Upload {
@@ -91,8 +133,48 @@ impl Upload {
         Self {
             body: None,
             leftover: Bytes::new(),
+            ahead: VecDeque::new(),
             cut: false,
+            failure: None,
         }
+    }
+
+    /// As far as it is known without a look at what has arrived.
+    pub(crate) fn rest(&self) -> Rest {
+        match &self.body {
+            None if self.failure.is_some() => Rest::Unknown,
+            None => Rest::Nothing,
+            Some(body) => body.length().map_or(Rest::Unknown, Rest::Bytes),
+        }
+    }
+
+    /// Takes what has arrived of a body of which nobody knows the length, until its end is found, or more
+    /// than `at_most` bytes. It can still be read. Pending where there is no more for now.
+    pub(crate) fn poll_ahead(&mut self, cx: &mut Context<'_>, at_most: u64) -> Poll<Rest> {
+        loop {
+            let Some(body) = self.body.as_mut() else {
+                return Poll::Ready(self.rest());
+            };
+            let taken: usize = self.ahead.iter().map(Bytes::len).sum();
+            if self.ahead.len() == AHEAD_PIECES || taken as u64 > at_most {
+                return Poll::Ready(Rest::Unknown);
+            }
+            let data = ready!(body.poll_data(cx));
+            let at_end = data.is_none() || body.is_at_end();
+            match data {
+                Some(Ok(piece)) if !piece.is_empty() => self.ahead.push_back(piece),
+                Some(Err(error)) => self.failure = Some(error),
+                Some(Ok(_)) | None => {}
+            }
+            if at_end || self.failure.is_some() {
+                self.body = None;
+            }
+        }
+    }
+
+    /// How many pieces were taken before anybody asked for them.
+    pub(crate) fn pieces_ahead(&self) -> usize {
+        self.ahead.len()
     }
 
     /// Nothing more will be read of it. Returns the rest.
@@ -112,11 +194,24 @@ impl Upload {
             let room = length - data.len();
             let taken = self.leftover.split_to(room.min(self.leftover.len()));
             append(&mut data, &taken);
-            if self.cut && data.len() < length {
-                return Err(ReadError::Closed);
+            if data.len() < length && self.leftover.is_empty() {
+                if let Some(piece) = self.ahead.pop_front() {
+                    self.leftover = piece;
+                    continue;
+                }
+                if let Some(error) = self.failure {
+                    return Err(error);
+                }
+                if self.cut {
+                    return Err(ReadError::Closed);
+                }
             }
             if data.len() == length || self.body.is_none() {
-                let more = self.cut || self.body.is_some() || !self.leftover.is_empty();
+                let more = self.cut
+                    || self.body.is_some()
+                    || self.failure.is_some()
+                    || !self.leftover.is_empty()
+                    || !self.ahead.is_empty();
                 return Ok(Piece { data, more });
             }
             match wait {
@@ -139,12 +234,14 @@ impl Upload {
         };
         let data = poll_fn(|cx| body.poll_data(cx)).await;
         let at_end = data.is_none() || body.is_at_end();
-        if let Some(data) = data {
-            self.leftover = data?;
+        if let Some(Err(error)) = data {
+            // Told again to whoever reads on: without its end the body must not look whole.
+            self.failure = Some(error);
         }
-        if at_end {
+        if at_end || self.failure.is_some() {
             self.body = None;
         }
+        self.leftover = data.transpose()?.unwrap_or_default();
         Ok(())
     }
 

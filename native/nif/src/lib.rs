@@ -43,7 +43,7 @@ use crate::handle::{
     Claim, ExchangeHandle, ListenerHandle, ReactorHandle, SocketHandle, Tag, TlsHandle,
 };
 use crate::owner::{Batch, BeamHost, Hall};
-use crate::term::{Fits, HeaderList, Limit, Messages, atoms, posix};
+use crate::term::{Fits, HeaderList, Limit, Messages, StatusTerm, atoms, posix};
 
 rustler::init!("Elixir.Ferrosock.Native", load = load);
 
@@ -249,6 +249,8 @@ struct ListenerOptions {
     max_header_length: usize,
     max_header_count: usize,
     max_requests: u64,
+    half_close: bool,
+    max_unread_length: u64,
     high_water_mark: usize,
     http2: Option<Http2Options>,
 }
@@ -302,6 +304,8 @@ impl From<ListenerOptions> for ListenerConfig {
             max_header_length: options.max_header_length,
             max_header_count: options.max_header_count,
             max_requests: options.max_requests,
+            half_close: options.half_close,
+            max_unread_length: options.max_unread_length,
             high_water_mark: options.high_water_mark,
             http2: options.http2.map(Http2Config::from),
         }
@@ -416,7 +420,7 @@ fn take(env: Env, tag: ResourceArc<Tag>) -> Term {
 fn exchange_respond<'a>(
     env: Env<'a>,
     exchange: ResourceArc<ExchangeHandle>,
-    status: Fits<u16>,
+    status: StatusTerm,
     headers: HeaderList,
     body: Term<'a>,
 ) -> NifResult<Term<'a>> {
@@ -435,7 +439,7 @@ fn exchange_respond<'a>(
 fn exchange_start<'a>(
     env: Env<'a>,
     exchange: ResourceArc<ExchangeHandle>,
-    status: Fits<u16>,
+    status: StatusTerm,
     headers: HeaderList,
 ) -> Term<'a> {
     term::sent(
@@ -510,11 +514,16 @@ fn exchange_read(
 }
 
 #[rustler::nif]
+fn exchange_body_error(exchange: ResourceArc<ExchangeHandle>) -> Option<Atom> {
+    exchange.0.body_error().map(term::read_error)
+}
+
+#[rustler::nif]
 #[allow(clippy::too_many_arguments)]
 fn exchange_send_file<'a>(
     env: Env<'a>,
     exchange: ResourceArc<ExchangeHandle>,
-    status: Fits<u16>,
+    status: StatusTerm,
     headers: HeaderList,
     path: Binary,
     offset: u64,
@@ -543,7 +552,7 @@ fn exchange_send_file<'a>(
 fn exchange_inform<'a>(
     env: Env<'a>,
     exchange: ResourceArc<ExchangeHandle>,
-    status: Fits<u16>,
+    status: StatusTerm,
     headers: HeaderList,
 ) -> Term<'a> {
     term::sent(

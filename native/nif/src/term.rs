@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ferrosock_engine::error::{ReadError, SendError};
 use ferrosock_engine::owner::Request;
+use ferrosock_engine::status::Status;
 use ferrosock_engine::stream;
 use ferrosock_engine::ws::Message;
 use ferrosock_engine::ws::buffer::Buffer;
@@ -23,7 +24,7 @@ pub mod atoms {
     rustler::atoms! {
         accept_error, authority, already_reading, already_sent, binary, close, closed, connection, drained, ended,
         error, full, gone, http_error, http_1_0 = "HTTP/1.0", http_1_1 = "HTTP/1.1", http_2 = "HTTP/2", identity, idle, infinity,
-        invalid_header, invalid_status, local, max_lifetime, more, nil, none, not_supported, ok, other, paused, ping, pong, request, soon, text,
+        invalid_header, invalid_status, local, malformed, max_lifetime, more, nil, none, not_supported, ok, other, paused, ping, pong, request, soon, text,
         timeout, tls12 = "tlsv1.2", tls13 = "tlsv1.3", undefined, wait
     }
 }
@@ -62,6 +63,19 @@ impl<T: Encoder> Encoder for Fits<T> {
 }
 
 /// The elements of a proper list. rustler's own iterator panics at the end of an improper one.
+/// A status, alone or with its phrase.
+pub struct StatusTerm(pub Status);
+
+impl<'a> Decoder<'a> for StatusTerm {
+    fn decode(term: Term<'a>) -> NifResult<Self> {
+        if let Ok(Fits(code)) = term.decode::<Fits<u16>>() {
+            return Ok(Self(code.into()));
+        }
+        let (Fits(code), phrase): (Fits<u16>, Binary) = term.decode()?;
+        Ok(Self(Status::with_phrase(code, phrase.as_slice())))
+    }
+}
+
 fn elements(list: Term<'_>) -> impl Iterator<Item = NifResult<Term<'_>>> {
     let mut rest = Some(list);
     std::iter::from_fn(move || {
@@ -216,6 +230,7 @@ pub fn read_error(error: ReadError) -> Atom {
     match error {
         ReadError::Timeout => atoms::timeout(),
         ReadError::Closed => atoms::closed(),
+        ReadError::Malformed => atoms::malformed(),
         ReadError::AlreadyReading => atoms::already_reading(),
     }
 }

@@ -3,10 +3,12 @@
 //!
 //! - `shared`: that half, and what is known of both directions
 //! - `reading`: when the head of a request has to be there
+//! - `request_head`: what of it hyper does not see as it came
 //! - `linger`: the end of the connection
 
 mod linger;
 mod reading;
+mod request_head;
 mod shared;
 
 use std::io;
@@ -28,6 +30,8 @@ use crate::{proxy, runtime};
 
 pub(crate) use linger::{LINGER, LINGER_SENDING, linger, linger_for};
 pub(crate) use reading::Awaited;
+use reading::Expected;
+use request_head::{RequestHead, Verdict};
 pub(crate) use shared::Shared;
 
 /// What is written at once: the kernel copies it, and on the way to a peer on the same machine does the
@@ -54,6 +58,8 @@ pub(crate) struct Io {
     incoming: Option<Box<Incoming>>,
     /// As long as it is not known what the peer speaks.
     opening: Option<Box<Opening>>,
+    /// Where HTTP/1 may be spoken.
+    head: Option<Box<Head>>,
     /// Sends a file. It has the socket, too, which nobody can close or reuse while it does.
     sending: Option<JoinHandle<io::Result<usize>>>,
     pub(crate) shared: Arc<Shared>,
@@ -71,6 +77,7 @@ impl Io {
             half,
             incoming: None,
             opening: None,
+            head: None,
             sending: None,
             shared: Arc::new(Shared::new(write, tls.is_some(), held)),
             handshake: tls.map(|tls| Box::new(Handshake::new(tls))),
@@ -83,9 +90,23 @@ impl Io {
         self.opening = Some(Box::default());
     }
 
+    /// Has the heads of requests looked at, the lines of which have a limit.
+    pub(crate) fn expect_http1(&mut self, max_line: usize) {
+        self.head = Some(Box::new(Head {
+            seen: RequestHead::new(max_line),
+            held: Vec::new(),
+        }));
+    }
+
+    /// What follows is no HTTP. Returns what hyper would have read next.
+    pub(crate) fn leave_http1(&mut self) -> Vec<u8> {
+        self.head.take().map_or_else(Vec::new, |head| head.held)
+    }
+
     /// HTTP/2 keeps its deadlines by itself.
     pub(crate) fn becomes_http2(&mut self) {
         self.shared.request_started();
+        self.leave_http1();
         if let Some(opening) = &mut self.opening {
             opening.is_known = true;
         }
@@ -192,6 +213,39 @@ impl Io {
     }
 }
 
+/// Looks at heads for an [`Io`].
+struct Head {
+    seen: RequestHead,
+    /// What was made of a head, and not taken yet.
+    held: Vec<u8>,
+}
+
+impl Head {
+    fn look(&mut self, shared: &Shared, bytes: &mut [u8]) -> Verdict {
+        match shared.expected() {
+            Expected::Body => {
+                self.seen.skip(bytes);
+                Verdict::Pass
+            }
+            expected => self.seen.read(expected == Expected::Head, bytes),
+        }
+    }
+
+    /// `false`: there is nothing.
+    fn give_held(&mut self, buf: &mut ReadBuf<'_>) -> bool {
+        if self.held.is_empty() {
+            return false;
+        }
+        let length = self.held.len().min(buf.remaining());
+        buf.put_slice(&self.held[..length]);
+        self.held.drain(..length);
+        if self.held.is_empty() {
+            self.held = Vec::new();
+        }
+        true
+    }
+}
+
 impl AsyncRead for Io {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -201,12 +255,32 @@ impl AsyncRead for Io {
         let this = self.get_mut();
         // Of a body, hyper reads all that is there before it lets go: a chunk size may have as many
         // zeros as the peer can send.
-        if this.shared.in_request() && runtime::is_late(Instant::now()) {
+        if this.shared.in_body() && runtime::is_late(Instant::now()) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
+        if let Some(head) = &mut this.head
+            && head.give_held(buf)
+        {
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         ready!(this.poll_opening(cx, buf))?;
+        if let Some(head) = &mut this.head {
+            match head.look(&this.shared, &mut buf.filled_mut()[before..]) {
+                Verdict::Pass => {}
+                Verdict::Instead(bytes) => {
+                    buf.set_filled(before);
+                    head.held = bytes;
+                    head.give_held(buf);
+                }
+                Verdict::Refused(refusal) => {
+                    this.shared.refuse(refusal);
+                    buf.set_filled(before);
+                    return Poll::Pending;
+                }
+            }
+        }
         // Line ends too many after a body are no part of the next head (RFC9112§2.2).
         if buf.filled()[before..]
             .iter()

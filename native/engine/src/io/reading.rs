@@ -5,9 +5,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+/// How long what nobody has read of a body may take. A client that needs longer is still sending it when the
+/// connection ends, so no request of its is lost.
+const DRAIN: Duration = Duration::from_secs(3);
+
 pub(super) struct Reading {
     /// While a request is served there is no deadline.
     in_request: bool,
+    /// The response is out, and what nobody has read of the request's body is read.
+    draining: bool,
     /// Whether some of the next head has been read.
     partial: bool,
     first: bool,
@@ -24,6 +30,18 @@ pub(crate) enum Awaited {
         since: Instant,
     },
     NextRequest,
+    /// The rest of a body that nobody reads, after the response.
+    RestOfBody,
+}
+
+/// What is read next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Expected {
+    /// Or what follows it.
+    Body,
+    Head,
+    /// The first of it has been read.
+    RestOfHead,
 }
 
 impl Reading {
@@ -31,6 +49,7 @@ impl Reading {
     pub(super) fn new() -> Self {
         Self {
             in_request: false,
+            draining: false,
             partial: false,
             first: true,
             since: Instant::now(),
@@ -39,6 +58,7 @@ impl Reading {
 
     pub(super) fn request_started(&mut self) {
         self.in_request = true;
+        self.draining = false;
         self.first = false;
     }
 
@@ -48,9 +68,21 @@ impl Reading {
         self.since = Instant::now();
     }
 
+    pub(super) fn drain_started(&mut self) {
+        self.request_ended();
+        self.draining = true;
+    }
+
+    pub(super) fn drain_ended(&mut self) {
+        // Not where the next request is being served already.
+        if std::mem::take(&mut self.draining) {
+            self.since = Instant::now();
+        }
+    }
+
     /// A part of a head, or of a body.
     pub(super) fn read_some(&mut self) {
-        if !self.in_request && !self.partial {
+        if !self.in_body() && !self.partial {
             self.partial = true;
             if !self.first {
                 self.since = Instant::now();
@@ -58,8 +90,17 @@ impl Reading {
         }
     }
 
-    pub(super) fn in_request(&self) -> bool {
-        self.in_request
+    /// Whether what is read may be of a body.
+    pub(super) fn in_body(&self) -> bool {
+        self.in_request || self.draining
+    }
+
+    pub(super) fn expected(&self) -> Expected {
+        match self.partial {
+            _ if self.in_body() => Expected::Body,
+            true => Expected::RestOfHead,
+            false => Expected::Head,
+        }
     }
 
     pub(super) fn has_partial_head(&self) -> bool {
@@ -68,7 +109,9 @@ impl Reading {
 
     /// `None` while a request is served.
     pub(super) fn deadline(&self, header: Duration, idle: Duration) -> Option<Instant> {
-        let wait = if self.first || self.partial {
+        let wait = if self.draining {
+            DRAIN
+        } else if self.first || self.partial {
             header
         } else {
             idle
@@ -80,6 +123,8 @@ impl Reading {
     pub(super) fn awaited(&self, has_arrivals: impl FnOnce() -> bool) -> Awaited {
         if self.in_request {
             Awaited::Response
+        } else if self.draining {
+            Awaited::RestOfBody
         } else if self.partial || has_arrivals() {
             Awaited::Rest
         } else if self.first {
@@ -106,6 +151,28 @@ mod tests {
         reading.read_some();
         assert_eq!(reading.deadline(HEADER, IDLE), Some(due));
         assert_eq!(reading.awaited(|| false), Awaited::Rest);
+    }
+
+    #[test]
+    fn what_is_left_of_a_body_has_a_deadline_of_its_own() {
+        let mut reading = Reading::new();
+        reading.request_started();
+        reading.drain_started();
+        reading.read_some();
+        let due = reading.since + DRAIN;
+        assert_eq!(reading.deadline(HEADER, IDLE), Some(due));
+        assert!(!reading.has_partial_head());
+        assert_eq!(reading.awaited(|| true), Awaited::RestOfBody);
+        reading.drain_ended();
+        let due = reading.since + IDLE;
+        assert_eq!(reading.deadline(HEADER, IDLE), Some(due));
+
+        reading.request_started();
+        reading.drain_started();
+        // hyper may have read the next request together with the rest.
+        reading.request_started();
+        reading.drain_ended();
+        assert_eq!(reading.deadline(HEADER, IDLE), None);
     }
 
     #[test]

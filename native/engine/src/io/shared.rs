@@ -10,7 +10,8 @@ use std::time::Duration;
 use once_cell::sync::OnceCell;
 use tokio::time::Instant;
 
-use super::reading::{Awaited, Reading};
+use super::reading::{Awaited, Expected, Reading};
+use crate::head::Refusal;
 use crate::listener::Held;
 use crate::lock;
 use crate::sendfile::FileRange;
@@ -25,6 +26,7 @@ pub(crate) struct Shared {
     tls: OnceCell<Box<Mutex<Tls>>>,
     reading: Mutex<Reading>,
     found_preface: AtomicBool,
+    refused: OnceCell<Refusal>,
     writing: Mutex<Writing>,
     stall: Mutex<Option<Stall>>,
     /// What placeholders stand for. hyper has those of one file at a time: it writes one response to its
@@ -61,6 +63,7 @@ impl Shared {
             tls: OnceCell::new(),
             reading: Mutex::new(Reading::new()),
             found_preface: AtomicBool::new(false),
+            refused: OnceCell::new(),
             writing: Mutex::default(),
             stall: Mutex::new(None),
             file: Mutex::new(None),
@@ -181,8 +184,31 @@ impl Shared {
         lock(&self.reading).awaited(|| self.stream().has_arrivals())
     }
 
-    pub(super) fn in_request(&self) -> bool {
-        lock(&self.reading).in_request()
+    /// What is left of the body is being read; [`Self::drain_ended`] follows.
+    pub(crate) fn drain_started(&self) {
+        lock(&self.reading).drain_started();
+    }
+
+    pub(crate) fn drain_ended(&self) {
+        lock(&self.reading).drain_ended();
+    }
+
+    pub(super) fn expected(&self) -> Expected {
+        lock(&self.reading).expected()
+    }
+
+    /// The head that is being read is refused, whatever follows. Nothing can be read any more.
+    pub(super) fn refuse(&self, refusal: Refusal) {
+        let _ = self.refused.set(refusal);
+    }
+
+    pub(crate) fn refused(&self) -> Option<Refusal> {
+        self.refused.get().copied()
+    }
+
+    /// Whether what is read may be of a body.
+    pub(super) fn in_body(&self) -> bool {
+        lock(&self.reading).in_body()
     }
 
     /// Whether a part of a request's head is there.

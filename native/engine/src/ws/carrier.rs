@@ -55,7 +55,10 @@ fn take_back(upgraded: Upgraded) -> (Io, Vec<u8>) {
     let parts = upgraded
         .downcast::<TokioIo<Io>>()
         .expect("connections are served on this type");
-    (parts.io.into_inner(), parts.read_buf.to_vec())
+    let mut io = parts.io.into_inner();
+    let mut read = parts.read_buf.to_vec();
+    read.append(&mut io.leave_http1());
+    (io, read)
 }
 
 pub(super) enum Receiver {

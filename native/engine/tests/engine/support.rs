@@ -282,6 +282,8 @@ impl Server {
             proxy_protocol: false,
             handshake_timeout: Duration::from_millis(500),
             header_timeout: Duration::from_millis(200),
+            half_close: true,
+            max_unread_length: 1 << 20,
             idle_timeout: Duration::from_millis(400),
             send_timeout: Duration::from_millis(600),
             max_request_line_length: 1000,
