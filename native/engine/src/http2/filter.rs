@@ -332,10 +332,14 @@ impl Filter {
                     encode(field, out);
                 }
             });
-        result.map_err(|error| match error {
-            hpack::Error::Malformed => Reason::COMPRESSION_ERROR,
-            hpack::Error::TooLarge => Reason::ENHANCE_YOUR_CALM,
-        })?;
+        if let Err(error) = result {
+            // No part of it is to pass.
+            out.clear();
+            return Err(match error {
+                hpack::Error::Malformed => Reason::COMPRESSION_ERROR,
+                hpack::Error::TooLarge => Reason::ENHANCE_YOUR_CALM,
+            });
+        }
         if is_detached && size >= max {
             // It is answered as one that is too large, for which it must be just that.
             out.clear();
