@@ -227,3 +227,152 @@ fn changed(bytes: &[u8], filter: &Filter) -> Option<Reset> {
     bytes[HEAD_LEN..].copy_from_slice(&u32::from(reason).to_be_bytes());
     Some(Reset { bytes, at: 0 })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::VecDeque;
+    use std::task::Waker;
+
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    const SETTINGS: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
+    /// On stream 1, which it ends.
+    const HEADERS: &[u8] = b"\0\0\x03\x01\x05\0\0\0\x01\x82\x84\x86";
+
+    fn frame(kind: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+        let head = [0, 0, payload.len() as u8, kind, 0, 0, 0, 0, stream];
+        [&head, payload].concat()
+    }
+
+    fn reset(stream: u8, code: u8) -> Vec<u8> {
+        frame(RST_STREAM, stream, &[0, 0, 0, code])
+    }
+
+    /// Takes as much at once as it is told to.
+    #[derive(Default)]
+    struct Wire {
+        input: VecDeque<Vec<u8>>,
+        output: Vec<u8>,
+        most: usize,
+    }
+
+    impl AsyncRead for Wire {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            let Some(bytes) = self.input.pop_front() else {
+                return Poll::Pending;
+            };
+            buf.put_slice(&bytes);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Wire {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+            buf: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            let taken = buf.len().min(self.most);
+            self.output.extend_from_slice(&buf[..taken]);
+            Poll::Ready(Ok(taken))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// Reads until there is no more.
+    fn read(io: &mut Filtered<Wire>) -> Vec<u8> {
+        let mut read = vec![];
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut space = [0; 1000];
+        loop {
+            let mut buf = ReadBuf::new(&mut space);
+            let result = Pin::new(&mut *io).poll_read(&mut cx, &mut buf);
+            if result.is_pending() || buf.filled().is_empty() {
+                return read;
+            }
+            read.extend_from_slice(buf.filled());
+        }
+    }
+
+    fn filtered(input: &[&[u8]], most: usize) -> Filtered<Wire> {
+        let input = input.iter().map(|bytes| bytes.to_vec()).collect();
+        let wire = Wire {
+            input,
+            most,
+            ..Wire::default()
+        };
+        Filtered::new(wire, 10_000)
+    }
+
+    /// Writes all of it, in slices of one size, as h2 would.
+    fn write(io: &mut Filtered<Wire>, mut bytes: &[u8], slice: usize) {
+        let mut cx = Context::from_waker(Waker::noop());
+        while !bytes.is_empty() {
+            let slices: Vec<_> = bytes.chunks(slice).map(IoSlice::new).collect();
+            let slices = &slices[..slices.len().min(3)];
+            let result = Pin::new(&mut *io).poll_write_vectored(&mut cx, slices);
+            let Poll::Ready(Ok(taken)) = result else {
+                panic!("{result:?}");
+            };
+            bytes = &bytes[taken..];
+        }
+    }
+
+    #[test]
+    fn a_fault_is_told_when_what_was_right_has_been_read() {
+        let ping = frame(6, 0, &[0; 9]);
+        let mut io = filtered(&[PREFACE, &[SETTINGS, HEADERS, &ping].concat()], 1);
+        let fault = io.fault();
+        let mut cx = Context::from_waker(Waker::noop());
+        for expected in [PREFACE.to_vec(), [SETTINGS, HEADERS].concat()] {
+            let mut space = [0; 100];
+            let mut buf = ReadBuf::new(&mut space);
+            let result = Pin::new(&mut io).poll_read(&mut cx, &mut buf);
+            assert!(result.is_ready());
+            assert_eq!(buf.filled(), expected);
+            assert_eq!(fault.get(), None);
+        }
+        assert_eq!(read(&mut io), b"");
+        assert_eq!(fault.get(), Some(Reason::FRAME_SIZE_ERROR));
+    }
+
+    #[test]
+    fn a_reset_has_the_reason_of_whoever_has_asked_for_it() {
+        let late = frame(0, 1, b"late");
+        for most in [1, 5, 13, 1000] {
+            let mut io = filtered(&[PREFACE, SETTINGS, HEADERS, &late], most);
+            let passed = read(&mut io);
+            assert!(passed.ends_with(&late), "it counts for the window");
+            // Others of the same code, before and after it, and what looks like one within DATA.
+            let looks = frame(0, 3, &reset(1, 1));
+            let before = [SETTINGS, &looks, &reset(5, 1)].concat();
+            let written = [&before[..], &reset(1, 1), &frame(0, 3, b"x"), &reset(1, 1)].concat();
+            let expected = [&before[..], &reset(1, 5), &frame(0, 3, b"x"), &reset(1, 1)].concat();
+            write(&mut io, &written, 1000);
+            assert_eq!(io.io.output, expected, "{most} at once");
+        }
+    }
+
+    #[test]
+    fn what_comes_for_a_stream_that_was_reset_does_not_arrive_as_a_request() {
+        let open = b"\0\0\x03\x01\x04\0\0\0\x01\x82\x84\x86";
+        let mut io = filtered(&[PREFACE, SETTINGS, open], 7);
+        read(&mut io);
+        write(&mut io, &[SETTINGS, &reset(1, 8)].concat(), 1000);
+        io.io.input.push_back(HEADERS.to_vec());
+        let next = b"\0\0\x03\x01\x05\0\0\0\x03\x82\x84\x86";
+        io.io.input.push_back(next.to_vec());
+        assert_eq!(read(&mut io), next);
+    }
+}
