@@ -6,7 +6,13 @@ wrong, there are requests before, during and after it, and a WebSocket (RFC 8441
 
 import random
 
-from hyperframe.frame import ContinuationFrame, DataFrame, HeadersFrame
+from hyperframe.frame import (
+    ContinuationFrame,
+    DataFrame,
+    HeadersFrame,
+    PriorityFrame,
+    WindowUpdateFrame,
+)
 
 from .answers import CLIENT_ERRORS
 from .peer import END, GET, Code, Failure, Peer, fields, raw
@@ -175,6 +181,17 @@ def late_trailers(peer, stream):
     return whole(stream, peer.encoder.encode([KEPT]), END_STREAM)
 
 
+def frames_of_a_stream(address, frames, codes):
+    """Wrong for their stream, one that sends and one that does not."""
+    with Peer(address) as peer:
+        others = Others(peer)
+        for end in (False, True):
+            stream = peer.open(fields("/hold?ms=5000", "POST"), end=end)
+            peer.send(*frames(stream))
+            refused(peer, stream, codes)
+        others.go_on()
+
+
 def trailers_after_a_reset(address):
     """Of many streams that the server has reset by itself, more than it may care to remember."""
     with Peer(address) as peer:
@@ -216,6 +233,14 @@ def long_heads_afterwards(address):
         stream = peer.response(peer.open([*GET, *too_long]))
         if stream.status != 431:
             raise Failure(f"status {stream.status} for a head that is too long")
+        others.go_on()
+
+
+def priorities(address):
+    with Peer(address) as peer:
+        others = Others(peer)
+        for id in (others.upload.id, others.socket.id, 1001):
+            peer.send(PriorityFrame(id, id, 16))
         others.go_on()
 
 
@@ -315,7 +340,30 @@ def flood(address):
             raise Failure(f"it was not told to be calm: {peer.transcript()}")
 
 
+# Each: its name with its clause, what is sent on a stream, the codes that fit.
+FRAMES = [
+    (
+        "6.9: WINDOW_UPDATE by 0",
+        lambda stream: [raw(WindowUpdateFrame, 0, stream.id, bytes(4))] * 2,
+        (Code.PROTOCOL_ERROR,),
+    ),
+    (
+        "6.9.1: WINDOW_UPDATE past the maximum",
+        lambda stream: [WindowUpdateFrame(stream.id, (1 << 31) - 1)],
+        (Code.FLOW_CONTROL_ERROR,),
+    ),
+    *[
+        (
+            f"6.3: PRIORITY of {size} bytes",
+            lambda stream, size=size: [raw(PriorityFrame, 0, stream.id, bytes(size))],
+            (Code.FRAME_SIZE_ERROR,),
+        )
+        for size in (0, 4, 6, 100)
+    ],
+]
+
 SCENES = [
+    ("6.3: PRIORITY that depends on itself", priorities),
     ("trailers of streams that were reset", trailers_after_a_reset),
     ("HEADERS that depend on themselves", priority_of_its_own),
     ("long heads after a malformed one", long_heads_afterwards),
@@ -348,6 +396,9 @@ def cases(address):
             f"5.1: {frames.__name__} on a half-closed stream, among others",
             lambda frames=frames: frames_after_the_end(address, frames),
         )
+    for name, frames, codes in FRAMES:
+        rest = (frames, codes)
+        yield f"{name}, among others", lambda rest=rest: frames_of_a_stream(address, *rest)
     for name, scene in SCENES:
         yield f"{name}, among others", lambda scene=scene: scene(address)
     for seed in range(20):

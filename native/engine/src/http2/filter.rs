@@ -35,6 +35,8 @@ const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
+const PRIORITY_LEN: usize = 5;
+
 const ACK: u8 = 1;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
@@ -232,6 +234,14 @@ impl Filter {
                 check_settings(payload)?;
                 self.has_settings = true;
             }
+            PRIORITY | WINDOW_UPDATE => {
+                let Some(payload) = head.payload(bytes) else {
+                    return Ok(Step::More);
+                };
+                if self.is_taken_out(&head, payload) {
+                    return Ok(Step::Replace(HEAD_LEN + head.len));
+                }
+            }
             DATA if self.streams.state(head.stream) == State::Ended => {
                 // It is left to follow: its bytes count for the connection's window.
                 self.refuse(&head, Reason::STREAM_CLOSED);
@@ -250,11 +260,41 @@ impl Filter {
         Step::Pass(passed)
     }
 
+    /// Whether a frame is one that h2 must not get: it would end the connection for a fault of the stream's.
+    fn is_taken_out(&mut self, head: &Head, payload: &[u8]) -> bool {
+        let value = payload
+            .first_chunk()
+            .map_or(0, |value| u32::from_be_bytes(*value));
+        let value = value & MAX_WINDOW_SIZE;
+        let reason = match head.kind {
+            PRIORITY if payload.len() != PRIORITY_LEN => Some(Reason::FRAME_SIZE_ERROR),
+            // Priorities say nothing any more (RFC9113§5.3.2), but h2 would reset the stream, also one that
+            // nobody has opened, and take those below it for closed.
+            PRIORITY if value == head.stream && value != 0 => None,
+            // RFC9113§6.9.
+            WINDOW_UPDATE if value == 0 && self.may_be_refused(head.stream) => {
+                Some(Reason::PROTOCOL_ERROR)
+            }
+            _ => return false,
+        };
+        self.out.clear();
+        if let Some(reason) = reason.filter(|_| self.streams.state(head.stream) != State::Reset) {
+            self.refuse(head, reason);
+        }
+        true
+    }
+
+    /// Whether it is a stream that somebody has opened, so that its end may be all that a fault leads to.
+    fn may_be_refused(&self, id: u32) -> bool {
+        let state = self.streams.state(id);
+        id % 2 == 1 && !matches!(state, State::Idle | State::Skipped)
+    }
+
     /// What the head of a frame tells (RFC9113§4.2, §6). That it is on the wrong stream is told by h2.
     fn check(&self, head: &Head) -> Result<(), Reason> {
         let fits = match head.kind {
             _ if head.len > MAX_FRAME_SIZE => false,
-            PRIORITY => head.len == 5,
+            PRIORITY => head.len == PRIORITY_LEN || self.may_be_refused(head.stream),
             RST_STREAM | WINDOW_UPDATE => head.len == 4,
             SETTINGS if head.has(ACK) => head.len == 0,
             SETTINGS => head.len.is_multiple_of(6),

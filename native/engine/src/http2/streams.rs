@@ -17,7 +17,7 @@ pub(super) enum State {
     Left,
     /// We have reset it, or will.
     Reset,
-    /// So old that nobody knows.
+    /// So old that nobody knows, or none that a client may open (RFC9113§5.1.1).
     Forgotten,
 }
 
@@ -35,16 +35,16 @@ impl Streams {
         }
     }
 
-    /// Of one that only a client may open.
     pub(super) fn state(&self, id: u32) -> State {
         match self.last.checked_sub(id) {
+            _ if id % 2 == 0 => State::Forgotten,
             None => State::Idle,
             Some(age) if age / 2 >= KNOWN as u32 => State::Forgotten,
             Some(_) => self.states[place(id)],
         }
     }
 
-    /// Those below it that are idle will never be opened.
+    /// Of one that is idle. Those below it that are, too, will never be opened.
     pub(super) fn open(&mut self, id: u32) {
         let skipped = (id - self.last - 1) / 2;
         for n in 1..=skipped.min(KNOWN as u32) {
@@ -97,6 +97,17 @@ mod tests {
         streams.open((1 << 31) - 1);
         assert_eq!(streams.state(7), State::Forgotten);
         assert_eq!(streams.state((1 << 31) - 3), State::Skipped);
+    }
+
+    #[test]
+    fn those_of_even_numbers_are_no_clients() {
+        let mut streams = Streams::new();
+        streams.open(1);
+        for id in [0, 2, 4] {
+            streams.set(id, State::Ended);
+            assert_eq!(streams.state(id), State::Forgotten);
+        }
+        assert_eq!(streams.state(1), State::Open);
     }
 
     #[test]

@@ -186,6 +186,51 @@ fn what_comes_after_the_end_of_a_stream_resets_it() {
 }
 
 #[test]
+fn a_frame_that_is_wrong_for_its_stream_resets_that() {
+    for wrong in [
+        frame(8, 0, 1, &[0; 4]),
+        frame(8, 0, 1, &[0x80, 0, 0, 0]),
+        frame(8, 0, 1, &[0x7f, 255, 255, 255]),
+        frame(2, 0, 1, &[0; 4]),
+        frame(2, 0, 1, &[0; 6]),
+        frame(2, 0, 1, &[]),
+    ] {
+        for flags in [0, END_STREAM] {
+            let frames = [
+                open(1, &[], flags),
+                wrong.clone(),
+                // Again, when it is reset.
+                wrong.clone(),
+                open(3, &[], END_STREAM),
+            ];
+            let outcome = outcome(&frames);
+            let streams: Vec<_> = outcome.resets.iter().map(|(stream, _)| *stream).collect();
+            assert_eq!((streams, outcome.goaway), (vec![1], None), "{wrong:?}");
+            assert_eq!(outcome.requests.len(), 2);
+        }
+    }
+}
+
+#[test]
+fn a_priority_says_nothing() {
+    let depends_on = |stream: u32, other: u32| {
+        let payload = [&other.to_be_bytes()[..], &[16]].concat();
+        frame(2, 0, stream, &payload)
+    };
+    let outcome = outcome(&[
+        depends_on(101, 101),
+        depends_on(3, 0),
+        open(1, &[], 0),
+        depends_on(1, 1),
+        depends_on(1, 3),
+        frame(DATA, END_STREAM, 1, b"data"),
+        open(3, &[], END_STREAM),
+    ]);
+    assert_eq!((outcome.resets, outcome.goaway), (vec![], None));
+    assert_eq!(outcome.requests.len(), 2);
+}
+
+#[test]
 fn what_comes_after_a_reset_is_no_new_request() {
     let reset = frame(RST_STREAM, 0, 1, &[0, 0, 0, 8]);
     let outcome = outcome(&[

@@ -5,6 +5,8 @@ use proptest::prelude::*;
 use crate::client::*;
 use crate::judge::*;
 
+const PING: u8 = 6;
+
 #[derive(Debug, Clone)]
 struct Request {
     fields: Vec<(Vec<u8>, Vec<u8>)>,
@@ -89,7 +91,7 @@ fn fault(bytes: &[u8]) -> Option<u32> {
 fn a_frame_of_another_size_than_its_kind_has_is_frame_size_error() {
     const FRAME_SIZE_ERROR: Option<u32> = Some(6);
     let sized = |kind, stream, len| fault(&frame(kind, 0, stream, &vec![0; len]));
-    for (kind, stream, right) in [(2, 1, 5), (3, 1, 4), (6, 0, 8), (8, 1, 4), (8, 0, 4)] {
+    for (kind, stream, right) in [(2, 3, 5), (3, 1, 4), (6, 0, 8), (8, 0, 4)] {
         assert_eq!(sized(kind, stream, right), None, "{kind}");
         for wrong in [0, right - 1, right + 1, 100] {
             assert_eq!(

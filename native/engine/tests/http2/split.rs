@@ -28,7 +28,7 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
         4 => (id.clone(), flags, prop::collection::vec(any::<u8>(), 0..3000))
             .prop_map(|(id, flags, data)| frame(DATA, flags, id, &data)),
         1 => id.clone().prop_map(|id| frame(RST_STREAM, 0, id, &[0, 0, 0, 8])),
-        1 => Just(frame(PING, 0, 0, &[0; 8])),
+        1 => Just(frame(6, 0, 0, &[0; 8])),
         1 => Just(frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 1, 0])),
         1 => (any::<u8>(), any::<u8>(), id, prop::collection::vec(any::<u8>(), 0..12))
             .prop_map(|(kind, flags, id, payload)| frame(kind, flags, id, &payload)),
