@@ -43,11 +43,19 @@ pub fn filter(bytes: &[u8], sizes: &[usize], spaces: &[usize]) -> Filtered {
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// Method, target and fields of those that reach a handler.
-    pub requests: Vec<Vec<(String, Vec<u8>)>>,
+    /// Those that reach a handler.
+    pub requests: Vec<Request>,
     /// Streams and codes.
     pub resets: Vec<(u32, u32)>,
     pub goaway: Option<u32>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct Request {
+    pub stream: u32,
+    /// Method and target.
+    pub line: String,
+    pub fields: Vec<(String, Vec<u8>)>,
 }
 
 /// What h2 makes of bytes, as the engine runs it. Responses there are none.
@@ -89,10 +97,14 @@ fn serve(
     let mut kept = vec![];
     while let Poll::Ready(Some(Ok((request, reply)))) = server.poll_accept(cx) {
         let (head, body) = request.into_parts();
-        let mut told = vec![(format!("{} {}", head.method, head.uri), vec![])];
         let fields = head.headers.iter();
-        told.extend(fields.map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())));
-        outcome.requests.push(told);
+        outcome.requests.push(Request {
+            stream: reply.stream_id().as_u32(),
+            line: format!("{} {}", head.method, head.uri),
+            fields: fields
+                .map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()))
+                .collect(),
+        });
         kept.push((body, reply));
     }
     let _ = server.poll_closed(cx);
