@@ -73,6 +73,8 @@ pub struct Filter {
     streams: Streams,
     decoder: Decoder,
     max_header_length: usize,
+    /// Of the header block that comes next, if a part of it has come.
+    found: Option<Found>,
     /// h2's table is no longer that of the client.
     is_detached: bool,
     /// What has come and is not yet looked at.
@@ -105,6 +107,7 @@ impl Filter {
             streams: Streams::new(),
             decoder: Decoder::new(),
             max_header_length: max_header_length as usize,
+            found: None,
             is_detached: false,
             held: vec![],
             held_at: 0,
@@ -319,9 +322,12 @@ impl Filter {
     }
 
     fn headers(&mut self, head: &Head, bytes: &[u8]) -> Result<Step, Reason> {
-        let Some(block) = Block::collect(head, bytes, self.max_header_length)? else {
+        let max = self.max_header_length;
+        let found = self.found.get_or_insert_with(|| Found::new(head, max));
+        let Some(block) = Block::collect(head, bytes, found)? else {
             return Ok(Step::More);
         };
+        self.found = None;
         let id = head.stream;
         let state = self.streams.state(id);
         match state {
@@ -483,21 +489,21 @@ struct Block<'a> {
 
 impl<'a> Block<'a> {
     /// `None` as long as it is not all there.
-    fn collect(head: &Head, bytes: &'a [u8], max: usize) -> Result<Option<Self>, Reason> {
+    fn collect(head: &Head, bytes: &'a [u8], found: &mut Found) -> Result<Option<Self>, Reason> {
         let Some(payload) = head.payload(bytes) else {
             return Ok(None);
         };
         let (first, priority) = fragment(head, payload)?;
-        let start = HEAD_LEN + head.len;
-        let Some(len) = continued(head, &bytes[start..], max)? else {
+        found.look(bytes)?;
+        if !found.is_end {
             return Ok(None);
-        };
+        }
         let mut block = Self {
             bytes: first.into(),
-            len: start,
+            len: HEAD_LEN + head.len,
             priority,
         };
-        while block.len < start + len {
+        while block.len < found.len {
             let rest = &bytes[block.len..];
             let payload = Head::parse(rest).and_then(|head| head.payload(rest));
             let payload = payload.expect("it was there before");
@@ -505,6 +511,55 @@ impl<'a> Block<'a> {
             block.len += HEAD_LEN + payload.len();
         }
         Ok(Some(block))
+    }
+}
+
+/// How much of HEADERS and what continues them is there. Kept from read to read, so that no frame is looked
+/// at for each byte of the others.
+struct Found {
+    stream: u32,
+    len: usize,
+    is_end: bool,
+    /// How many frames may follow that are not the last, which are as many as with h2 (CVE-2024-27316).
+    left: usize,
+}
+
+impl Found {
+    fn new(head: &Head, max: usize) -> Self {
+        let most = (max / MAX_FRAME_SIZE).max(1);
+        Self {
+            stream: head.stream,
+            len: HEAD_LEN + head.len,
+            is_end: head.has(END_HEADERS),
+            left: (most + most / 4).max(5),
+        }
+    }
+
+    /// Looks at the frames that have come, from HEADERS on.
+    fn look(&mut self, bytes: &[u8]) -> Result<(), Reason> {
+        while !self.is_end {
+            let rest = &bytes[self.len..];
+            let Some(head) = Head::parse(rest) else {
+                return Ok(());
+            };
+            if head.kind != CONTINUATION || head.stream != self.stream {
+                return Err(Reason::PROTOCOL_ERROR);
+            }
+            if head.len > MAX_FRAME_SIZE {
+                return Err(Reason::FRAME_SIZE_ERROR);
+            }
+            let is_end = head.has(END_HEADERS);
+            if !is_end && self.left == 0 {
+                return Err(Reason::ENHANCE_YOUR_CALM);
+            }
+            if head.payload(rest).is_none() {
+                return Ok(());
+            }
+            self.is_end = is_end;
+            self.left = self.left.saturating_sub(1);
+            self.len += HEAD_LEN + head.len;
+        }
+        Ok(())
     }
 }
 
@@ -525,34 +580,6 @@ fn fragment<'a>(head: &Head, payload: &'a [u8]) -> Result<(&'a [u8], Option<u32>
     let len = rest.len().checked_sub(padding);
     let len = len.ok_or(Reason::PROTOCOL_ERROR)?;
     Ok((&rest[..len], priority))
-}
-
-/// How long the frames are that continue a header block; `None` as long as they are not all there. There
-/// may be as many as with h2 (CVE-2024-27316).
-fn continued(first: &Head, bytes: &[u8], max: usize) -> Result<Option<usize>, Reason> {
-    let most = (max / MAX_FRAME_SIZE).max(1);
-    let mut left = (most + most / 4).max(5);
-    let (mut len, mut is_end) = (0, first.has(END_HEADERS));
-    while !is_end {
-        let Some(head) = Head::parse(&bytes[len..]) else {
-            return Ok(None);
-        };
-        if head.kind != CONTINUATION || head.stream != first.stream {
-            return Err(Reason::PROTOCOL_ERROR);
-        }
-        if head.len > MAX_FRAME_SIZE {
-            return Err(Reason::FRAME_SIZE_ERROR);
-        }
-        is_end = head.has(END_HEADERS);
-        if !is_end {
-            left = usize::checked_sub(left, 1).ok_or(Reason::ENHANCE_YOUR_CALM)?;
-        }
-        if head.payload(&bytes[len..]).is_none() {
-            return Ok(None);
-        }
-        len += HEAD_LEN + head.len;
-    }
-    Ok(Some(len))
 }
 
 fn check_settings(payload: &[u8]) -> Result<(), Reason> {

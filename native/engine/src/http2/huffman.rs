@@ -133,7 +133,7 @@ mod tests {
             let code = (row.first >> (32 - row.bits)) + (at - row.at) as u32;
             bits += &format!("{code:0width$b}", width = row.bits as usize);
         }
-        while bits.len() % 8 != 0 {
+        while !bits.len().is_multiple_of(8) {
             bits.push('1');
         }
         let bytes = bits.as_bytes().chunks(8).map(str::from_utf8);

@@ -37,7 +37,7 @@ impl Streams {
 
     pub(super) fn state(&self, id: u32) -> State {
         match self.last.checked_sub(id) {
-            _ if id % 2 == 0 => State::Forgotten,
+            _ if id.is_multiple_of(2) => State::Forgotten,
             None => State::Idle,
             Some(age) if age / 2 >= KNOWN as u32 => State::Forgotten,
             Some(_) => self.states[place(id)],

@@ -109,7 +109,7 @@ fn sorted(mut request: Request) -> Request {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
     fn all_that_are_right_arrive_and_the_others_are_reset(

@@ -41,6 +41,8 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
     #[test]
     fn bytes_pass_the_same_however_they_are_cut(
         bytes in bytes(),
