@@ -10,7 +10,7 @@ DEVIATIONS is a file of cases that this server is known to fail, and how: `NAME 
 import sys
 
 import checks
-from http2 import attacks, exchanges, flow_control, framing, requests
+from http2 import attacks, exchanges, flow_control, framing, isolation, requests
 
 SECONDS = 60
 
@@ -22,7 +22,7 @@ def read_deviations(path):
 
 
 address = (sys.argv[1], int(sys.argv[2]))
-parts = [framing, requests, exchanges, flow_control, attacks]
+parts = [framing, requests, isolation, exchanges, flow_control, attacks]
 cases = [case for part in parts for case in part.cases(address)]
 names = [name for name, _case in cases]
 assert len(names) == len(set(names)), "two cases have one name"

@@ -32,7 +32,7 @@ pub mod error;
 pub mod exchange;
 mod head;
 mod http1;
-mod http2;
+pub mod http2;
 mod io;
 pub mod listener;
 mod offload;

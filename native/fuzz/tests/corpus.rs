@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use ferrosock_fuzz::{deflate, extension, inflate, peer, reader};
+use ferrosock_fuzz::{deflate, extension, http2, inflate, peer, reader};
 
 fn replay(target: &str, check: fn(&[u8])) {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -27,6 +27,11 @@ fn deflate() {
 #[test]
 fn extension() {
     replay("extension", extension::check);
+}
+
+#[test]
+fn http2() {
+    replay("http2", http2::check);
 }
 
 #[test]

@@ -94,8 +94,6 @@ IGNORED = Answer(ignored=True)
 # A malformed request is a stream error, or gets a status (8.1.1). Requests of others may share its
 # connection, so that goes on.
 MALFORMED = Answer(reset=(Code.PROTOCOL_ERROR,), statuses=CLIENT_ERRORS)
-# Where not even its fields can be read, it may be a connection error as well (5.4.1).
-UNREADABLE = Answer((Code.PROTOCOL_ERROR,), (Code.PROTOCOL_ERROR,), CLIENT_ERRORS)
 
 
 # The states of stream 1 (5.1), each brought about on a new connection.

@@ -87,6 +87,11 @@ def head_has_no_body(address):
     with Peer(address) as peer:
         stream = peer.response(peer.open(fields("/large?bytes=100000", "HEAD")))
         equal((stream.status, stream.headers.get("content-length")), (200, "100000"), "the head")
+        # A handler that leaves the body out has not said how long it is (RFC 9110, 8.6).
+        for path in ("/large?bytes=0", "/empty", "/chunks?bytes=0"):
+            stream = peer.response(peer.open(fields(path, "HEAD")))
+            if "content-length" in stream.headers:
+                raise Failure(f"a length that nobody knows: {stream.headers}")
         alive(peer)
 
 

@@ -85,6 +85,8 @@ class Peer:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setblocking(False)
         self.renew = renew
+        # How much is written at once.
+        self.piece = lambda: 1 << 16
         self.inbox = bytearray()
         self.outbox = bytearray()
         self.log = []
@@ -141,7 +143,7 @@ class Peer:
 
     def write(self):
         try:
-            del self.outbox[: self.socket.send(self.outbox[: 1 << 16])]
+            del self.outbox[: self.socket.send(self.outbox[: self.piece()])]
         except BlockingIOError:
             pass
         except OSError:

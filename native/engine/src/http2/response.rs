@@ -35,11 +35,14 @@ pub(crate) fn send<O: Owner>(
     let (head, body) = response.into_parts();
     let mut head = Response::from_parts(head, ());
     complete(head.headers_mut());
-    if let Some(length) = body.size_hint().exact() {
+    let is_head = body.exchange.is_head;
+    let length = body.size_hint().exact();
+    // An empty body says nothing of what a GET would have got (RFC9110§8.6).
+    if let Some(length) = length.filter(|length| *length > 0 || !is_head) {
         let headers = head.headers_mut();
         headers.entry(CONTENT_LENGTH).or_insert(length.into());
     }
-    let is_whole = body.exchange.is_head || body.body.is_empty();
+    let is_whole = is_head || body.body.is_empty();
     let stream = stream
         .send_response(head, is_whole)
         .map_err(|_| SendError::Closed)?;

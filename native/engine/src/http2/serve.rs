@@ -22,6 +22,8 @@ use crate::owner::Owner;
 use crate::timer::{self, Timer, timeout};
 use crate::{runtime, service};
 
+use super::filtered::{Fault, Filtered};
+
 /// Bytes that a connection may have received for handlers that do not read. A few that are slow must not
 /// keep the others from receiving.
 const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
@@ -40,6 +42,8 @@ pub(crate) async fn serve<O: Owner>(
     let mut stages = connection.listener.stage.clone();
     let shared = io.shared.clone();
     let mut send_timer = Timer::default();
+    let io = Filtered::new(io, config.max_header_length);
+    let fault = io.fault();
     let preface = timeout(
         connection.listener.config.handshake_timeout,
         builder(config).handshake(io),
@@ -50,13 +54,13 @@ pub(crate) async fn serve<O: Owner>(
         () = last_call(&mut stages) => return Ok(()),
     };
     let mut server = match http2 {
-        Ok(http2) => Server::new(connection, config, http2, &shared),
+        Ok(http2) => Server::new(connection, config, http2, fault, &shared),
         Err(e) => return blame(&e),
     };
     loop {
         tokio::select! {
             biased;
-            result = poll_fn(|cx| server.poll(cx)) => return result.or_else(|e| blame(&e)),
+            result = poll_fn(|cx| server.poll(cx)) => return result,
             // After h2, which has just tried to write. It waits for whatever its streams and it have to
             // say, and most of that has no task of ours that would notice.
             () = poll_fn(|cx| match shared.send_deadline(config.send_timeout) {
@@ -104,7 +108,10 @@ struct Server<'a, O: Owner> {
     connection: &'a Arc<Connection<O>>,
     config: &'a Http2Config,
     shared: &'a Shared,
-    http2: server::Connection<Io, Bytes>,
+    http2: server::Connection<Filtered<Io>, Bytes>,
+    fault: Fault,
+    /// The client is told that it has made one.
+    is_faulty: bool,
     /// No stream may be opened any more.
     is_last: bool,
     idle_since: Option<Instant>,
@@ -115,7 +122,8 @@ impl<'a, O: Owner> Server<'a, O> {
     fn new(
         connection: &'a Arc<Connection<O>>,
         config: &'a Http2Config,
-        http2: server::Connection<Io, Bytes>,
+        http2: server::Connection<Filtered<Io>, Bytes>,
+        fault: Fault,
         shared: &'a Shared,
     ) -> Self {
         Self {
@@ -123,6 +131,8 @@ impl<'a, O: Owner> Server<'a, O> {
             config,
             shared,
             http2,
+            fault,
+            is_faulty: false,
             is_last: false,
             idle_since: None,
             timer: Timer::default(),
@@ -130,10 +140,16 @@ impl<'a, O: Owner> Server<'a, O> {
     }
 
     /// Ready when the connection has ended.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), HttpError>> {
         loop {
             if let Poll::Ready(result) = self.poll_streams(cx) {
-                return Poll::Ready(result);
+                return Poll::Ready(match result {
+                    Ok(()) if self.is_faulty => Err(HttpError::Http2),
+                    result => result.or_else(|e| blame(&e)),
+                });
+            }
+            if self.is_at_fault() {
+                continue;
             }
             ready!(self.poll_idle(cx));
             if self.is_last {
@@ -141,6 +157,16 @@ impl<'a, O: Owner> Server<'a, O> {
             }
             self.shut_down();
         }
+    }
+
+    /// Whether the client has just made a fault, of which h2 has yet to tell it.
+    fn is_at_fault(&mut self) -> bool {
+        let reason = self.fault.get().filter(|_| !self.is_faulty);
+        if let Some(reason) = reason {
+            self.is_faulty = true;
+            self.http2.abrupt_shutdown(reason);
+        }
+        reason.is_some()
     }
 
     fn poll_streams(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {

@@ -1,0 +1,651 @@
+//! What a client sends, before h2 gets it. A malformed request is a fault of its stream alone (RFC9113§8.1.1):
+//! others may be on the connection of a proxy. h2 ends the connection where a field cannot be a `http`
+//! one, and knows one error code for whatever is wrong with a frame. So frames are checked here, and a
+//! malformed header block is replaced by a small one of which h2 says that it is malformed: it resets the
+//! stream by itself, ignores what else comes for it, and counts how often that happens.
+//!
+//! What is right passes as it is. After a block was replaced, h2's table lacks what that had for it; from
+//! then on h2 gets literals that need no table.
+//!
+//! There is no I/O here. The work is bounded by the bytes that come, and what is kept by one header block
+//! and one read.
+
+use std::borrow::Cow;
+
+use h2::Reason;
+
+use super::field::Kind;
+use super::hpack::{self, Decoder, Field};
+use super::streams::{State, Streams};
+
+const PREFACE_LEN: usize = 24;
+pub(super) const HEAD_LEN: usize = 9;
+
+/// SETTINGS_MAX_FRAME_SIZE, which we leave as it is.
+const MAX_FRAME_SIZE: usize = 16_384;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const PRIORITY: u8 = 2;
+pub(super) const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PUSH_PROMISE: u8 = 5;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
+
+const PRIORITY_LEN: usize = 5;
+
+const ACK: u8 = 1;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+const PADDED: u8 = 8;
+const WITH_PRIORITY: u8 = 32;
+
+const INITIAL_WINDOW_SIZE: u16 = 4;
+const MAX_WINDOW_SIZE: u32 = (1 << 31) - 1;
+
+/// How often over its bound a list of header fields ends the connection, as with h2, which answers smaller
+/// ones.
+const ABUSE: usize = 4;
+
+/// `transfer-encoding`, by its place in the static table, with an empty value: no request has it
+/// (RFC9113§8.2.2), which is all that h2 says to it.
+const MALFORMED: &[u8] = b"\x0f\x2a\x00";
+
+/// `accept-encoding: gzip, deflate`, which is in the static table, and what it weighs.
+const HEAVY: u8 = 0x90;
+const HEAVY_SIZE: usize = 60;
+
+/// How many streams may wait to be reset for another reason than a malformed request.
+const MAX_REASONS: usize = 64;
+
+/// A buffer that is larger is given back.
+const KEPT: usize = 4096;
+
+/// Given to h2 in the place of what is wrong, and what is kept until more has come.
+pub struct Filter {
+    preface_left: usize,
+    /// How much of a frame passes that has begun to.
+    passing: usize,
+    has_settings: bool,
+    streams: Streams,
+    decoder: Decoder,
+    max_header_length: usize,
+    /// Of the header block that comes next, if a part of it has come.
+    found: Option<Found>,
+    /// h2's table is no longer that of the client.
+    is_detached: bool,
+    /// What has come and is not yet looked at.
+    held: Vec<u8>,
+    /// Up to where it has passed.
+    held_at: usize,
+    /// What h2 gets next.
+    out: Vec<u8>,
+    out_at: usize,
+    fault: Option<Reason>,
+    /// Why streams are reset of which h2 thinks that their request is malformed.
+    reasons: Vec<(u32, Reason)>,
+}
+
+/// What is to happen with the bytes at the front.
+enum Step {
+    /// So many pass as they are.
+    Pass(usize),
+    /// So many are replaced by what is in `out`.
+    Replace(usize),
+    More,
+}
+
+impl Filter {
+    pub fn new(max_header_length: u32) -> Self {
+        Self {
+            preface_left: PREFACE_LEN,
+            passing: 0,
+            has_settings: false,
+            streams: Streams::new(),
+            decoder: Decoder::new(),
+            max_header_length: max_header_length as usize,
+            found: None,
+            is_detached: false,
+            held: vec![],
+            held_at: 0,
+            out: vec![],
+            out_at: 0,
+            fault: None,
+            reasons: vec![],
+        }
+    }
+
+    /// Takes what was read. Returns how much of its front passes as it is; the rest is kept, and to be had
+    /// by [`Self::give`].
+    pub fn take(&mut self, bytes: &[u8]) -> usize {
+        let mut passed = 0;
+        if !self.is_holding() {
+            while passed < bytes.len() && self.fault.is_none() {
+                match self.step(&bytes[passed..]) {
+                    Ok(Step::Pass(n)) => passed += n,
+                    Ok(Step::Replace(n)) => {
+                        self.held.extend_from_slice(&bytes[passed + n..]);
+                        return passed;
+                    }
+                    Ok(Step::More) => break,
+                    Err(reason) => self.fault = Some(reason),
+                }
+            }
+        }
+        if self.fault.is_none() {
+            self.held.drain(..self.held_at);
+            self.held_at = 0;
+            self.held.extend_from_slice(&bytes[passed..]);
+        }
+        passed
+    }
+
+    /// Puts what is to pass into `space`. Returns how much that is: nothing where more of the client's bytes
+    /// is needed for it, or where there is a fault.
+    pub fn give(&mut self, space: &mut [u8]) -> usize {
+        let mut given = 0;
+        while given < space.len() {
+            let space = &mut space[given..];
+            if self.out_at < self.out.len() {
+                let copied = copy(&self.out[self.out_at..], space);
+                self.out_at += copied;
+                given += copied;
+                continue;
+            }
+            empty(&mut self.out, &mut self.out_at);
+            if self.fault.is_some() || self.held_at == self.held.len() {
+                break;
+            }
+            // Taken out, as the step changes what is beside it.
+            let held = std::mem::take(&mut self.held);
+            let step = self.step(&held[self.held_at..]);
+            match step {
+                Ok(Step::Pass(n)) => {
+                    let copied = copy(&held[self.held_at..][..n], space);
+                    // What has no room passes later.
+                    self.passing += n - copied;
+                    self.held_at += copied;
+                    given += copied;
+                }
+                Ok(Step::Replace(n)) => self.held_at += n,
+                Ok(Step::More) => {}
+                Err(reason) => self.fault = Some(reason),
+            }
+            self.held = held;
+            if matches!(step, Ok(Step::More)) {
+                break;
+            }
+        }
+        if self.fault.is_some() || self.held_at == self.held.len() {
+            empty(&mut self.held, &mut self.held_at);
+        }
+        if self.out_at == self.out.len() {
+            empty(&mut self.out, &mut self.out_at);
+        }
+        given
+    }
+
+    /// Why the connection has to end. Nothing passes any more.
+    pub fn fault(&self) -> Option<Reason> {
+        self.fault.filter(|_| self.out.is_empty())
+    }
+
+    /// Whether something waits to be given, or for more.
+    pub fn is_holding(&self) -> bool {
+        !self.held.is_empty() || !self.out.is_empty()
+    }
+
+    /// Why a stream is reset, where h2 would say something else.
+    pub(super) fn reason(&self, id: u32) -> Option<Reason> {
+        let mut reasons = self.reasons.iter();
+        reasons
+            .find(|(other, _)| *other == id)
+            .map(|(_, reason)| *reason)
+    }
+
+    pub(super) fn has_reasons(&self) -> bool {
+        !self.reasons.is_empty()
+    }
+
+    /// A reset of ours is on its way to the client.
+    pub(super) fn resets(&mut self, id: u32) {
+        self.streams.set(id, State::Reset);
+        self.reasons.retain(|(other, _)| *other != id);
+    }
+
+    fn step(&mut self, bytes: &[u8]) -> Result<Step, Reason> {
+        for left in [&mut self.preface_left, &mut self.passing] {
+            if *left > 0 {
+                let passed = bytes.len().min(*left);
+                *left -= passed;
+                return Ok(Step::Pass(passed));
+            }
+        }
+        let Some(head) = Head::parse(bytes) else {
+            return Ok(Step::More);
+        };
+        self.check(&head)?;
+        match head.kind {
+            HEADERS => return self.headers(&head, bytes),
+            SETTINGS => {
+                let Some(payload) = head.payload(bytes) else {
+                    return Ok(Step::More);
+                };
+                check_settings(payload)?;
+                self.has_settings = true;
+            }
+            PRIORITY | WINDOW_UPDATE => {
+                let Some(payload) = head.payload(bytes) else {
+                    return Ok(Step::More);
+                };
+                if self.is_taken_out(&head, payload) {
+                    return Ok(Step::Replace(HEAD_LEN + head.len));
+                }
+            }
+            DATA if self.streams.state(head.stream) == State::Ended => {
+                // It is left to follow: its bytes count for the connection's window.
+                self.refuse(&head, Reason::STREAM_CLOSED);
+                return Ok(Step::Replace(0));
+            }
+            DATA if head.has(END_STREAM) => self.end(head.stream),
+            RST_STREAM => self.leave(head.stream),
+            _ => {}
+        }
+        Ok(self.pass(HEAD_LEN + head.len, bytes))
+    }
+
+    fn pass(&mut self, len: usize, bytes: &[u8]) -> Step {
+        let passed = bytes.len().min(len);
+        self.passing = len - passed;
+        Step::Pass(passed)
+    }
+
+    /// Whether a frame is one that h2 must not get: it would end the connection for a fault of the stream's.
+    fn is_taken_out(&mut self, head: &Head, payload: &[u8]) -> bool {
+        let value = payload
+            .first_chunk()
+            .map_or(0, |value| u32::from_be_bytes(*value));
+        let value = value & MAX_WINDOW_SIZE;
+        let reason = match head.kind {
+            PRIORITY if payload.len() != PRIORITY_LEN => Some(Reason::FRAME_SIZE_ERROR),
+            // Priorities say nothing any more (RFC9113§5.3.2), but h2 would reset the stream, also one that
+            // nobody has opened, and take those below it for closed.
+            PRIORITY if value == head.stream && value != 0 => None,
+            // RFC9113§6.9.
+            WINDOW_UPDATE if value == 0 && self.may_be_refused(head.stream) => {
+                Some(Reason::PROTOCOL_ERROR)
+            }
+            _ => return false,
+        };
+        self.out.clear();
+        if let Some(reason) = reason.filter(|_| self.streams.state(head.stream) != State::Reset) {
+            self.refuse(head, reason);
+        }
+        true
+    }
+
+    /// Whether it is a stream that somebody has opened, so that its end may be all that a fault leads to.
+    fn may_be_refused(&self, id: u32) -> bool {
+        let state = self.streams.state(id);
+        id % 2 == 1 && !matches!(state, State::Idle | State::Skipped)
+    }
+
+    /// What the head of a frame tells (RFC9113§4.2, §6). That it is on the wrong stream is told by h2.
+    fn check(&self, head: &Head) -> Result<(), Reason> {
+        let fits = match head.kind {
+            _ if head.len > MAX_FRAME_SIZE => false,
+            PRIORITY => head.len == PRIORITY_LEN || self.may_be_refused(head.stream),
+            RST_STREAM | WINDOW_UPDATE => head.len == 4,
+            SETTINGS if head.has(ACK) => head.len == 0,
+            SETTINGS => head.len.is_multiple_of(6),
+            PING => head.len == 8,
+            GOAWAY => head.len >= 8,
+            _ => true,
+        };
+        if !fits {
+            return Err(Reason::FRAME_SIZE_ERROR);
+        }
+        // RFC9113§3.4.
+        let may_be_first = head.kind == SETTINGS && !head.has(ACK);
+        let is_expected = match head.kind {
+            HEADERS => head.stream % 2 == 1,
+            PUSH_PROMISE | CONTINUATION => false,
+            _ => true,
+        };
+        if !is_expected || !self.has_settings && !may_be_first {
+            return Err(Reason::PROTOCOL_ERROR);
+        }
+        Ok(())
+    }
+
+    fn headers(&mut self, head: &Head, bytes: &[u8]) -> Result<Step, Reason> {
+        let max = self.max_header_length;
+        let found = self.found.get_or_insert_with(|| Found::new(head, max));
+        let Some(block) = Block::collect(head, bytes, found)? else {
+            return Ok(Step::More);
+        };
+        self.found = None;
+        let id = head.stream;
+        let state = self.streams.state(id);
+        match state {
+            // RFC9113§5.1.1.
+            State::Skipped => return Err(Reason::PROTOCOL_ERROR),
+            State::Idle => self.streams.open(id),
+            _ => {}
+        }
+        self.is_detached |= block.priority == Some(id);
+        // One that nobody knows may be a head that comes too late.
+        let is_trailers = !matches!(state, State::Idle | State::Forgotten);
+        let is_malformed = self.decode(&block.bytes, is_trailers)?;
+        match state {
+            State::Ended | State::Left => self.refuse(head, Reason::STREAM_CLOSED),
+            // h2 may know nothing of it any more, and then it would be one that is too low.
+            State::Reset => {
+                self.is_detached = true;
+                self.out.clear();
+            }
+            _ if is_malformed => self.refuse(head, Reason::PROTOCOL_ERROR),
+            _ => {
+                if head.has(END_STREAM) {
+                    self.end(id);
+                }
+                if !self.is_detached {
+                    return Ok(self.pass(block.len, bytes));
+                }
+                self.out = head.frames(&self.out);
+            }
+        }
+        Ok(Step::Replace(block.len))
+    }
+
+    /// Returns whether the block is malformed. Leaves in `out` what h2 gets in its place, if its table is
+    /// no longer that of the client.
+    fn decode(&mut self, block: &[u8], is_trailers: bool) -> Result<bool, Reason> {
+        let max = self.max_header_length;
+        let mut judge = Judge::new(is_trailers);
+        let mut size = 0;
+        let (out, is_detached) = (&mut self.out, self.is_detached);
+        out.clear();
+        let result = self
+            .decoder
+            .decode(block, max.saturating_mul(ABUSE), |field| {
+                judge.field(field.kind);
+                size += field.size();
+                if is_detached && size < max {
+                    encode(field, out);
+                }
+            });
+        if let Err(error) = result {
+            // No part of it is to pass.
+            out.clear();
+            return Err(match error {
+                hpack::Error::Malformed => Reason::COMPRESSION_ERROR,
+                hpack::Error::TooLarge => Reason::ENHANCE_YOUR_CALM,
+            });
+        }
+        if is_detached && size >= max {
+            // It is answered as one that is too large, for which it must be just that.
+            out.clear();
+            out.resize(max / HEAVY_SIZE + 1, HEAVY);
+        }
+        Ok(judge.is_malformed)
+    }
+
+    /// Has a stream reset by h2.
+    fn refuse(&mut self, head: &Head, reason: Reason) {
+        self.is_detached = true;
+        self.streams.set(head.stream, State::Reset);
+        self.out = Head {
+            flags: END_STREAM,
+            ..*head
+        }
+        .frames(MALFORMED);
+        if reason != Reason::PROTOCOL_ERROR {
+            // The oldest may be of a stream that was over by itself.
+            if self.reasons.len() == MAX_REASONS {
+                self.reasons.remove(0);
+            }
+            self.reasons.push((head.stream, reason));
+        }
+    }
+
+    fn end(&mut self, id: u32) {
+        if self.streams.state(id) == State::Open {
+            self.streams.set(id, State::Ended);
+        }
+    }
+
+    fn leave(&mut self, id: u32) {
+        if self.streams.state(id) != State::Reset {
+            self.streams.set(id, State::Left);
+        }
+    }
+}
+
+/// Of a frame (RFC9113§4.1).
+#[derive(Clone, Copy)]
+pub(super) struct Head {
+    pub(super) len: usize,
+    pub(super) kind: u8,
+    flags: u8,
+    pub(super) stream: u32,
+}
+
+impl Head {
+    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+        let [a, b, c, kind, flags, stream @ ..] = bytes.first_chunk::<HEAD_LEN>()?;
+        Some(Self {
+            len: u32::from_be_bytes([0, *a, *b, *c]) as usize,
+            kind: *kind,
+            flags: *flags,
+            stream: u32::from_be_bytes(*stream) & MAX_WINDOW_SIZE,
+        })
+    }
+
+    fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// `None` as long as it is not all there.
+    fn payload<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        bytes.get(HEAD_LEN..HEAD_LEN + self.len)
+    }
+
+    /// The frames of another header block.
+    fn frames(&self, block: &[u8]) -> Vec<u8> {
+        let count = block.len().div_ceil(MAX_FRAME_SIZE).max(1);
+        let mut frames = Vec::with_capacity(block.len() + count * HEAD_LEN);
+        for n in 0..count {
+            let (kind, mut flags) = match n {
+                0 => (HEADERS, self.flags & END_STREAM),
+                _ => (CONTINUATION, 0),
+            };
+            let part = &block[n * MAX_FRAME_SIZE..];
+            let part = &part[..part.len().min(MAX_FRAME_SIZE)];
+            if n == count - 1 {
+                flags |= END_HEADERS;
+            }
+            frames.extend_from_slice(&(part.len() as u32).to_be_bytes()[1..]);
+            frames.extend_from_slice(&[kind, flags]);
+            frames.extend_from_slice(&self.stream.to_be_bytes());
+            frames.extend_from_slice(part);
+        }
+        frames
+    }
+}
+
+/// HEADERS and what continues them.
+struct Block<'a> {
+    bytes: Cow<'a, [u8]>,
+    /// Of all the frames.
+    len: usize,
+    /// On which stream it depends. On itself no stream can, for which h2 would reset it without a look at
+    /// its fields; to RFC 9113 (§5.3.2) priorities say nothing.
+    priority: Option<u32>,
+}
+
+impl<'a> Block<'a> {
+    /// `None` as long as it is not all there.
+    fn collect(head: &Head, bytes: &'a [u8], found: &mut Found) -> Result<Option<Self>, Reason> {
+        let Some(payload) = head.payload(bytes) else {
+            return Ok(None);
+        };
+        let (first, priority) = fragment(head, payload)?;
+        found.look(bytes)?;
+        if !found.is_end {
+            return Ok(None);
+        }
+        let mut block = Self {
+            bytes: first.into(),
+            len: HEAD_LEN + head.len,
+            priority,
+        };
+        while block.len < found.len {
+            let rest = &bytes[block.len..];
+            let payload = Head::parse(rest).and_then(|head| head.payload(rest));
+            let payload = payload.expect("it was there before");
+            block.bytes.to_mut().extend_from_slice(payload);
+            block.len += HEAD_LEN + payload.len();
+        }
+        Ok(Some(block))
+    }
+}
+
+/// How much of HEADERS and what continues them is there. Kept from read to read, so that no frame is looked
+/// at for each byte of the others.
+struct Found {
+    stream: u32,
+    len: usize,
+    is_end: bool,
+    /// How many frames may follow that are not the last, which are as many as with h2 (CVE-2024-27316).
+    left: usize,
+}
+
+impl Found {
+    fn new(head: &Head, max: usize) -> Self {
+        let most = (max / MAX_FRAME_SIZE).max(1);
+        Self {
+            stream: head.stream,
+            len: HEAD_LEN + head.len,
+            is_end: head.has(END_HEADERS),
+            left: (most + most / 4).max(5),
+        }
+    }
+
+    /// Looks at the frames that have come, from HEADERS on.
+    fn look(&mut self, bytes: &[u8]) -> Result<(), Reason> {
+        while !self.is_end {
+            let rest = &bytes[self.len..];
+            let Some(head) = Head::parse(rest) else {
+                return Ok(());
+            };
+            if head.kind != CONTINUATION || head.stream != self.stream {
+                return Err(Reason::PROTOCOL_ERROR);
+            }
+            if head.len > MAX_FRAME_SIZE {
+                return Err(Reason::FRAME_SIZE_ERROR);
+            }
+            let is_end = head.has(END_HEADERS);
+            if !is_end && self.left == 0 {
+                return Err(Reason::ENHANCE_YOUR_CALM);
+            }
+            if head.payload(rest).is_none() {
+                return Ok(());
+            }
+            self.is_end = is_end;
+            self.left = self.left.saturating_sub(1);
+            self.len += HEAD_LEN + head.len;
+        }
+        Ok(())
+    }
+}
+
+/// What is left of HEADERS without padding and priority.
+fn fragment<'a>(head: &Head, payload: &'a [u8]) -> Result<(&'a [u8], Option<u32>), Reason> {
+    let mut rest = payload;
+    let mut padding = 0;
+    if head.has(PADDED) {
+        let (first, after) = rest.split_first().ok_or(Reason::FRAME_SIZE_ERROR)?;
+        (padding, rest) = (usize::from(*first), after);
+    }
+    let mut priority = None;
+    if head.has(WITH_PRIORITY) {
+        let (stream, after) = rest.split_first_chunk().ok_or(Reason::FRAME_SIZE_ERROR)?;
+        priority = Some(u32::from_be_bytes(*stream) & MAX_WINDOW_SIZE);
+        rest = after.get(1..).ok_or(Reason::FRAME_SIZE_ERROR)?;
+    }
+    let len = rest.len().checked_sub(padding);
+    let len = len.ok_or(Reason::PROTOCOL_ERROR)?;
+    Ok((&rest[..len], priority))
+}
+
+fn check_settings(payload: &[u8]) -> Result<(), Reason> {
+    // What else there is to check is checked by h2.
+    let is_window = |setting: &[u8]| setting[..2] == INITIAL_WINDOW_SIZE.to_be_bytes();
+    let is_high = |setting: &[u8]| setting[2] & 0x80 != 0;
+    match payload
+        .chunks_exact(6)
+        .any(|setting| is_window(setting) && is_high(setting))
+    {
+        true => Err(Reason::FLOW_CONTROL_ERROR),
+        false => Ok(()),
+    }
+}
+
+/// Whether fields make a request, or trailers, that h2 can take (RFC9113§8.1, §8.3). What is missing it
+/// tells by itself.
+struct Judge {
+    is_malformed: bool,
+    /// There was one that is no pseudo-header field.
+    is_past: bool,
+    seen: u8,
+}
+
+impl Judge {
+    fn new(is_trailers: bool) -> Self {
+        Self {
+            is_malformed: false,
+            // Trailers have none at all.
+            is_past: is_trailers,
+            seen: 0,
+        }
+    }
+
+    fn field(&mut self, kind: Kind) {
+        match kind {
+            Kind::Plain => self.is_past = true,
+            Kind::Bad => self.is_malformed = true,
+            _ => {
+                let bit = 1 << kind as u8;
+                self.is_malformed |= self.is_past || self.seen & bit != 0;
+                self.seen |= bit;
+            }
+        }
+    }
+}
+
+fn encode(field: &Field<'_>, out: &mut Vec<u8>) {
+    match field.index {
+        Some(index) => out.push(0x80 | index),
+        None => hpack::encode(field.name, field.value, out),
+    }
+}
+
+/// As much as there is room for.
+fn copy(from: &[u8], to: &mut [u8]) -> usize {
+    let len = from.len().min(to.len());
+    to[..len].copy_from_slice(&from[..len]);
+    len
+}
+
+/// Leaves no large buffer to a connection that may be idle.
+fn empty(buffer: &mut Vec<u8>, at: &mut usize) {
+    *at = 0;
+    match buffer.capacity() > KEPT {
+        true => *buffer = vec![],
+        false => buffer.clear(),
+    }
+}
