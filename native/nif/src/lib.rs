@@ -30,6 +30,7 @@ use ferrosock_engine::tls::config::{
 };
 use ferrosock_engine::ws::extension::DeflateConfig;
 use ferrosock_engine::ws::{self, Sent};
+use rustix::time::{ClockId, clock_gettime};
 use rustler::{
     Atom, Binary, Encoder, Env, NifMap, NifResult, NifUnitEnum, ResourceArc, Term, schedule,
 };
@@ -64,13 +65,31 @@ fn reactor_get(index: usize) -> Option<ResourceArc<ReactorHandle>> {
 
 #[rustler::nif]
 fn reactor_turn(env: Env, reactor: ResourceArc<ReactorHandle>) -> Atom {
+    turn(env, &reactor)
+}
+
+/// With the CPU time of the turn in ns, by the clock of this thread: what the machine gave to others in
+/// the middle of it is not the turn's.
+#[rustler::nif]
+fn reactor_turn_timed(env: Env, reactor: ResourceArc<ReactorHandle>) -> (Atom, i64) {
+    let start = thread_time();
+    let turned = turn(env, &reactor);
+    (turned, thread_time() - start)
+}
+
+fn thread_time() -> i64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec * 1_000_000_000 + time.tv_nsec
+}
+
+fn turn(env: Env, reactor: &ResourceArc<ReactorHandle>) -> Atom {
     let start = Instant::now();
     let turned = raw::on_behalf_of(env, || reactor.turn());
     let percent = start.elapsed().as_micros() * 100 / TIMESLICE.as_micros();
     schedule::consume_timeslice(env, percent.clamp(1, 100) as i32);
     match turned {
         Turned::Soon => atoms::soon(),
-        Turned::Idle if handle::select(env, &reactor) => atoms::idle(),
+        Turned::Idle if handle::select(env, reactor) => atoms::idle(),
         _ => atoms::more(),
     }
 }
