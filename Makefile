@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test test-engine test-server test-clients conformance fuzz check check-engine check-server bench bench-check clean
+.PHONY: help run test test-engine test-server test-clients conformance fuzz attack check check-engine check-server bench bench-check clean
 
 # The browser of the tests.
 CHROMIUM ?= /usr/bin/chromium
@@ -16,7 +16,8 @@ help:
 	@echo 'make run     the chat example on http://localhost:4000 (PORT=... for another port, SCHEME=https)'
 	@echo 'make test    all tests'
 	@echo 'make check   formatting, compiler warnings and clippy'
-	@echo 'make conformance  Autobahn, other WebSocket clients, wrk, h2load, and a minute of fuzzing per target'
+	@echo 'make conformance  Autobahn, other WebSocket clients, wrk, h2load, and a minute of attack and of fuzzing per target'
+	@echo 'make attack  the attack alone, for SECS=60 seconds; SEED=... repeats the one that has printed it'
 	@echo 'make fuzz    the fuzzing alone, for SECS=60 seconds per target'
 	@echo 'make bench   the benchmarks: writes bench/RESULTS.md'
 	@echo 'make bench-check  the benchmarks with a target; fails when one is missed by more than 15 %'
@@ -64,6 +65,9 @@ conformance: test-clients /usr/bin/wrk /usr/bin/h2load /usr/sbin/nghttpx $(AUTOB
 $(AUTOBAHN)/.installed: test/conformance/install-autobahn test/conformance/autobahn-requirements.txt
 	test/conformance/install-autobahn $(AUTOBAHN)
 	@touch $@
+
+attack: /usr/bin/openssl $(CLIENTS)/.venv/.installed
+	@$(CLIENTS)/.venv/bin/python -B test/conformance/attack/main.py
 
 fuzz:
 	@bin/fuzz
