@@ -108,7 +108,7 @@ class Connections(Target):
 
 def main(seed, seconds, plain, tls):
     # In life they are on machines of their own.
-    os.nice(5)
+    os.nice(2)
     # asyncio warns of those who write to a connection that has ended, and that is what they do.
     logging.disable(logging.CRITICAL)
     attack = Attack((int(plain), int(tls)), seed, float(seconds))
