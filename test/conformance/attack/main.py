@@ -47,8 +47,8 @@ MORE_BEAM_MIB = 24
 # log are not those of the limits.
 MOST_LINES_PER_SECOND = 80
 
-# The deadlines of the server are 2 s and 3 s; two may follow each other, and a machine may be busy.
-STAY_SECONDS = 15
+# The deadlines of the server are between 3 s and 5 s; two may follow each other, and a machine may be busy.
+STAY_SECONDS = 18
 
 # What the answer to a small question may take beside the attack: so many times what it took before, and
 # so much that a machine is not judged that is busy with other things.

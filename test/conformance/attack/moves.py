@@ -5,6 +5,7 @@ not judged here: it may answer, refuse or end the connection.
 """
 
 import asyncio
+import functools
 import zlib
 
 from hpack import Encoder
@@ -466,14 +467,15 @@ def settings(window=None):
     return h2_frame(SETTINGS, payload=payload)
 
 
-def block(path, method="GET", more=(), scheme="http"):
-    fields = [(":method", method), (":scheme", scheme), (":path", path), (":authority", "localhost"), *more]
+@functools.lru_cache(maxsize=1024)
+def block(path, method="GET", more=()):
+    fields = [(":method", method), (":scheme", "http"), (":path", path), (":authority", "localhost"), *more]
     # Without the dynamic table, each block stands for itself.
-    return Encoder().encode([(name, value, True) for name, value in fields])
+    return Encoder().encode([(name, value, True) for name, value in fields], huffman=False)
 
 
 def get(stream, path, more=(), method="GET", flags=END_STREAM | END_HEADERS):
-    return h2_frame(HEADERS, flags, stream, block(path, method, more))
+    return h2_frame(HEADERS, flags, stream, block(path, method, tuple(more)))
 
 
 CONNECT = [(":protocol", "websocket"), ("sec-websocket-version", "13")]

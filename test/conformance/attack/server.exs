@@ -195,12 +195,12 @@ options = [
   ip: {127, 0, 0, 1},
   port: 0,
   max_connections: 3_000,
-  handshake_timeout: 2_000,
+  handshake_timeout: 3_000,
   shutdown_timeout: 3_000,
-  http_1_options: [header_timeout: 2_000, idle_timeout: 3_000, send_timeout: 2_000],
-  http_2_options: [max_concurrent_streams: 64, idle_timeout: 3_000, send_timeout: 2_000],
+  http_1_options: [header_timeout: 3_000, idle_timeout: 5_000, send_timeout: 4_000],
+  http_2_options: [max_concurrent_streams: 64, idle_timeout: 5_000, send_timeout: 4_000],
   websocket_options:
-    [timeout: 3_000, send_timeout: 2_000, close_timeout: 1_000] ++
+    [timeout: 5_000, send_timeout: 4_000, close_timeout: 1_000] ++
       [max_frame_size: 1_000_000, max_fragments: 10_000]
 ]
 
