@@ -15,6 +15,11 @@ import random
 import sys
 import traceback
 
+# Each adds its moves to MOVES.
+import over_http1  # noqa: F401
+import over_http2  # noqa: F401
+import over_tcp  # noqa: F401
+import over_websocket  # noqa: F401
 from leeches import LEECHES
 from moves import MOVES
 from peer import GONE, Target

@@ -102,7 +102,8 @@ class Clients:
         return taken
 
     async def client(self, kind, number, talk):
-        """Of one kind, every second one over TLS where it can be (asyncio has no half-closed TLS). Whatever happens, it comes again."""
+        """Of one kind, every second one over TLS where it can be (asyncio has no half-closed TLS). Whatever
+        happens, it comes again."""
         tls = number % 2 == 1 and kind != "half_closing"
         rng = random.Random(f"{self.seed}/{kind}/{number}")
         await asyncio.sleep(rng.random())

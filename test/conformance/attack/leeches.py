@@ -6,24 +6,22 @@ server has ended the connection.
 
 import asyncio
 
-from moves import (
+from moves import HOST, tls
+from over_http2 import (
     CONNECT,
     DATA,
     END_HEADERS,
-    HOST,
     LARGEST_WINDOW,
     PING,
     PREFACE,
     WINDOW_UPDATE,
-    client_hello,
-    frame,
     get,
     h2_frame,
     http2,
     settings,
-    tls,
-    websocket,
 )
+from over_tcp import client_hello
+from over_websocket import frame, websocket
 
 # A byte of theirs comes before any silence counts, and what they send is late as a whole.
 DRIP_SECONDS = 0.3

@@ -1,6 +1,6 @@
 """main.py
 
-Attacks a server of its own for SECS (60) seconds with all that moves.py has, in an order that SEED decides,
+Attacks a server of its own for SECS (60) seconds with all that over_*.py have, in an order that SEED decides,
 beside 50 honest clients that count every answer. Nothing of theirs may be lost, come twice or be wrong,
 none may wait long, and afterwards the server has to be as it was: no connection, process or descriptor more,
 and no memory kept. One line per check; exit code 1 when one failed. SEED=... repeats the moves of a run,
@@ -122,6 +122,10 @@ def p99(values):
     return values[len(values) * 99 // 100] if values else 0
 
 
+def most(values):
+    return max(values, default=0)
+
+
 def judge_honest(when, measured):
     ledger = measured.ledger
     for kind in Clients.KINDS:
@@ -131,7 +135,7 @@ def judge_honest(when, measured):
 
 
 def judge_waits(calm, attacked):
-    for name, of, least in (("p99", p99, P99_SECONDS), ("most", lambda values: max(values, default=0), MAX_SECONDS)):
+    for name, of, least in (("p99", p99, P99_SECONDS), ("most", most, MAX_SECONDS)):
         then, now = of(calm.waits), of(attacked.waits)
         bound = least + TIMES_CALM * (then + of(attacked.lags))
         told = f"{now * 1000:.0f} ms, {then * 1000:.0f} ms without attack"
