@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test test-engine test-server test-clients conformance fuzz check check-engine check-server bench bench-check clean
+.PHONY: help run test test-busy test-engine test-server test-clients conformance fuzz attack check check-engine check-server bench bench-check clean
 
 # The browser of the tests.
 CHROMIUM ?= /usr/bin/chromium
@@ -15,8 +15,10 @@ ELIXIR := source bin/env.sh
 help:
 	@echo 'make run     the chat example on http://localhost:4000 (PORT=... for another port, SCHEME=https)'
 	@echo 'make test    all tests'
+	@echo 'make test-busy  those of the server, ROUNDS=5 times on a busy machine, then with other numbers of schedulers'
 	@echo 'make check   formatting, compiler warnings and clippy'
-	@echo 'make conformance  Autobahn, other WebSocket clients, wrk, h2load, and a minute of fuzzing per target'
+	@echo 'make conformance  Autobahn, other WebSocket clients, wrk, h2load, and a minute of attack and of fuzzing per target'
+	@echo 'make attack  the attack alone, for SECS=60 seconds; SEED=... repeats the one that has printed it'
 	@echo 'make fuzz    the fuzzing alone, for SECS=60 seconds per target'
 	@echo 'make bench   the benchmarks: writes bench/RESULTS.md'
 	@echo 'make bench-check  the benchmarks with a target; fails when one is missed by more than 15 %'
@@ -25,13 +27,20 @@ help:
 run:
 	@MAKE_PID=$$PPID exec bin/run
 
-test: test-engine test-server
+# Both parts, also when the first one fails.
+test:
+	@status=0; \
+	for part in test-engine test-server; do $(MAKE) --no-print-directory $$part || status=$$?; done; \
+	exit $$status
 
 test-engine:
-	cargo test --locked --package ferrosock_engine --package ferrosock_fuzz --package ferrosock_load
+	cargo test --locked --no-fail-fast --package ferrosock_engine --package ferrosock_fuzz --package ferrosock_load
 
 test-server: test-clients
 	@$(ELIXIR) && fetch_packages && mix test
+
+test-busy: test-clients
+	@bin/busy-test
 
 test-clients: /usr/bin/curl /usr/bin/openssl /usr/sbin/nginx /usr/sbin/haproxy $(CLIENTS)/node_modules/.package-lock.json $(CLIENTS)/.venv/.installed $(CHROMIUM)
 
@@ -70,6 +79,9 @@ conformance: test-clients /usr/bin/wrk /usr/bin/h2load /usr/sbin/nghttpx $(AUTOB
 $(AUTOBAHN)/.installed: test/conformance/install-autobahn test/conformance/autobahn-requirements.txt
 	test/conformance/install-autobahn $(AUTOBAHN)
 	@touch $@
+
+attack: /usr/bin/openssl $(CLIENTS)/.venv/.installed
+	@$(CLIENTS)/.venv/bin/python -B test/conformance/attack/main.py
 
 fuzz:
 	@bin/fuzz

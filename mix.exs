@@ -13,7 +13,9 @@ defmodule Ferrosock.MixProject do
       elixir: "~> 1.15",
       compilers: [:ferrosock | Mix.compilers()],
       elixirc_paths: elixirc_paths(Mix.env()),
-      test_ignore_filters: [&String.starts_with?(&1, ["test/clients/", "test/support/"])],
+      test_ignore_filters: [
+        &String.starts_with?(&1, ["test/clients/", "test/conformance/", "test/support/"])
+      ],
       deps: Ferrosock.Packages.deps(),
       description: "A web and WebSocket server for Plug apps, with an engine in Rust",
       package: package(),

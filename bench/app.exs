@@ -40,6 +40,22 @@ defmodule Bench.Storm do
   def terminate(_reason, _state), do: :ets.delete(@handlers, self())
 end
 
+# Pushes a message of as many bytes as a client's message says.
+defmodule Bench.Push do
+  @behaviour WebSock
+
+  # The largest one, made before anybody's time is measured. Byte for byte it would take seconds.
+  @impl true
+  def init(_state), do: {:ok, :binary.copy(<<0::8_000_000>>, 300)}
+
+  @impl true
+  def handle_in({size, opcode: :text}, payload),
+    do: {:push, {:binary, binary_part(payload, 0, String.to_integer(size))}, payload}
+
+  @impl true
+  def handle_info(_message, payload), do: {:ok, payload}
+end
+
 defmodule Bench.Router do
   use Plug.Router, copy_opts_to_assign: :bench
 
@@ -49,7 +65,8 @@ defmodule Bench.Router do
   plug :match
   plug :dispatch
 
-  get "/echo" do
+  # With plug_cowboy, a WebSocket over HTTP/2 has the method CONNECT.
+  match "/echo", via: [:get, :connect] do
     conn.assigns.bench[:upgrade].(conn, Bench.Echo, [], timeout: :infinity)
   end
 
@@ -60,6 +77,10 @@ defmodule Bench.Router do
 
   get "/storm" do
     conn.assigns.bench[:upgrade].(conn, Bench.Storm, [], timeout: :infinity)
+  end
+
+  get "/push" do
+    conn.assigns.bench[:upgrade].(conn, Bench.Push, [], timeout: :infinity)
   end
 
   get "/health" do

@@ -24,6 +24,7 @@ METRICS = {
     "rss": Metric("RSS MiB", "server_rss_kib", 1 / 1024),
     "late p99": Metric("late p99 µs", "late_p99_us"),
     "late max": Metric("late max µs", "late_max_us"),
+    "turn": Metric("longest turn, CPU ms", "turn_max_us", 1 / 1000),
     "idle cpu": Metric("CPU % of a core", "idle_cpu_percent"),
     "weight": Metric("kB per {unit}", "rss_kib_per_conn", 1.024),
 }
@@ -36,6 +37,8 @@ class Target:
     at_least: bool = False
     # Of Ferrosock's figure to plug_cowboy's; if not, of Ferrosock's alone.
     ratio: bool = True
+    # Of all rounds, and not the median.
+    worst: bool = False
 
     def reached(self, value, tolerance=0):
         if self.at_least:
@@ -61,8 +64,11 @@ class Case:
     warm: float | None = 0.5
     # Where less would not be many times what one message waits for its echo.
     least_secs: float = 0
-    # A process that wants to run every millisecond is watched, too.
-    ticker: bool = False
+    # What is watched besides long schedules: "ticker" is a process that wants to run every millisecond,
+    # "attack" adds the longest turn of a reactor to it.
+    watch: str = ""
+    # The route that is attacked beside the load.
+    target: str = ""
     # On servers started for it, all at once: memory that an earlier load has left would be used
     # again, and servers that do nothing do not disturb each other.
     fresh: bool = False
@@ -102,6 +108,27 @@ def http2(name, how, route):
     )
 
 
+def attack(name, title, weapon, target, conns=1):
+    """Beside an echo every 20 ms, which waits no longer than it would with plug_cowboy."""
+    return Case(
+        name=f"attack-{name}",
+        title=f"An echo every 20 ms, beside {title}",
+        load=("attack", weapon, "--conns", conns, "--patience", 60),
+        route="handshake",
+        servers=BEAM,
+        columns=("p50", "p99", "max", "late p99", "late max", "turn"),
+        targets=(
+            Target("p99", ATTACKED),
+            Target("late p99", ATTACKED),
+            Target("turn", 5, ratio=False, worst=True),
+        ),
+        # Of a hundred messages a single one would be beyond the p99.
+        least_secs=4,
+        watch="attack",
+        target=target,
+    )
+
+
 def count(number, noun):
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
@@ -126,6 +153,9 @@ def cpu(limit):
 REST = 45
 
 H2LOAD = "h2load"
+
+# What an echo beside an attack may take of plug_cowboy's time.
+ATTACKED = 1.3
 
 CASES = [
     echo("64x1x64", cpu(0.65), Target("rate", 1.45, at_least=True)),
@@ -177,7 +207,7 @@ CASES = [
         servers=BEAM,
         columns=("late p99", "late max", "rate"),
         targets=(Target("late p99", 1.0),),
-        ticker=True,
+        watch="ticker",
     ),
     Case(
         name="fairness",
@@ -243,6 +273,12 @@ CASES = [
     ),
     http2("h2c", "without TLS", "page"),
     http2("h2", "with TLS", "https"),
+    attack("ping", "one that pings without end and reads nothing", "ping", "handshake"),
+    attack("ping-read", "one that pings without end and reads the pongs", "ping-read", "handshake"),
+    attack("rsa", "TLS handshakes, 60 at once, with RSA-2048", "hello", "rsa", 60),
+    attack("p256", "TLS handshakes, 60 at once, with P-256", "hello", "https", 60),
+    attack("push", "messages of 300 MB to three fast readers", "push", "push", 3),
+    attack("window", "4 WebSockets over HTTP/2 that ping and give no window", "window", "handshake", 4),
 ]
 
 
@@ -286,6 +322,7 @@ SWEEPS = [
 GROUPS = {
     "all": [*CASES, *SWEEPS],
     "targets": [case for case in CASES if case.targets],
+    "attack": [case for case in CASES if case.name.startswith("attack-")],
     **{one.name: [one] for one in [*CASES, *SWEEPS]},
 }
 

@@ -65,6 +65,8 @@ class Load(Run):
 
     def command(self, program):
         options = [*map(str, self.case.load), "--json", *self.server.address(self.case.route)]
+        if self.case.target:
+            options += self.server.target(self.case.target)
         if self.case.warm is not None:
             options += ["--warm", str(self.case.warm), "--secs", str(self.secs)]
         return [program, *options]
@@ -109,5 +111,5 @@ class H2Load(Run):
 def witness(server, case):
     address = ("127.0.0.1", server.ports["WITNESS_PORT"])
     connection = socket.create_connection(address, timeout=WITNESS_SECS)
-    connection.sendall(b"ticker\n" if case.ticker else b"\n")
+    connection.sendall(f"{case.watch}\n".encode())
     return connection

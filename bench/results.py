@@ -19,10 +19,11 @@ class Results:
         return list(self.reports.get(case.name, {}))
 
     def values(self, case, server, metric):
-        """One for each round."""
+        """One for each round; none where the server does not tell it."""
         metric = METRICS[metric]
         reports = self.reports.get(case.name, {}).get(server, [])
-        return [report[metric.key] * metric.factor for report in reports]
+        values = [report.get(metric.key) for report in reports]
+        return [value * metric.factor for value in values if value is not None]
 
     def median(self, case, server, metric):
         values = self.values(case, server, metric)
@@ -59,6 +60,8 @@ def verdicts(results):
 def value(results, case, target):
     if target.ratio:
         return results.ratio(case, target.metric)
+    if target.worst:
+        return max(results.values(case, "ferrosock", target.metric), default=None)
     return results.median(case, "ferrosock", target.metric)
 
 

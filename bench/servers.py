@@ -18,9 +18,11 @@ CHAT = ROOT / "examples" / "chat"
 TOOLCHAIN = ROOT / ".toolchain"
 DEPS = TOOLCHAIN / "deps"
 
-# ECDSA with P-256. One of an authority would not be taken for a server's.
-CERTIFICATE = """req -x509 -nodes -days 2 -newkey ec -pkeyopt ec_paramgen_curve:P-256
-    -subj /CN=bench -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:false"""
+# One of an authority would not be taken for a server's.
+CERTIFICATE = """req -x509 -nodes -days 2 -subj /CN=bench -addext subjectAltName=IP:127.0.0.1
+    -addext basicConstraints=critical,CA:false"""
+# By the prefix of the variables that name the files. The load trusts the first one.
+KEYS = {"": "-newkey ec -pkeyopt ec_paramgen_curve:P-256", "RSA_": "-newkey rsa:2048"}
 
 START_SECS = 60
 STOP_SECS = 10
@@ -53,10 +55,12 @@ def ferrosock(_ceiling):
             "storm": ("BENCH_PORT", "/storm"),
             "handshake": ("BENCH_PORT", "/echo"),
             "page": ("BENCH_PORT", "/health"),
+            "push": ("BENCH_PORT", "/push"),
             "wss": ("TLS_PORT", "/echo"),
             "https": ("TLS_PORT", "/health"),
+            "rsa": ("RSA_PORT", "/health"),
         },
-        ports=("PORT", "BENCH_PORT", "TLS_PORT", "WITNESS_PORT"),
+        ports=("PORT", "BENCH_PORT", "TLS_PORT", "RSA_PORT", "WITNESS_PORT"),
         folder=CHAT,
         env={"MIX_ENV": "prod"},
     )
@@ -72,10 +76,12 @@ def cowboy(_ceiling):
             "storm": ("PORT", "/storm"),
             "handshake": ("PORT", "/echo"),
             "page": ("PORT", "/health"),
+            "push": ("PORT", "/push"),
             "wss": ("TLS_PORT", "/echo"),
             "https": ("TLS_PORT", "/health"),
+            "rsa": ("RSA_PORT", "/health"),
         },
-        ports=("PORT", "TLS_PORT", "WITNESS_PORT"),
+        ports=("PORT", "TLS_PORT", "RSA_PORT", "WITNESS_PORT"),
     )
 
 
@@ -95,11 +101,14 @@ class Certificate:
 
     def __init__(self):
         self.folder = tempfile.TemporaryDirectory(prefix="bench-")
-        certfile, keyfile = (Path(self.folder.name) / name for name in ("cert.pem", "key.pem"))
-        command = ["openssl", *CERTIFICATE.split(), "-out", certfile, "-keyout", keyfile]
-        run_tool(command, ROOT, stdout=sys.stderr)
-        self.certfile = str(certfile)
-        self.env = {"CERTFILE": self.certfile, "KEYFILE": str(keyfile)}
+        self.env = {}
+        for prefix, key in KEYS.items():
+            names = [f"{prefix}CERTFILE", f"{prefix}KEYFILE"]
+            certfile, keyfile = (Path(self.folder.name) / f"{name}.pem" for name in names)
+            command = ["openssl", *CERTIFICATE.split(), *key.split()]
+            run_tool([*command, "-out", certfile, "-keyout", keyfile], ROOT, stdout=sys.stderr)
+            self.env |= zip(names, (str(certfile), str(keyfile)))
+        self.certfile = self.env["CERTFILE"]
 
 
 def build(names):
@@ -188,6 +197,11 @@ class Running:
         if port == "TLS_PORT":
             options += ["--tls", self.certificate.certfile]
         return [*options, "--pid", str(self.pid)]
+
+    def target(self, route):
+        """What an attack goes for beside the load."""
+        port, path = self.server.routes[route]
+        return ["--target", f"127.0.0.1:{self.ports[port]}", "--target-path", path]
 
     def url(self, route):
         """The same for other loads than ours."""

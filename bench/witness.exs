@@ -3,14 +3,16 @@
 #
 #   * for how long schedulers were kept without a pause, where it was over a millisecond. That the
 #     OS gave the core to somebody else meanwhile counts too;
-#   * if the client's first line is "ticker", how late a process was that wanted to run every
-#     millisecond. Not always, because such a process keeps schedulers from sleeping.
+#   * if the client's first line is "ticker" or "attack", how late a process was that wanted to run every
+#     millisecond. Not always, because such a process keeps schedulers from sleeping;
+#   * if it is "attack", what the server's own watch tells.
 
 defmodule Bench.Witness do
   @tick_ms 1
   @long_schedule_ms 1
 
-  def start(port) do
+  # `watch` begins to watch, and gives a function that ends it and tells the figures.
+  def start(port, watch \\ fn -> fn -> %{} end end) do
     options = [
       :binary,
       ip: {127, 0, 0, 1},
@@ -23,21 +25,22 @@ defmodule Bench.Witness do
 
     spawn(fn ->
       {:ok, listener} = :gen_tcp.listen(port, options)
-      serve(listener)
+      serve(listener, watch)
     end)
   end
 
-  defp serve(listener) do
+  defp serve(listener, watch) do
     {:ok, socket} = :gen_tcp.accept(listener)
     {:ok, what} = :gen_tcp.recv(socket, 0)
-    ticker = if what == "ticker\n", do: spawn_link(&tick/0)
+    ticker = if what in ["ticker\n", "attack\n"], do: spawn_link(&tick/0)
+    watched = if what == "attack\n", do: watch.(), else: fn -> %{} end
     :erlang.system_monitor(self(), long_schedule: @long_schedule_ms)
     {:error, :closed} = :gen_tcp.recv(socket, 0)
     :erlang.system_monitor(:undefined)
-    figures = Map.merge(long_schedules([]), lateness(ticker))
+    figures = long_schedules([]) |> Map.merge(lateness(ticker)) |> Map.merge(watched.())
     :gen_tcp.send(socket, [:json.encode(figures), ?\n])
     :gen_tcp.close(socket)
-    serve(listener)
+    serve(listener, watch)
   end
 
   defp long_schedules(long) do

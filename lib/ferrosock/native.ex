@@ -177,12 +177,9 @@ defmodule Ferrosock.Native do
   @spec reactor_turn(reactor()) :: :idle | :more | :soon
   def reactor_turn(_reactor), do: nif_error()
 
-  @doc """
-  `reactor_turn/1`, and the ns that it had of a core. For tests and benches; nobody pays for it in
-  reductions.
-  """
-  @spec reactor_measure(reactor()) :: {:idle | :more | :soon, ns :: non_neg_integer()}
-  def reactor_measure(_reactor), do: nif_error()
+  @doc "`reactor_turn/1`, and the CPU time in ns that its thread spent on it: for tests and benchmarks."
+  @spec reactor_turn_timed(reactor()) :: {:idle | :more | :soon, nanoseconds :: non_neg_integer()}
+  def reactor_turn_timed(_reactor), do: nif_error()
 
   @doc "Counts of what is alive in the engine, for tests and for `Ferrosock.info/1`."
   @spec stats() :: %{

@@ -1,7 +1,7 @@
 """run.py [SUITE...]
 
 Runs the chat example on free ports of this machine, with and without TLS, and holds it to what others
-understand by the protocols, suite by suite; then fuzzes the engine. All suites, unless some are named.
+understand by the protocols, suite by suite; then attacks a server of its own, and fuzzes the engine. All suites, unless some are named.
 Each suite is a program that prints a line per check, `ok NAME` or `not ok NAME: WHY`. The last line
 counts them:
 
@@ -59,6 +59,7 @@ def suites(plain, secure):
         "chromium": (["node", CLIENTS / "chromium.mjs", echo], 120),
         "wrk": ([*wrk, *origins], 120),
         "h2load": ([*h2load, *origins], 600),
+        "attack": ([PYTHON, "-B", ROOT / "test/conformance/attack/main.py"], 900),
         "fuzz": ([ROOT / "bin/fuzz"], 1800),
     }
 

@@ -392,7 +392,7 @@ defmodule Ferrosock.HTTP.BodyTest do
         )
 
       chunked(socket, pieces ++ [rest], [{"content-type", "multipart/form-data; boundary=xx"}])
-      assert_receive {:upload, true}, 1_000
+      assert_receive {:upload, true}
     end
   end
 

@@ -12,7 +12,7 @@ defmodule Ferrosock.HTTP.RequestTest do
 
   defp seen(socket, bytes) do
     write(socket, bytes)
-    assert_receive {:conn, conn}, 1_000
+    assert_receive {:conn, conn}
     %{status: 200} = response(socket)
     conn
   end
@@ -244,7 +244,7 @@ defmodule Ferrosock.HTTP.RequestTest do
   test "arriving byte by byte is the same as at once", %{socket: socket} do
     bytes = head("GET", "/slow?q=1", [{"x-last", "value"}])
     for <<byte <- bytes>>, do: write(socket, <<byte>>)
-    assert_receive {:conn, conn}, 1_000
+    assert_receive {:conn, conn}
     assert {conn.request_path, conn.query_string} == {"/slow", "q=1"}
     assert {"x-last", "value"} in conn.req_headers
   end

@@ -490,7 +490,7 @@ defmodule Ferrosock.HTTP.ResponseTest do
       write(socket, head("GET", "/"))
       assert_receive :started
       :gen_tcp.close(socket)
-      assert_receive {:result, {:error, :closed}}, 2_000
+      assert_receive {:result, {:error, :closed}}
     end
 
     defp chunk_until_error(conn) do

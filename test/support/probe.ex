@@ -62,7 +62,7 @@ defmodule Ferrosock.Test.Probe do
   @doc "A WebSocket and its process. Options are those of `:gen_tcp`."
   def open(server, options) do
     socket = Raw.websocket(server, "/", [], options)
-    assert_receive {:opened, pid}, 5_000
+    assert_receive {:opened, pid}
     Process.monitor(pid)
     # The VM may hold a monitor back, to send it together with a message.
     :erlang.yield()
@@ -76,7 +76,7 @@ defmodule Ferrosock.Test.Probe do
   end
 
   @doc "Waits for the end of a process, and returns its exit reason."
-  def down(pid, timeout \\ 5_000) do
+  def down(pid, timeout \\ 20_000) do
     assert_receive {:DOWN, _monitor, :process, ^pid, reason}, timeout
     reason
   end

@@ -283,17 +283,17 @@ defmodule Ferrosock.WebSocket.LifecycleTest do
       {time, frames} = :timer.tc(fn -> frames_until_close(socket) end)
       assert List.last(frames) == {:close, 1001, "idle timeout"}
       assert {:text, "tick"} in frames
-      assert time < 2_000_000
+      assert time < 20_000_000
       assert down(pid) == {:shutdown, :timeout}
     end
 
     test "is put off by pings, pongs, messages and parts of a frame" do
-      {socket, pid} = Socket.open(Socket.serve!([], timeout: 600))
+      {socket, pid} = Socket.open(Socket.serve!([], timeout: 1_500))
       parts = for <<byte <- frame(:text, "ab")>>, do: <<byte>>
 
       for bytes <- [frame(:ping, ""), frame(:pong, ""), frame(:text, "x")] ++ parts do
         write(socket, bytes)
-        Process.sleep(100)
+        Process.sleep(200)
       end
 
       assert recv_frame(socket) == {:pong, ""}
@@ -305,10 +305,15 @@ defmodule Ferrosock.WebSocket.LifecycleTest do
     test "counts from the last byte" do
       {socket, _pid} = Socket.open(Socket.serve!([], timeout: 400))
       Process.sleep(200)
-      sync(socket)
-      {time, frame} = :timer.tc(fn -> recv_frame(socket) end)
+
+      {time, frame} =
+        :timer.tc(fn ->
+          sync(socket)
+          recv_frame(socket)
+        end)
+
       assert frame == {:close, 1001, "idle timeout"}
-      assert time > 250_000
+      assert time >= 400_000
     end
 
     test "does not hit a client whose messages wait for us" do

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use rustls::ClientConfig;
 
 use crate::tls::trusting;
@@ -37,6 +37,8 @@ pub enum Mode {
     Connect(Connect),
     /// One connection floods: what another one waits that sends a message now and then.
     Fair(Fair),
+    /// Connections do harm: what another one waits meanwhile that sends a message every 20 ms.
+    Attack(Attack),
 }
 
 #[derive(Debug, clap::Args)]
@@ -127,6 +129,46 @@ pub struct Fair {
     /// Bytes of payload.
     #[arg(long, default_value = "64", value_parser = clap::value_parser!(u32).range(..=1 << 28))]
     pub size: u32,
+}
+
+/// The server's address and path are those of the echo; it is asked without TLS. The attack begins
+/// after the warm-up.
+#[derive(Debug, clap::Args)]
+pub struct Attack {
+    #[arg(value_enum)]
+    pub weapon: Weapon,
+
+    #[command(flatten)]
+    pub server: Server,
+    #[command(flatten)]
+    pub timing: Timing,
+
+    /// Whom to attack, if not the address of the echo.
+    #[arg(long, value_name = "IP:PORT")]
+    pub target: Option<SocketAddr>,
+
+    /// The path to attack, if not that of the echo.
+    #[arg(long, value_parser = request_target)]
+    pub target_path: Option<String>,
+
+    /// Connections that attack, all at once.
+    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub conns: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub enum Weapon {
+    /// Pings without payload, as many as the server takes, and no look at the pongs.
+    Ping,
+    /// The same, and the pongs are read.
+    PingRead,
+    /// TLS: sends a ClientHello, leaves at the first byte of the answer, and comes again.
+    Hello,
+    /// Asks for a message of 300 MB, reads it as fast as it can, and asks again. The path must be one
+    /// that pushes so many bytes as a text message says.
+    Push,
+    /// WebSockets over HTTP/2, without TLS, that give the server no window and send pings.
+    Window,
 }
 
 #[derive(Debug, clap::Args)]
@@ -227,6 +269,9 @@ mod tests {
             "load echo --text --deflate",
             "load idle --ping-every 0",
             "load get --tls /dev/null",
+            "load attack",
+            "load attack kindness",
+            "load attack ping --conns 0",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

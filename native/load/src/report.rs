@@ -11,6 +11,7 @@ use crate::meter::Figures;
 pub enum Report {
     Load(LoadReport),
     Idle(IdleReport),
+    Attack(AttackReport),
 }
 
 #[derive(Debug, Serialize)]
@@ -23,6 +24,16 @@ pub struct LoadReport {
     pub size: u32,
     #[serde(flatten)]
     pub figures: Figures,
+}
+
+/// The messages and the latencies are those of the connection that does no harm.
+#[derive(Debug, Serialize)]
+pub struct AttackReport {
+    /// What the attack counts, and how many it has made.
+    pub weapon: &'static str,
+    pub attacks: u64,
+    #[serde(flatten)]
+    pub load: LoadReport,
 }
 
 /// `None` is what only the server's process could tell, when it was not given.
@@ -45,6 +56,10 @@ impl fmt::Display for Report {
         match self {
             Report::Load(report) => report.fmt(f),
             Report::Idle(report) => report.fmt(f),
+            Report::Attack(report) => {
+                write!(f, "beside {} {}: ", report.attacks, report.weapon)?;
+                report.load.fmt(f)
+            }
         }
     }
 }

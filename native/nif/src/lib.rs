@@ -75,30 +75,30 @@ fn reactor_get(index: usize) -> Option<ResourceArc<ReactorHandle>> {
 
 #[rustler::nif]
 fn reactor_turn(env: Env, reactor: ResourceArc<ReactorHandle>) -> Atom {
-    let turned = pay_for(env, || raw::on_behalf_of(env, || reactor.turn()));
-    to_come(env, &reactor, turned)
+    turn(env, &reactor)
 }
 
-/// The same, measured in the time that the thread had of a core: what others do to the machine does not count.
+/// With the CPU time of the turn in ns, by the clock of this thread: what the machine gave to others in
+/// the middle of it is not the turn's.
 #[rustler::nif]
-fn reactor_measure(env: Env, reactor: ResourceArc<ReactorHandle>) -> (Atom, u64) {
+fn reactor_turn_timed(env: Env, reactor: ResourceArc<ReactorHandle>) -> (Atom, i64) {
     let start = thread_time();
-    let turned = raw::on_behalf_of(env, || reactor.turn());
-    let time = thread_time() - start;
-    (to_come(env, &reactor, turned), time.as_nanos() as u64)
+    let turned = turn(env, &reactor);
+    (turned, thread_time() - start)
 }
 
-fn to_come(env: Env, reactor: &ResourceArc<ReactorHandle>, turned: Turned) -> Atom {
+fn thread_time() -> i64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec * 1_000_000_000 + time.tv_nsec
+}
+
+fn turn(env: Env, reactor: &ResourceArc<ReactorHandle>) -> Atom {
+    let turned = pay_for(env, || raw::on_behalf_of(env, || reactor.turn()));
     match turned {
         Turned::Soon => atoms::soon(),
         Turned::Idle if handle::select(env, reactor) => atoms::idle(),
         _ => atoms::more(),
     }
-}
-
-fn thread_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 thread_local! {

@@ -20,7 +20,7 @@ use ferrosock_engine::ws::frame::Opcode;
 use ferrosock_engine::ws::message::{Payload, Sink};
 use ferrosock_engine::ws::socket::Socket;
 
-pub const WAIT: Duration = Duration::from_secs(5);
+pub const WAIT: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {

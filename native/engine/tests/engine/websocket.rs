@@ -75,22 +75,24 @@ fn a_broken_frame_is_told_after_the_messages_before_it() {
 #[test]
 fn silence_ends_with_1001_after_the_timeout() {
     let server = server();
-    let mut stream = server.websocket();
     let start = Instant::now();
+    let mut stream = server.websocket();
     // The peer does not answer our close frame: TCP ends all the same.
     assert_eq!(read_to_end(&mut stream), b"\x88\x02\x03\xe9");
     let elapsed = start.elapsed();
     assert!(elapsed >= Duration::from_millis(500), "{elapsed:?}");
-    assert!(elapsed < Duration::from_millis(2500), "{elapsed:?}");
     assert_eq!(server.log.wait(1), [Event::Timeout]);
 }
 
 #[test]
 fn bytes_of_the_peer_keep_it_alive() {
-    let server = server();
+    let server = with(SocketConfig {
+        timeout: Some(1000 * MS),
+        ..socket_config()
+    });
     let mut stream = server.websocket();
     for _ in 0..5 {
-        std::thread::sleep(Duration::from_millis(150));
+        std::thread::sleep(250 * MS);
         stream.write_all(&frame(0x89, b"")).unwrap();
         read_exact(&mut stream, 2);
     }
@@ -135,7 +137,7 @@ fn with(config: SocketConfig) -> Server {
 fn pinging_config() -> SocketConfig {
     let ping = Some(Ping {
         interval: 100 * MS,
-        timeout: 150 * MS,
+        timeout: 1000 * MS,
     });
     SocketConfig {
         ping,
@@ -150,8 +152,8 @@ fn a_peer_that_answers_our_pings_lives_and_its_owner_is_not_woken() {
         control_events: false,
         ..pinging_config()
     });
-    let mut stream = server.websocket();
     let start = Instant::now();
+    let mut stream = server.websocket();
     for _ in 0..4 {
         assert_eq!(read_exact(&mut stream, 2), b"\x89\x00");
         stream.write_all(&frame(0x8a, b"")).unwrap();
@@ -176,11 +178,11 @@ fn a_lifetime_ends_with_1012_whatever_the_peer_sends() {
         max_lifetime,
         ..socket_config()
     });
+    let start = Instant::now();
     let mut stream = server.websocket();
     stream.write_all(&frame(0x81, b"hi")).unwrap();
-    let start = Instant::now();
     assert_eq!(read_to_end(&mut stream), b"\x81\x02hi\x88\x02\x03\xf4");
-    assert!(start.elapsed() >= 190 * MS, "{:?}", start.elapsed());
+    assert!(start.elapsed() >= 200 * MS, "{:?}", start.elapsed());
     assert_eq!(server.log.wait(2)[1], Event::Lifetime);
 }
 

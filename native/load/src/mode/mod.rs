@@ -1,5 +1,6 @@
 //! The kinds of load, one file each.
 
+mod attack;
 mod connect;
 mod fair;
 mod get;
@@ -21,6 +22,7 @@ pub fn run(mode: Mode) -> Result<Report> {
         Mode::Get(args) => get::run(&args).map(Report::Load),
         Mode::Connect(args) => connect::run(&args).map(Report::Load),
         Mode::Fair(args) => fair::run(&args).map(Report::Load),
+        Mode::Attack(args) => attack::run(&args).map(Report::Attack),
         Mode::Idle(args) => idle::run(&args).map(Report::Idle),
     }
 }
