@@ -504,7 +504,8 @@ defmodule Ferrosock.BoundaryPropertyTest do
   defp call(state, :info) do
     Actor.call(state, :listener_info, [state.listener], fn info ->
       info |> Map.keys() |> Enum.sort() ==
-        [:accepted, :address, :bytes_received, :bytes_sent, :connections, :requests]
+        [:accepted, :address, :bytes_received, :bytes_sent, :connections, :lingering] ++
+          [:queued_bytes, :requests]
     end)
   end
 
