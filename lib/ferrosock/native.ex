@@ -35,7 +35,7 @@ defmodule Ferrosock.Native do
   #     {tag, :request}                         the next request of a kept-alive connection: `take/1`
   #     {tag, :closed}                          the HTTP connection has ended; nothing follows
   #     {tag, [event]}                          once upgraded: a batch of WebSocket events, see `t:event/0`
-  #     {tag, {:paused, batches}}               reading has waited for answers for a second, or twice as
+  #     {tag, {:paused, batches}}               reading has waited for answers for 250 ms, or twice as
   #                                             long as the last time: `socket_resume/2`
   #     {tag, :idle}                            nothing was sent either way for the socket's `idle_notice`;
   #                                             once, until something is
