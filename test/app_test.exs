@@ -87,9 +87,9 @@ defmodule Ferrosock.AppTest do
       for _ <- 1..3 do
         assert %{status: 200} = request(socket, "GET", "/")
         pid = plug.()
+        %{requests: count} = Ferrosock.info(server)
         write(socket, head("GET", "/"))
-        # Told by now, and received.
-        assert_receive {:eaten, {_tag, :request}}, 5_000
+        eventually(fn -> Ferrosock.info(server).requests == count + 1 end)
         send(pid, :go)
         assert %{status: 200} = response(socket)
         assert plug.() == pid
@@ -270,6 +270,72 @@ defmodule Ferrosock.AppTest do
       send(pid, :go)
       send_frame(socket, :text, "echo")
       assert last_frame(socket) == {:text, "echo"}
+    end
+  end
+
+  test "whatever callbacks receive, in whatever order, each WebSocket ends once, with its client" do
+    seed = :rand.uniform(1_000_000_000)
+    handle = fn _message, state -> random_callback(state) end
+    server = Socket.serve!(init: handle_once(handle), handle_in: handle, handle_info: handle)
+
+    # Each has its own random choices, and all their waits pass at once.
+    for round <- 1..3 do
+      websockets = for n <- 1..60, do: {n, Socket.open(server)}
+
+      for {n, {socket, pid}} <- websockets do
+        Task.async(fn ->
+          :rand.seed(:exsss, {seed, round, n})
+          for _ <- 1..:rand.uniform(20), do: random_act(socket, pid)
+          random_end(socket)
+        end)
+      end
+      |> Task.await_many(30_000)
+
+      for {n, {socket, pid}} <- websockets do
+        receive do
+          {:DOWN, _monitor, :process, ^pid, _reason} -> :ok
+        after
+          30_000 -> flunk("socket #{n} of round #{round} of seed #{seed}: the process stays")
+        end
+
+        assert_received {:terminated, ^pid, _reason, _state}
+        refute_received {:terminated, ^pid, _reason, _state}
+        :gen_tcp.close(socket)
+      end
+    end
+  end
+
+  defp handle_once(handle), do: fn state -> handle.(:init, state) end
+
+  defp random_callback(state) do
+    case :rand.uniform(6) do
+      1 -> eat_now()
+      2 -> send(self(), :more)
+      3 -> :erlang.yield()
+      4 -> receive do: (_any -> :ok), after: (1 -> :ok)
+      _ -> :ok
+    end
+
+    if :rand.uniform(3) == 1, do: {:push, {:text, "push"}, state}, else: {:ok, state}
+  end
+
+  defp random_act(socket, pid) do
+    case :rand.uniform(5) do
+      1 -> send(pid, :message)
+      2 -> :gen_tcp.send(socket, frame(:text, :binary.copy("x", 300_000)))
+      3 -> :gen_tcp.send(socket, for(_ <- 1..20, do: frame(:text, "many")))
+      4 -> :erlang.yield()
+      5 -> :gen_tcp.send(socket, frame(:ping, ""))
+    end
+  end
+
+  # A client that only waits is read, too: its close frame comes after all that.
+  defp random_end(socket) do
+    case :rand.uniform(4) do
+      1 -> :gen_tcp.send(socket, frame(:close, <<1000::16>>))
+      2 -> :gen_tcp.close(socket)
+      3 -> reset(socket)
+      4 -> :gen_tcp.send(socket, frame(3, "x"))
     end
   end
 

@@ -32,10 +32,11 @@ defmodule Ferrosock.Native do
   #
   # To the process that has a connection (`attach/1`), with the connection's tag:
   #
-  #     {tag, :request}                         the next request of a kept-alive connection: `take/1`
+  #     {tag, :request}                         the next request of a kept-alive connection; once after
+  #                                             each `take/1` that returned `:none`
   #     {tag, :closed}                          the HTTP connection has ended; nothing follows
   #     {tag, [event]}                          once upgraded: a batch of WebSocket events, see `t:event/0`
-  #     {tag, {:paused, batches}}               reading has waited for answers for a second, or twice as
+  #     {tag, {:paused, batches}}               reading has waited for answers for 250 ms, or twice as
   #                                             long as the last time: `socket_resume/2`
   #     {tag, :idle}                            nothing was sent either way for the socket's `idle_notice`;
   #                                             once, until something is
@@ -263,7 +264,8 @@ defmodule Ferrosock.Native do
   def refuse(_claim), do: nif_error()
 
   @doc """
-  The request that waits for the process that has the connection. `:none`: a message will come.
+  The request that waits for the process that has the connection. `:none`: a message will come. Without
+  this there is none: a process that is at work is not told of the next request.
   `:closed`: the HTTP connection has ended.
   """
   @spec take(tag()) :: {:request, exchange(), request()} | :none | :closed

@@ -253,8 +253,11 @@ defmodule Ferrosock.OptionsTest do
       send_frame(socket, :close, <<1000::16>>)
       assert {:close, 1000, ""} = recv_frame(socket)
 
-      assert Ferrosock.drain(server, for({:drain, name, max} <- integers(), do: {name, max})) ==
-               :ok
+      options = for {:drain, name, max} <- integers(), do: {name, max}
+      drain = Task.async(fn -> Ferrosock.drain(server, options) end)
+      assert recv_frame(socket) == {:close, 4999, ""}
+      send_frame(socket, :close, <<4999::16>>)
+      assert Task.await(drain) == :ok
     end
 
     defp integers do

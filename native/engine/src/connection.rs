@@ -50,9 +50,7 @@ pub struct Connection<O: Owner> {
     /// No request may follow the one that is served now.
     retired: AtomicBool,
     current: Mutex<Weak<Exchange<O>>>,
-    /// The request that its owner has not taken yet. It keeps this connection alive, so whoever ends
-    /// the one takes the other out.
-    waiting: Mutex<Option<Box<Waiting<O>>>>,
+    offer: Mutex<Offer<O>>,
     open: Mutex<Option<Open>>,
     /// What a handler may ask for when the connection has ended.
     facts: OnceCell<Box<Facts>>,
@@ -106,7 +104,11 @@ impl<O: Owner> Connection<O> {
             parent: Mutex::new(parent),
             retired: AtomicBool::new(false),
             current: Mutex::new(Weak::new()),
-            waiting: Mutex::new(None),
+            offer: Mutex::new(Offer {
+                request: None,
+                is_awaited: true,
+                is_vain: false,
+            }),
             facts: OnceCell::new(),
             socket: OnceCell::new(),
         })
@@ -135,22 +137,35 @@ impl<O: Owner> Connection<O> {
         self.retire();
     }
 
-    /// Hands a request to the owner, or to whoever is to become it: keeps it until it is taken, and has
-    /// them told that it is there. `false`: there is nobody.
+    /// Hands a request to the owner, or to whoever is to become it: keeps it until it is taken. `false`:
+    /// there is nobody.
     pub(crate) fn offer(&self, request: Waiting<O>) -> bool {
-        *lock(&self.waiting) = Some(Box::new(request));
+        let mut offer = lock(&self.offer);
+        if offer.is_vain {
+            return false;
+        }
+        offer.request = Some(Box::new(request));
+        if !std::mem::take(&mut offer.is_awaited) {
+            // An owner that is at work asks when it has done.
+            return true;
+        }
+        drop(offer);
         if self.owner.request() {
             return true;
         }
-        let _request = lock(&self.waiting).take();
+        let _request = lock(&self.offer).request.take();
         false
     }
 
     /// What the owner has to do. Its messages only tell it to ask: it may have lost them.
     pub fn take(&self) -> Taken<O> {
-        if let Some(request) = lock(&self.waiting).take() {
+        let mut offer = lock(&self.offer);
+        if let Some(request) = offer.request.take() {
             return Taken::Request(request);
         }
+        offer.is_awaited = true;
+        drop(offer);
+        // Last: an end from now on is told.
         if self.has_ended() {
             Taken::Ended
         } else {
@@ -173,8 +188,11 @@ impl<O: Owner> Connection<O> {
 
     /// Nobody will take the request any more.
     fn withdraw(&self) {
-        let waiting = lock(&self.waiting).take();
-        if let Some(request) = waiting {
+        let mut offer = lock(&self.offer);
+        offer.is_vain = true;
+        let request = offer.request.take();
+        drop(offer);
+        if let Some(request) = request {
             request.exchange.abandon();
         }
     }
@@ -286,6 +304,16 @@ impl<O: Owner> Drop for Connection<O> {
     fn drop(&mut self) {
         self.leave_parent();
     }
+}
+
+/// What waits for the owner.
+struct Offer<O: Owner> {
+    /// It keeps its connection alive, so whoever ends the one takes the other out.
+    request: Option<Box<Waiting<O>>>,
+    /// Nobody has it in mind to ask, so that the next one has to be told.
+    is_awaited: bool,
+    /// Nobody ever will.
+    is_vain: bool,
 }
 
 /// See [`Connection::take`].

@@ -41,7 +41,7 @@ const MAX_UNANSWERED: usize = 8;
 const MAX_UNANSWERED_BYTES: usize = 256 * 1024;
 /// How long reading has to wait for answers before the owner hears of it, then twice as long, and so
 /// on. A callback that empties its mailbox takes batches that nobody will answer.
-const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// How long at least our close frame waits for a peer that takes nothing.
 const LAST_WORDS: Duration = Duration::from_secs(1);

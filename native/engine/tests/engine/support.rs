@@ -107,6 +107,8 @@ impl Owner for TestOwner {
         let Taken::Request(waiting) = connection.take() else {
             panic!("told of a request that is not there");
         };
+        // Waits for the next one.
+        assert!(matches!(connection.take(), Taken::Nothing));
         let (exchange, request) = (&waiting.exchange, &waiting.request());
         if request.path == "/ws" {
             let socket = exchange
