@@ -70,6 +70,9 @@ defmodule Ferrosock do
   the pieces of a `cookie` are joined. A response loses the headers that HTTP/2 does not have, as
   `connection`. Nothing is pushed, and the trailers of requests are dropped.
 
+  A malformed request resets its stream, or is answered with 400, and leaves the others of its connection alone
+  (RFC 9113 §8.1.1). A client that goes on with such is told `ENHANCE_YOUR_CALM` after a thousand.
+
   Streams may be WebSockets (RFC 8441). A Plug sees such a handshake as a GET with the headers
   `connection: upgrade` and `upgrade: websocket`, but without a `sec-websocket-key`.
 

@@ -123,6 +123,57 @@ defmodule Ferrosock.HTTP.HTTP2Test do
       assert %{status: 200, body: "slow"} = HTTP2.response(socket, 1)
     end
 
+    test "that is malformed ends its stream alone, without a process and without a word (RFC9113§8.1.1)" do
+      test = self()
+
+      server =
+        serve(fn conn ->
+          send(test, {:serving, conn.request_path, self()})
+          if conn.request_path == "/held", do: receive(do: (:go_on -> :ok))
+          send_resp(conn, 200, conn.request_path)
+        end)
+
+      socket = HTTP2.connect(server)
+      HTTP2.request(socket, 1, "GET", "/held")
+      assert_receive {:serving, "/held", held}
+
+      log =
+        capture_log(fn ->
+          wrong = [{"X-Upper", "a"}, {"x a", ""}, {"x-a", "b\nc"}, {"x-a", <<0>>}, {":foo", "a"}]
+
+          for {field, id} <- Enum.zip(wrong, Stream.iterate(3, &(&1 + 4))) do
+            # What is put into the header table on the way is named by its index afterwards.
+            kept = {"x-kept-#{id}", "kept"}
+            HTTP2.request(socket, id, "GET", "/wrong", [field, kept])
+            assert %{status: nil, end: {:reset, :protocol_error}} = HTTP2.response(socket, id)
+            HTTP2.request(socket, id + 2, "GET", "/#{id}", [kept])
+            assert %{status: 200} = HTTP2.response(socket, id + 2)
+          end
+        end)
+
+      assert log == ""
+      refute_received {:serving, "/wrong", _pid}
+      send(held, :go_on)
+      assert %{status: 200, body: "/held"} = HTTP2.response(socket, 1)
+      refute HTTP2.goaway?(socket)
+      assert %{connections: 1} = Ferrosock.info(server)
+    end
+
+    test "that goes on being malformed is told to be calm, in one line" do
+      server = serve(&send_resp(&1, 200, ""))
+      socket = HTTP2.connect(server)
+
+      log =
+        capture_log(fn ->
+          # More than there may be; the rest is not received any more.
+          for n <- 1..1100, do: HTTP2.request(socket, 2 * n - 1, "GET", "/", [{"X", ""}])
+          assert HTTP2.closed(socket) == :enhance_your_calm
+          ended(server)
+        end)
+
+      assert [_line, _rest] = String.split(log, "http2 protocol error")
+    end
+
     test "may have a body that is larger than the windows" do
       test = self()
 

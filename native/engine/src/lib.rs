@@ -7,7 +7,7 @@
 //! - `proxy`: who a connection is from, when a proxy tells
 //! - [`tls`]: certificates, and the TLS of one connection
 //! - [`connection`]: one connection, or a stream of one, while it speaks HTTP: how it begins and ends
-//! - `http1`, `http2`: what runs on it meanwhile: hyper or h2, and the deadlines that these do not keep
+//! - `http1`, [`http2`]: what runs on it meanwhile: hyper or h2, and the deadlines that these do not keep
 //! - `io`: the bytes of a connection, as these and a WebSocket read and write them
 //! - [`exchange`]: one request and its response, as the handler drives it
 //! - `service`: how a request becomes one; `reply`: how its response gets to the client

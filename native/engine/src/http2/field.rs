@@ -60,6 +60,38 @@ fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
+/// Whether fields make a request, or trailers, that h2 can take (RFC9113§8.1, §8.3). What is missing it
+/// tells by itself.
+pub(super) struct Judge {
+    pub(super) is_malformed: bool,
+    /// There was one that is no pseudo-header field.
+    is_past: bool,
+    seen: u8,
+}
+
+impl Judge {
+    pub(super) fn new(is_trailers: bool) -> Self {
+        Self {
+            is_malformed: false,
+            // Trailers have none at all.
+            is_past: is_trailers,
+            seen: 0,
+        }
+    }
+
+    pub(super) fn field(&mut self, kind: Kind) {
+        match kind {
+            Kind::Plain => self.is_past = true,
+            Kind::Bad => self.is_malformed = true,
+            _ => {
+                let bit = 1 << kind as u8;
+                self.is_malformed |= self.is_past || self.seen & bit != 0;
+                self.seen |= bit;
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,41 +10,21 @@
 //! There is no I/O here. The work is bounded by the bytes that come, and what is kept by one header block
 //! and one read.
 
-use std::borrow::Cow;
-
 use h2::Reason;
 
-use super::field::Kind;
+use super::block::{Block, Found};
+use super::field::Judge;
+use super::frame::{
+    ACK, CONTINUATION, DATA, END_STREAM, GOAWAY, HEAD_LEN, HEADERS, Head, MAX_31_BITS,
+    MAX_FRAME_SIZE, PING, PRIORITY, PUSH_PROMISE, RST_STREAM, SETTINGS, WINDOW_UPDATE,
+};
 use super::hpack::{self, Decoder, Field};
 use super::streams::{State, Streams};
 
 const PREFACE_LEN: usize = 24;
-pub(super) const HEAD_LEN: usize = 9;
-
-/// SETTINGS_MAX_FRAME_SIZE, which we leave as it is.
-const MAX_FRAME_SIZE: usize = 16_384;
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const PRIORITY: u8 = 2;
-pub(super) const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PUSH_PROMISE: u8 = 5;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
-
 const PRIORITY_LEN: usize = 5;
 
-const ACK: u8 = 1;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-const PADDED: u8 = 8;
-const WITH_PRIORITY: u8 = 32;
-
 const INITIAL_WINDOW_SIZE: u16 = 4;
-const MAX_WINDOW_SIZE: u32 = (1 << 31) - 1;
 
 /// How often over its bound a list of header fields ends the connection, as with h2, which answers smaller
 /// ones.
@@ -268,7 +248,7 @@ impl Filter {
         let value = payload
             .first_chunk()
             .map_or(0, |value| u32::from_be_bytes(*value));
-        let value = value & MAX_WINDOW_SIZE;
+        let value = value & MAX_31_BITS;
         let reason = match head.kind {
             PRIORITY if payload.len() != PRIORITY_LEN => Some(Reason::FRAME_SIZE_ERROR),
             // Priorities say nothing any more (RFC9113§5.3.2), but h2 would reset the stream, also one that
@@ -425,163 +405,6 @@ impl Filter {
     }
 }
 
-/// Of a frame (RFC9113§4.1).
-#[derive(Clone, Copy)]
-pub(super) struct Head {
-    pub(super) len: usize,
-    pub(super) kind: u8,
-    flags: u8,
-    pub(super) stream: u32,
-}
-
-impl Head {
-    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
-        let [a, b, c, kind, flags, stream @ ..] = bytes.first_chunk::<HEAD_LEN>()?;
-        Some(Self {
-            len: u32::from_be_bytes([0, *a, *b, *c]) as usize,
-            kind: *kind,
-            flags: *flags,
-            stream: u32::from_be_bytes(*stream) & MAX_WINDOW_SIZE,
-        })
-    }
-
-    fn has(&self, flag: u8) -> bool {
-        self.flags & flag != 0
-    }
-
-    /// `None` as long as it is not all there.
-    fn payload<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
-        bytes.get(HEAD_LEN..HEAD_LEN + self.len)
-    }
-
-    /// The frames of another header block.
-    fn frames(&self, block: &[u8]) -> Vec<u8> {
-        let count = block.len().div_ceil(MAX_FRAME_SIZE).max(1);
-        let mut frames = Vec::with_capacity(block.len() + count * HEAD_LEN);
-        for n in 0..count {
-            let (kind, mut flags) = match n {
-                0 => (HEADERS, self.flags & END_STREAM),
-                _ => (CONTINUATION, 0),
-            };
-            let part = &block[n * MAX_FRAME_SIZE..];
-            let part = &part[..part.len().min(MAX_FRAME_SIZE)];
-            if n == count - 1 {
-                flags |= END_HEADERS;
-            }
-            frames.extend_from_slice(&(part.len() as u32).to_be_bytes()[1..]);
-            frames.extend_from_slice(&[kind, flags]);
-            frames.extend_from_slice(&self.stream.to_be_bytes());
-            frames.extend_from_slice(part);
-        }
-        frames
-    }
-}
-
-/// HEADERS and what continues them.
-struct Block<'a> {
-    bytes: Cow<'a, [u8]>,
-    /// Of all the frames.
-    len: usize,
-    /// On which stream it depends. On itself no stream can, for which h2 would reset it without a look at
-    /// its fields; to RFC 9113 (§5.3.2) priorities say nothing.
-    priority: Option<u32>,
-}
-
-impl<'a> Block<'a> {
-    /// `None` as long as it is not all there.
-    fn collect(head: &Head, bytes: &'a [u8], found: &mut Found) -> Result<Option<Self>, Reason> {
-        let Some(payload) = head.payload(bytes) else {
-            return Ok(None);
-        };
-        let (first, priority) = fragment(head, payload)?;
-        found.look(bytes)?;
-        if !found.is_end {
-            return Ok(None);
-        }
-        let mut block = Self {
-            bytes: first.into(),
-            len: HEAD_LEN + head.len,
-            priority,
-        };
-        while block.len < found.len {
-            let rest = &bytes[block.len..];
-            let payload = Head::parse(rest).and_then(|head| head.payload(rest));
-            let payload = payload.expect("it was there before");
-            block.bytes.to_mut().extend_from_slice(payload);
-            block.len += HEAD_LEN + payload.len();
-        }
-        Ok(Some(block))
-    }
-}
-
-/// How much of HEADERS and what continues them is there. Kept from read to read, so that no frame is looked
-/// at for each byte of the others.
-struct Found {
-    stream: u32,
-    len: usize,
-    is_end: bool,
-    /// How many frames may follow that are not the last, which are as many as with h2 (CVE-2024-27316).
-    left: usize,
-}
-
-impl Found {
-    fn new(head: &Head, max: usize) -> Self {
-        let most = (max / MAX_FRAME_SIZE).max(1);
-        Self {
-            stream: head.stream,
-            len: HEAD_LEN + head.len,
-            is_end: head.has(END_HEADERS),
-            left: (most + most / 4).max(5),
-        }
-    }
-
-    /// Looks at the frames that have come, from HEADERS on.
-    fn look(&mut self, bytes: &[u8]) -> Result<(), Reason> {
-        while !self.is_end {
-            let rest = &bytes[self.len..];
-            let Some(head) = Head::parse(rest) else {
-                return Ok(());
-            };
-            if head.kind != CONTINUATION || head.stream != self.stream {
-                return Err(Reason::PROTOCOL_ERROR);
-            }
-            if head.len > MAX_FRAME_SIZE {
-                return Err(Reason::FRAME_SIZE_ERROR);
-            }
-            let is_end = head.has(END_HEADERS);
-            if !is_end && self.left == 0 {
-                return Err(Reason::ENHANCE_YOUR_CALM);
-            }
-            if head.payload(rest).is_none() {
-                return Ok(());
-            }
-            self.is_end = is_end;
-            self.left = self.left.saturating_sub(1);
-            self.len += HEAD_LEN + head.len;
-        }
-        Ok(())
-    }
-}
-
-/// What is left of HEADERS without padding and priority.
-fn fragment<'a>(head: &Head, payload: &'a [u8]) -> Result<(&'a [u8], Option<u32>), Reason> {
-    let mut rest = payload;
-    let mut padding = 0;
-    if head.has(PADDED) {
-        let (first, after) = rest.split_first().ok_or(Reason::FRAME_SIZE_ERROR)?;
-        (padding, rest) = (usize::from(*first), after);
-    }
-    let mut priority = None;
-    if head.has(WITH_PRIORITY) {
-        let (stream, after) = rest.split_first_chunk().ok_or(Reason::FRAME_SIZE_ERROR)?;
-        priority = Some(u32::from_be_bytes(*stream) & MAX_WINDOW_SIZE);
-        rest = after.get(1..).ok_or(Reason::FRAME_SIZE_ERROR)?;
-    }
-    let len = rest.len().checked_sub(padding);
-    let len = len.ok_or(Reason::PROTOCOL_ERROR)?;
-    Ok((&rest[..len], priority))
-}
-
 fn check_settings(payload: &[u8]) -> Result<(), Reason> {
     // What else there is to check is checked by h2.
     let is_window = |setting: &[u8]| setting[..2] == INITIAL_WINDOW_SIZE.to_be_bytes();
@@ -592,38 +415,6 @@ fn check_settings(payload: &[u8]) -> Result<(), Reason> {
     {
         true => Err(Reason::FLOW_CONTROL_ERROR),
         false => Ok(()),
-    }
-}
-
-/// Whether fields make a request, or trailers, that h2 can take (RFC9113§8.1, §8.3). What is missing it
-/// tells by itself.
-struct Judge {
-    is_malformed: bool,
-    /// There was one that is no pseudo-header field.
-    is_past: bool,
-    seen: u8,
-}
-
-impl Judge {
-    fn new(is_trailers: bool) -> Self {
-        Self {
-            is_malformed: false,
-            // Trailers have none at all.
-            is_past: is_trailers,
-            seen: 0,
-        }
-    }
-
-    fn field(&mut self, kind: Kind) {
-        match kind {
-            Kind::Plain => self.is_past = true,
-            Kind::Bad => self.is_malformed = true,
-            _ => {
-                let bit = 1 << kind as u8;
-                self.is_malformed |= self.is_past || self.seen & bit != 0;
-                self.seen |= bit;
-            }
-        }
     }
 }
 

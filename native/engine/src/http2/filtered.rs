@@ -10,7 +10,8 @@ use h2::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::filter::{Filter, HEAD_LEN, Head, RST_STREAM};
+use super::filter::Filter;
+use super::frame::{HEAD_LEN, Head, RST_STREAM};
 use crate::runtime;
 
 const RESET_LEN: usize = HEAD_LEN + 4;

@@ -2,13 +2,15 @@
 //!
 //! - `serve`: the task of a connection: its streams, deadlines and end
 //! - [`filter`]: what is wrong with a client's frames, before h2 sees them; `filtered`: around the socket
-//! - `hpack`, `huffman`, `field`, `streams`: what the filter needs to know
+//! - `frame`, `block`, `hpack`, `huffman`, `field`, `streams`: what the filter is made of
 //! - `preface`: how a client without TLS says that it speaks it
 //! - `response`: a response on its stream, as fast as the client takes it
 
+mod block;
 mod field;
 pub mod filter;
 mod filtered;
+mod frame;
 mod hpack;
 mod huffman;
 mod preface;

@@ -143,17 +143,14 @@ impl<'a, O: Owner> Server<'a, O> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), HttpError>> {
         loop {
             if let Poll::Ready(result) = self.poll_streams(cx) {
-                return Poll::Ready(match result {
-                    Ok(()) if self.is_faulty => Err(HttpError::Http2),
-                    result => result.or_else(|e| blame(&e)),
-                });
+                return Poll::Ready(result.or_else(|e| blame(&e)).and(self.blame()));
             }
             if self.is_at_fault() {
                 continue;
             }
             ready!(self.poll_idle(cx));
             if self.is_last {
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(self.blame());
             }
             self.shut_down();
         }
@@ -164,9 +161,18 @@ impl<'a, O: Owner> Server<'a, O> {
         let reason = self.fault.get().filter(|_| !self.is_faulty);
         if let Some(reason) = reason {
             self.is_faulty = true;
+            self.is_last = true;
+            self.idle_since = None;
             self.http2.abrupt_shutdown(reason);
         }
         reason.is_some()
+    }
+
+    fn blame(&self) -> Result<(), HttpError> {
+        match self.is_faulty {
+            true => Err(HttpError::Http2),
+            false => Ok(()),
+        }
     }
 
     fn poll_streams(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
