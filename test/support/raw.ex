@@ -13,7 +13,8 @@ defmodule Ferrosock.Test.Raw do
   @key "dGhlIHNhbXBsZSBub25jZQ=="
 
   def start_server!(options) do
-    defaults = [port: 0, ip: :loopback, startup_log: false]
+    # The clients' handshakes share the VM with all other tests.
+    defaults = [port: 0, ip: :loopback, startup_log: false, handshake_timeout: 60_000]
     ExUnit.Callbacks.start_supervised!({Ferrosock, Keyword.merge(defaults, options)})
   end
 

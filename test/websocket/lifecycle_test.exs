@@ -288,12 +288,12 @@ defmodule Ferrosock.WebSocket.LifecycleTest do
     end
 
     test "is put off by pings, pongs, messages and parts of a frame" do
-      {socket, pid} = Socket.open(Socket.serve!([], timeout: 1_500))
+      {socket, pid} = Socket.open(Socket.serve!([], timeout: 4_000))
       parts = for <<byte <- frame(:text, "ab")>>, do: <<byte>>
 
       for bytes <- [frame(:ping, ""), frame(:pong, ""), frame(:text, "x")] ++ parts do
         write(socket, bytes)
-        Process.sleep(200)
+        Process.sleep(400)
       end
 
       assert recv_frame(socket) == {:pong, ""}

