@@ -9,6 +9,9 @@ defmodule Ferrosock.Log do
 
   @lines_per_second 10
 
+  # Characters of a failure in a line that is not about it.
+  @banner_length 200
+
   @typedoc "A second, and how many lines were logged in it"
   @type limiter :: :atomics.atomics_ref()
 
@@ -68,11 +71,11 @@ defmodule Ferrosock.Log do
           :ok
   def body_error(limiter, peer, {status, fault}, banner) do
     if allow?(limiter) do
-      [first | _more] = String.split(banner, "\n", parts: 2)
+      what = banner |> String.split() |> Enum.join(" ") |> String.slice(0, @banner_length)
 
       Logger.warning(
         "Ferrosock answered what #{Address.format(peer)} sent with #{status}: #{fault}; " <>
-          "its Plug failed with #{first}",
+          "its Plug failed with #{what}",
         domain: [:ferrosock]
       )
     end

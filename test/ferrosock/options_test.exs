@@ -140,6 +140,23 @@ defmodule Ferrosock.OptionsTest do
 
       assert %{address: {{127, 0, 0, 1}, 0}, backlog: 1024, max_requests: 0} = native
       refute is_map_key(native, :clear_process_dict)
+      assert %{half_close: true, max_unread_length: 1_048_576} = native
+    end
+
+    for {name, value} <- [
+          half_close: :yes,
+          half_close: nil,
+          max_unread_length: -1,
+          max_unread_length: :infinity,
+          max_unread_length: 1_073_741_825
+        ] do
+      test "raise on #{inspect(value)} for #{inspect(name)} of HTTP/1" do
+        message = ~r/invalid value for option #{inspect(unquote(name))} in :http_1_options/
+
+        assert_raise ArgumentError, message, fn ->
+          Options.server!(plug: MyApp, http_1_options: [{unquote(name), unquote(value)}])
+        end
+      end
     end
   end
 

@@ -29,22 +29,63 @@ defmodule Ferrosock.HTTP.HyperTest do
     end
   end
 
-  test "a lone LF after the last chunk is no end: it is waited for, and told" do
-    socket = connect(server(read_timeout: 100))
-    write(socket, head("POST", "/case", @chunked) <> "5\r\nhello\r\n0\r\n\n")
-    assert %{status: 408} = response(socket)
-    assert closed?(socket)
+  # Told by what was read last being LF, and none of the data.
+  for {name, coded} <- [
+        {"after the last chunk", "5\r\nhello\r\n0\r\n\n"},
+        {"after the only chunk", "0\r\n\n"},
+        {"after an extension", "0;a\r\n\n"},
+        {"after trailers", "0\r\na: b\r\n\n"}
+      ] do
+    test "a lone LF #{name} is malformed, at once" do
+      bytes = head("POST", "/case", @chunked) <> unquote(coded)
+      server = server()
 
+      for at <- [
+            byte_size(bytes),
+            byte_size(bytes) - 1,
+            byte_size(bytes) - byte_size(unquote(coded))
+          ] do
+        socket = connect(server)
+        <<before::binary-size(at), rest::binary>> = bytes
+        write(socket, before)
+        # So that they are two reads, mostly.
+        Process.sleep(1)
+        if rest != "", do: write(socket, rest)
+        assert %{status: 400} = response(socket)
+        assert closed?(socket)
+      end
+    end
+  end
+
+  test "a lone LF that is data is data, wherever the bytes are split" do
+    coded = "4\r\n0\r\n\n\r\n10\r\n\n23456789012345\n\r\n1\r\n\n\r\n0\r\n\r\n"
     socket = connect(server())
 
-    write(
-      socket,
-      head("POST", "/case", @chunked) <> "5\r\nhello\r\n0\r\n\n" <> head("GET", "/next")
-    )
+    for at <- 0..byte_size(coded) do
+      <<before::binary-size(at), rest::binary>> = coded
+      write(socket, head("POST", "/case", @chunked) <> before)
+      Process.sleep(1)
+      write(socket, rest <> head("GET", "/next"))
+      assert response(socket).body == "/case0\r\n\n\n23456789012345\n\n"
+      assert response(socket).body == "/next"
+    end
+  end
 
-    :ok = :gen_tcp.shutdown(socket, :write)
-    assert %{status: 400} = response(socket)
-    assert read_all(socket) == ""
+  test "a lone LF that ends a head is none of the body" do
+    socket = connect(server())
+    write(socket, "POST /case HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\n")
+    Process.sleep(1)
+    write(socket, "5\r\nhello\r\n0\r\n\r\n")
+    assert response(socket).body == "/casehello"
+  end
+
+  test "a lone LF after data that ends in one is told when more comes, or when the time is over" do
+    for {rest, status} <- [{head("GET", "/next"), 400}, {"", 408}] do
+      socket = connect(server(read_timeout: 200))
+      write(socket, head("POST", "/case", @chunked) <> "6\r\nhello\n\r\n0\r\n\n" <> rest)
+      assert %{status: ^status} = response(socket)
+      assert read_all(socket) == ""
+    end
   end
 
   test "a head that came with the request before it has no fragment either" do

@@ -6,6 +6,8 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -18,6 +20,7 @@ use crate::listener::Stage;
 use crate::owner::Owner;
 use crate::service::serve_http1;
 use crate::timer::Timer;
+use crate::upload::is_chunked;
 
 /// hyper's own limit is on its buffer, which cannot be smaller than this.
 const MIN_BUFFER: usize = 8192;
@@ -46,7 +49,11 @@ pub(crate) async fn serve<O: Owner>(connection: &Arc<Connection<O>>, mut io: Io)
     } = listener.config;
     io.expect_http1(listener.config.max_request_line_length);
     let shared = io.shared.clone();
-    let service = service_fn(|request| serve_http1(connection.clone(), shared.clone(), request));
+    let service = service_fn(|request: Request<Incoming>| {
+        // At once, and not when the future is polled: hyper goes on to read the body before that.
+        shared.request_started(is_chunked(request.body()));
+        serve_http1(connection.clone(), shared.clone(), request)
+    });
     let mut http = builder(&listener.config)
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();

@@ -28,7 +28,6 @@ pub(crate) async fn serve_http1<O: Owner>(
     io: Arc<Shared>,
     mut request: Request<Incoming>,
 ) -> Result<Response<Tracked<O>>, Infallible> {
-    io.request_started();
     let config = &connection.listener.config;
     let is_last = connection.count_request() == config.max_requests;
     let max_line = config.max_request_line_length;
@@ -45,7 +44,7 @@ pub(crate) async fn serve_http1<O: Owner>(
         service,
         on_upgrade,
     };
-    let upload = Upload::new(Source::Http1(body));
+    let upload = Upload::new(Source::Http1 { body, io });
     let exchange = Exchange::new(connection, &head, reply, upload);
     // Made before the wait: also when hyper drops this future, the exchange is ended.
     let mut tracked = Tracked {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use http::HeaderMap;
 use hyper::body::{Body, Frame, Incoming};
 
 use crate::error::ReadError;
+use crate::io::Shared;
 use crate::timer::timeout;
 use crate::ws::buffer::Buffer;
 
@@ -32,7 +34,10 @@ pub struct Piece<B> {
 
 /// Where a body comes from.
 pub(crate) enum Source {
-    Http1(Incoming),
+    Http1 {
+        body: Incoming,
+        io: Arc<Shared>,
+    },
     /// h2 holds the stream to the length that its head says.
     Http2 {
         body: RecvStream,
@@ -40,10 +45,15 @@ pub(crate) enum Source {
     },
 }
 
+/// Whether nobody but the body itself tells where it ends.
+pub(crate) fn is_chunked(body: &Incoming) -> bool {
+    !body.is_end_stream() && body.size_hint().exact().is_none()
+}
+
 impl Source {
     fn is_at_end(&self) -> bool {
         match self {
-            Self::Http1(body) => body.is_end_stream(),
+            Self::Http1 { body, .. } => body.is_end_stream(),
             Self::Http2 { body, .. } => body.is_end_stream(),
         }
     }
@@ -51,7 +61,7 @@ impl Source {
     /// `None` when nobody said.
     fn length(&self) -> Option<u64> {
         match self {
-            Self::Http1(body) => body.size_hint().exact(),
+            Self::Http1 { body, .. } => body.size_hint().exact(),
             Self::Http2 { length, .. } => *length,
         }
     }
@@ -61,9 +71,14 @@ impl Source {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, ReadError>>> {
         match self {
-            Self::Http1(body) => Pin::new(body)
-                .poll_frame(cx)
-                .map(|frame| frame.map(|frame| data(frame.map_err(|e| broken(&e))?))),
+            Self::Http1 { body, io } => {
+                let frame = ready!(Pin::new(body).poll_frame(cx));
+                let data = frame.map(|frame| data(frame.map_err(|e| broken(&e))?));
+                if let Some(Ok(data)) = &data {
+                    io.took_data(data);
+                }
+                Poll::Ready(data)
+            }
             Self::Http2 { body, .. } => {
                 let data = ready!(body.poll_data(cx));
                 if let Some(Ok(data)) = &data {

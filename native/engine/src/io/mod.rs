@@ -105,7 +105,7 @@ impl Io {
 
     /// HTTP/2 keeps its deadlines by itself.
     pub(crate) fn becomes_http2(&mut self) {
-        self.shared.request_started();
+        self.shared.request_started(false);
         self.leave_http1();
         if let Some(opening) = &mut self.opening {
             opening.is_known = true;
@@ -258,6 +258,13 @@ impl AsyncRead for Io {
         if this.shared.in_body() && runtime::is_late(Instant::now()) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
+        }
+        if let Some(head) = &this.head
+            && head.seen.has_lone_lf()
+            && this.shared.in_body()
+            && this.shared.is_framing_lf()
+        {
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
         }
         if let Some(head) = &mut this.head
             && head.give_held(buf)

@@ -33,6 +33,7 @@ pub(super) struct RequestHead {
     length: usize,
     /// The last bytes that were read, the last one in the lowest place.
     last: u32,
+    has_lone_lf: bool,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -53,6 +54,7 @@ impl RequestHead {
             part: Part::Rest,
             length: 0,
             last: u32::from_be_bytes(*b"\r\n\r\n"),
+            has_lone_lf: false,
         }
     }
 
@@ -60,6 +62,13 @@ impl RequestHead {
     pub(super) fn skip(&mut self, bytes: &[u8]) {
         self.part = Part::Rest;
         self.note_last(bytes);
+        self.has_lone_lf = self.ends_in_lone_lf();
+    }
+
+    /// Whether what was read last, and is of a body, ends in a line that LF alone has ended. As framing of chunks
+    /// that is malformed (RFC9112§7.1), but hyper takes it for the beginning of a trailer, and waits for the rest.
+    pub(super) fn has_lone_lf(&self) -> bool {
+        self.has_lone_lf
     }
 
     /// What was read of a head; `begins`: after a request, or the first.
@@ -79,7 +88,13 @@ impl RequestHead {
             }
         }
         self.note_last(bytes);
+        // Not where it is the head that ends so.
+        self.has_lone_lf = self.ends_in_lone_lf() && has_empty_line(&bytes[..bytes.len() - 1]);
         self.scan(bytes)
+    }
+
+    fn ends_in_lone_lf(&self) -> bool {
+        self.last.to_be_bytes()[1..] == *b"\r\n\n"
     }
 
     fn note_last(&mut self, bytes: &[u8]) {
@@ -163,6 +178,13 @@ fn coded(mut part: Part, bytes: &[u8]) -> Vec<u8> {
         }
     }
     coded
+}
+
+fn has_empty_line(bytes: &[u8]) -> bool {
+    let mut lines = bytes.split_inclusive(|byte| *byte == b'\n');
+    // Those before a request are no end of it.
+    lines.any(|line| !line.trim_ascii().is_empty())
+        && lines.any(|line| line.ends_with(b"\n") && line.trim_ascii().is_empty())
 }
 
 /// RFC9110§5.6.2
@@ -332,6 +354,35 @@ mod tests {
         head.skip(b"body");
         let verdict = head.read(true, &mut b"GET /#a HTTP/1.1\r\n".to_owned());
         assert_eq!(verdict, MALFORMED);
+    }
+
+    #[test]
+    fn a_lone_lf_is_of_a_body_and_after_a_line() {
+        let head_only = |text: &str| {
+            let mut head = RequestHead::new(20);
+            head.read(true, &mut text.as_bytes().to_vec());
+            head.has_lone_lf()
+        };
+        assert!(head_only("POST / HTTP/1.1\r\n\r\n0\r\n\n"));
+        assert!(head_only(
+            "\r\nPOST / HTTP/1.1\na: b\n\n5\r\nhello\r\n0\r\n\n"
+        ));
+        assert!(!head_only("POST / HTTP/1.1\r\n\r\n0\r\n\r\n"));
+        // It ends the head.
+        assert!(!head_only("POST / HTTP/1.1\r\na: b\r\n\n"));
+        assert!(!head_only("\r\nPOST / HTTP/1.1\r\n\n"));
+
+        let mut head = RequestHead::new(20);
+        head.read(true, &mut b"POST / HTTP/1.1\r\n\r\n".to_owned());
+        for (part, is_lone) in [
+            ("0\r\n", false),
+            ("\n", true),
+            ("a", false),
+            ("\r\n\n", true),
+        ] {
+            head.skip(part.as_bytes());
+            assert_eq!(head.has_lone_lf(), is_lone, "{part:?}");
+        }
     }
 
     #[test]

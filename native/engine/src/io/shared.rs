@@ -2,7 +2,7 @@
 //! is known of both directions.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -18,6 +18,9 @@ use crate::sendfile::FileRange;
 use crate::stream::WriteHalf;
 use crate::tls::Tls;
 
+const NOT_CHUNKED: u16 = 256;
+const NO_DATA: u16 = 257;
+
 pub(crate) struct Shared {
     /// `None` only as it is dropped.
     write: Option<WriteHalf>,
@@ -27,6 +30,8 @@ pub(crate) struct Shared {
     reading: Mutex<Reading>,
     found_preface: AtomicBool,
     refused: OnceCell<Refusal>,
+    /// The last byte of a chunked body that its reader has; else one of the two below.
+    last_data: AtomicU16,
     writing: Mutex<Writing>,
     stall: Mutex<Option<Stall>>,
     /// What placeholders stand for. hyper has those of one file at a time: it writes one response to its
@@ -64,6 +69,7 @@ impl Shared {
             reading: Mutex::new(Reading::new()),
             found_preface: AtomicBool::new(false),
             refused: OnceCell::new(),
+            last_data: AtomicU16::new(NOT_CHUNKED),
             writing: Mutex::default(),
             stall: Mutex::new(None),
             file: Mutex::new(None),
@@ -163,8 +169,10 @@ impl Shared {
         self.found_preface.store(true, Ordering::Relaxed);
     }
 
-    pub(crate) fn request_started(&self) {
+    pub(crate) fn request_started(&self, is_chunked: bool) {
         lock(&self.reading).request_started();
+        let last = if is_chunked { NO_DATA } else { NOT_CHUNKED };
+        self.last_data.store(last, Ordering::Relaxed);
     }
 
     pub(super) fn read_some(&self) {
@@ -191,6 +199,22 @@ impl Shared {
 
     pub(crate) fn drain_ended(&self) {
         lock(&self.reading).drain_ended();
+    }
+
+    /// The reader of a body has this of it. hyper reads on only after that.
+    pub(crate) fn took_data(&self, data: &[u8]) {
+        if let Some(last) = data.last()
+            && self.last_data.load(Ordering::Relaxed) != NOT_CHUNKED
+        {
+            self.last_data.store(u16::from(*last), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a LF that was the last byte to be read is a part of the framing of a chunked body, and none of
+    /// its data.
+    pub(super) fn is_framing_lf(&self) -> bool {
+        let last = self.last_data.load(Ordering::Relaxed);
+        last != NOT_CHUNKED && last != u16::from(b'\n')
     }
 
     pub(super) fn expected(&self) -> Expected {
@@ -333,7 +357,7 @@ mod tests {
         let (stream, _) = listener.accept().await.unwrap();
         let shared = Io::new(Stream::Tcp(stream), None, Arc::default(), None).shared;
         assert!(matches!(shared.awaited(), Awaited::FirstRequest { .. }));
-        shared.request_started();
+        shared.request_started(false);
         assert_eq!(shared.awaited(), Awaited::Response);
         shared.request_ended();
         assert_eq!(shared.awaited(), Awaited::NextRequest);

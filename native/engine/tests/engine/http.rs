@@ -215,3 +215,42 @@ fn read_on(exchange: Arc<Exchange<TestOwner>>, pieces: Arc<Mutex<Vec<Vec<u8>>>>)
         }
     });
 }
+
+#[test]
+fn a_client_that_has_closed_its_half_is_answered() {
+    let server = ok_server();
+    let mut stream = server.connect();
+    stream.write_all(&[GET, GET].concat()).unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    for _ in 0..2 {
+        assert!(read_head(&mut stream).starts_with("HTTP/1.1 200 "));
+        assert_eq!(read_exact(&mut stream, 5), b"hello");
+    }
+    assert_eq!(read_to_end(&mut stream), b"");
+}
+
+#[test]
+fn a_body_that_nobody_reads_comes_before_the_next_request() {
+    let server = ok_server();
+    let mut stream = server.connect();
+    for _ in 0..2 {
+        let head = b"POST / HTTP/1.1\r\nHost: a\r\ncontent-length: 10\r\n\r\n0123";
+        stream.write_all(head).unwrap();
+        assert!(!read_head(&mut stream).contains("connection: close"));
+        assert_eq!(read_exact(&mut stream, 5), b"hello");
+        stream.write_all(&[b"456789", GET].concat()).unwrap();
+        assert!(read_head(&mut stream).starts_with("HTTP/1.1 200 "));
+        assert_eq!(read_exact(&mut stream, 5), b"hello");
+    }
+}
+
+#[test]
+fn a_body_that_is_too_long_to_be_skipped_ends_the_connection_in_words() {
+    let server = ok_server();
+    let mut stream = server.connect();
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\ncontent-length: 1048577\r\n\r\n";
+    stream.write_all(head).unwrap();
+    assert!(read_head(&mut stream).contains("connection: close"));
+    assert_eq!(read_exact(&mut stream, 5), b"hello");
+    assert_eq!(read_to_end(&mut stream), b"");
+}
