@@ -485,7 +485,7 @@ defmodule Ferrosock.SockTest do
     end
 
     test "by the server's stop: {:local, 1001}" do
-      server = serve_sock!()
+      server = serve_sock!([], [], websocket_options: [close_timeout: 100])
       {socket, pid} = open(server)
       Supervisor.stop(server)
       assert recv_frame(socket) == {:close, 1001, ""}
@@ -494,7 +494,7 @@ defmodule Ferrosock.SockTest do
     end
 
     test "by a drain of the server: {:local, code}" do
-      server = serve_sock!()
+      server = serve_sock!([], [], websocket_options: [close_timeout: 100])
       {socket, pid} = open(server)
       assert Ferrosock.drain(server, code: 1012) == :ok
       assert recv_frame(socket) == {:close, 1012, ""}
@@ -594,7 +594,12 @@ defmodule Ferrosock.SockTest do
               {fn _server, socket, _pid -> send_frame(socket, :text, <<255>>) end, 1007},
               {fn server, _socket, _pid -> Supervisor.stop(server) end, 1001}
             ] do
-          server = serve_sock!([{:handle_info, fn fun, _, state -> fun.(state) end} | callbacks])
+          server =
+            serve_sock!(
+              [{:handle_info, fn fun, _, state -> fun.(state) end} | callbacks],
+              [],
+              websocket_options: [close_timeout: 100]
+            )
 
           {socket, pid} = open(server)
           end_it.(server, socket, pid)
