@@ -184,11 +184,20 @@ defmodule Ferrosock.HTTP.HTTP1CasesTest do
           not (path == "/chunks" and bytes =~ "HTTP/1.0") do
         bytes = String.replace(bytes, "TARGET", read <> path)
         # One of HTTP/1.0 that asks for keep-alive ends no connection, either.
-        for version <- ["1.1", "1.0"] do
-          write(going_on, [bytes, next(version)])
+        # Chunks end where hyper says, which then has what follows: `hyper_test.exs`.
+        if bytes =~ "chunked" do
+          write(going_on, [bytes, next("1.0")])
+          answered(going_on, expected)
+          answered(going_on, {"/next", 200, 4})
+          write(going_on, [bytes, next("1.1")])
+        else
+          write(going_on, [bytes, next("1.1"), bytes, next("1.0")])
           answered(going_on, expected)
           answered(going_on, {"/next", 200, 4})
         end
+
+        answered(going_on, expected)
+        answered(going_on, {"/next", 200, 4})
 
         ending = client(server, transport)
         write(ending, [bytes, next("1.1")])

@@ -88,23 +88,41 @@ defmodule Ferrosock.HTTP.HyperTest do
     end
   end
 
-  test "a head that came with the request before it has no fragment either" do
-    socket = connect(server())
-    write(socket, head("GET", "/first") <> head("GET", "/next#fragment"))
-    assert response(socket).body == "/first"
-    assert response(socket).body == "/next"
+  # One of chunks has its end where hyper says.
+  for {name, bytes, status} <- [
+        {"a fragment is cut off", "GET /next#a HTTP/1.1\r\nhost: a\r\n\r\n", 200},
+        {"a list of codings that ends in nothing is refused",
+         "POST /next HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked,\r\n\r\n0\r\n\r\n", 400},
+        {"a character that no URI has is refused", "GET /next< HTTP/1.1\r\nhost: a\r\n\r\n", 400},
+        {"a target that is too long is a head that is",
+         "GET /#{String.duplicate("a", 70_000)} HTTP/1.1\r\nhost: a\r\n\r\n", 431}
+      ] do
+    test "in a head that came together with chunks before it, #{name}" do
+      socket = connect(server())
+      first = head("POST", "/first", @chunked) <> "1\r\na\r\n0\r\n\r\n"
+      write(socket, first <> unquote(bytes))
+      assert response(socket).body == "/firsta"
+      assert response(socket).status == unquote(status)
+    end
   end
 
-  test "a head that came with the request before it has no codings but the last" do
-    socket = connect(server())
-
-    write(
-      socket,
-      head("GET", "/first") <> head("POST", "/next", [{"transfer-encoding", "chunked,"}])
-    )
-
-    assert response(socket).body == "/first"
-    assert %{status: 400} = response(socket)
-    assert closed?(socket)
+  for {name, bytes, status} <- [
+        {"a fragment is refused", "GET /next#a HTTP/1.1\r\nhost: a\r\n\r\n", 400},
+        {"a list of codings that ends in nothing is served",
+         "POST /next HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked,\r\n\r\n0\r\n\r\n", 200},
+        {"a character that no URI has is served", "GET /next< HTTP/1.1\r\nhost: a\r\n\r\n", 200},
+        {"a target that is too long is one that is",
+         "GET /#{String.duplicate("a", 70_000)} HTTP/1.1\r\nhost: a\r\n\r\n", 414},
+        {"a method that is too long is one that is",
+         "#{String.duplicate("a", 70_000)} / HTTP/1.1\r\nhost: a\r\n\r\n", 501}
+      ] do
+    test "in a head that came together with another request before it, #{name}" do
+      for first <- [head("GET", "/first"), head("POST", "/first", [{"content-length", 1}]) <> "a"] do
+        socket = connect(server())
+        write(socket, first <> first <> unquote(bytes))
+        for _ <- 1..2, do: assert(response(socket).body =~ "/first")
+        assert response(socket).status == unquote(status)
+      end
+    end
   end
 end

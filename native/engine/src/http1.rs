@@ -20,7 +20,7 @@ use crate::listener::Stage;
 use crate::owner::Owner;
 use crate::service::serve_http1;
 use crate::timer::Timer;
-use crate::upload::is_chunked;
+use crate::upload::known_length;
 
 /// hyper's own limit is on its buffer, which cannot be smaller than this.
 const MIN_BUFFER: usize = 8192;
@@ -51,7 +51,7 @@ pub(crate) async fn serve<O: Owner>(connection: &Arc<Connection<O>>, mut io: Io)
     let shared = io.shared.clone();
     let service = service_fn(|request: Request<Incoming>| {
         // At once, and not when the future is polled: hyper goes on to read the body before that.
-        shared.request_started(is_chunked(request.body()));
+        shared.request_started(known_length(request.body()));
         serve_http1(connection.clone(), shared.clone(), request)
     });
     let mut http = builder(&listener.config)

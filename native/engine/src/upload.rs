@@ -45,9 +45,12 @@ pub(crate) enum Source {
     },
 }
 
-/// Whether nobody but the body itself tells where it ends.
-pub(crate) fn is_chunked(body: &Incoming) -> bool {
-    !body.is_end_stream() && body.size_hint().exact().is_none()
+/// `None` where nobody but the body itself tells where it ends.
+pub(crate) fn known_length(body: &Incoming) -> Option<u64> {
+    if body.is_end_stream() {
+        return Some(0);
+    }
+    body.size_hint().exact()
 }
 
 impl Source {

@@ -20,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::head::Refusal;
 use crate::http2::{Guess, Opening, guess};
 use crate::listener::Held;
 use crate::offload::offload;
@@ -31,7 +32,7 @@ use crate::{proxy, runtime};
 pub(crate) use linger::{LINGER, LINGER_SENDING, linger, linger_for};
 pub(crate) use reading::Awaited;
 use reading::Expected;
-use request_head::{RequestHead, Verdict};
+use request_head::{RequestHead, Verdict, head_end};
 pub(crate) use shared::Shared;
 
 /// What is written at once: the kernel copies it, and on the way to a peer on the same machine does the
@@ -92,20 +93,19 @@ impl Io {
 
     /// Has the heads of requests looked at, the lines of which have a limit.
     pub(crate) fn expect_http1(&mut self, max_line: usize) {
-        self.head = Some(Box::new(Head {
-            seen: RequestHead::new(max_line),
-            held: Vec::new(),
-        }));
+        self.head = Some(Box::new(Head::new(max_line)));
     }
 
     /// What follows is no HTTP. Returns what hyper would have read next.
     pub(crate) fn leave_http1(&mut self) -> Vec<u8> {
-        self.head.take().map_or_else(Vec::new, |head| head.held)
+        self.head
+            .take()
+            .map_or_else(Vec::new, |head| head.into_held())
     }
 
     /// HTTP/2 keeps its deadlines by itself.
     pub(crate) fn becomes_http2(&mut self) {
-        self.shared.request_started(false);
+        self.shared.request_started(Some(0));
         self.leave_http1();
         if let Some(opening) = &mut self.opening {
             opening.is_known = true;
@@ -216,33 +216,100 @@ impl Io {
 /// Looks at heads for an [`Io`].
 struct Head {
     seen: RequestHead,
-    /// What was made of a head, and not taken yet.
+    /// What was made of a head and not taken yet.
+    made: Vec<u8>,
+    /// Read, from `taken` on, and not looked at yet: hyper gets one head at a time, so that each is at the
+    /// beginning of what it reads.
     held: Vec<u8>,
+    taken: usize,
 }
 
 impl Head {
-    fn look(&mut self, shared: &Shared, bytes: &mut [u8]) -> Verdict {
-        match shared.expected() {
-            Expected::Body => {
-                self.seen.skip(bytes);
-                Verdict::Pass
-            }
-            expected => self.seen.read(expected == Expected::Head, bytes),
+    fn new(max_line: usize) -> Self {
+        Self {
+            seen: RequestHead::new(max_line),
+            made: Vec::new(),
+            held: Vec::new(),
+            taken: 0,
         }
     }
 
     /// `false`: there is nothing.
-    fn give_held(&mut self, buf: &mut ReadBuf<'_>) -> bool {
-        if self.held.is_empty() {
+    fn give_made(&mut self, buf: &mut ReadBuf<'_>) -> bool {
+        if self.made.is_empty() {
             return false;
         }
-        let length = self.held.len().min(buf.remaining());
-        buf.put_slice(&self.held[..length]);
-        self.held.drain(..length);
-        if self.held.is_empty() {
-            self.held = Vec::new();
-        }
+        let length = self.made.len().min(buf.remaining());
+        buf.put_slice(&self.made[..length]);
+        self.made.drain(..length);
         true
+    }
+
+    /// `false`: there is nothing.
+    fn take_held(&mut self, buf: &mut ReadBuf<'_>) -> bool {
+        let rest = &self.held[self.taken..];
+        let length = rest.len().min(buf.remaining());
+        buf.put_slice(&rest[..length]);
+        self.taken += length;
+        length > 0
+    }
+
+    /// Looks at what was read, or taken, after the first `before` bytes.
+    fn look(
+        &mut self,
+        shared: &Shared,
+        buf: &mut ReadBuf<'_>,
+        before: usize,
+    ) -> Result<(), Refusal> {
+        let bytes = &mut buf.filled_mut()[before..];
+        let expected = shared.expected();
+        let begins = expected == Expected::Head;
+        let (length, is_end) = match expected {
+            Expected::Body => shared.of_body(bytes.len()),
+            _ => (head_end(begins, bytes).unwrap_or(bytes.len()), false),
+        };
+        self.hold(&bytes[length..]);
+        let bytes = &mut bytes[..length];
+        let verdict = match expected {
+            Expected::Body => {
+                self.seen.skip(bytes, is_end);
+                Verdict::Pass
+            }
+            _ => self.seen.read(begins, bytes),
+        };
+        match verdict {
+            Verdict::Pass => buf.set_filled(before + length),
+            Verdict::Instead(made) => {
+                buf.set_filled(before);
+                self.made = made;
+                self.give_made(buf);
+            }
+            Verdict::Refused(refusal) => {
+                buf.set_filled(before);
+                return Err(refusal);
+            }
+        }
+        Ok(())
+    }
+
+    /// What comes before all that is held.
+    fn hold(&mut self, bytes: &[u8]) {
+        if self.taken >= bytes.len() {
+            // It was taken from there, if it is anything.
+            self.taken -= bytes.len();
+        } else {
+            self.held = bytes.to_vec();
+            self.taken = 0;
+        }
+        if self.taken == self.held.len() {
+            self.held = Vec::new();
+            self.taken = 0;
+        }
+    }
+
+    fn into_held(mut self) -> Vec<u8> {
+        self.made.extend_from_slice(&self.held[self.taken..]);
+        self.made
     }
 }
 
@@ -266,27 +333,22 @@ impl AsyncRead for Io {
         {
             return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
         }
+        let before = buf.filled().len();
         if let Some(head) = &mut this.head
-            && head.give_held(buf)
+            && head.give_made(buf)
         {
             return Poll::Ready(Ok(()));
         }
-        let before = buf.filled().len();
-        ready!(this.poll_opening(cx, buf))?;
-        if let Some(head) = &mut this.head {
-            match head.look(&this.shared, &mut buf.filled_mut()[before..]) {
-                Verdict::Pass => {}
-                Verdict::Instead(bytes) => {
-                    buf.set_filled(before);
-                    head.held = bytes;
-                    head.give_held(buf);
-                }
-                Verdict::Refused(refusal) => {
-                    this.shared.refuse(refusal);
-                    buf.set_filled(before);
-                    return Poll::Pending;
-                }
-            }
+        let is_there = this.head.as_mut().is_some_and(|head| head.take_held(buf));
+        if !is_there {
+            ready!(this.poll_opening(cx, buf))?;
+        }
+        if let Some(head) = &mut this.head
+            && buf.filled().len() > before
+            && let Err(refusal) = head.look(&this.shared, buf, before)
+        {
+            this.shared.refuse(refusal);
+            return Poll::Pending;
         }
         // Line ends too many after a body are no part of the next head (RFC9112§2.2).
         if buf.filled()[before..]

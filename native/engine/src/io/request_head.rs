@@ -2,8 +2,9 @@
 //! although it should be served, or answer by another status. Where a request ends is hyper's to say; what
 //! is changed here has the same line ends and the same names as before. Without I/O.
 //!
-//! Only a head at whose beginning a read begins is looked at. One that came together with the request
-//! before it, as few clients send it, is as hyper has it: that is stricter in all but the fragment.
+//! Only a head at whose beginning hyper's read begins is looked at. [`super::Io`] sees to that where it knows the
+//! end of the request before it: not where that had chunks. Then it is as hyper has it, which is stricter in all
+//! but the fragment.
 
 use http::StatusCode;
 
@@ -24,6 +25,8 @@ pub(super) enum Verdict {
     Instead(Vec<u8>),
     Refused(Refusal),
 }
+
+const EMPTY_LINE: u32 = u32::from_be_bytes(*b"\r\n\r\n");
 
 /// Follows the bytes of a connection.
 pub(super) struct RequestHead {
@@ -53,16 +56,20 @@ impl RequestHead {
             max_line,
             part: Part::Rest,
             length: 0,
-            last: u32::from_be_bytes(*b"\r\n\r\n"),
+            last: EMPTY_LINE,
             has_lone_lf: false,
         }
     }
 
-    /// What was read of a body.
-    pub(super) fn skip(&mut self, bytes: &[u8]) {
+    /// What was read of a body; `is_end`: to its last byte.
+    pub(super) fn skip(&mut self, bytes: &[u8], is_end: bool) {
         self.part = Part::Rest;
         self.note_last(bytes);
         self.has_lone_lf = self.ends_in_lone_lf();
+        if is_end {
+            // A head may begin here as it may after another.
+            self.last = EMPTY_LINE;
+        }
     }
 
     /// Whether what was read last, and is of a body, ends in a line that LF alone has ended. As framing of chunks
@@ -178,6 +185,29 @@ fn coded(mut part: Part, bytes: &[u8]) -> Vec<u8> {
         }
     }
     coded
+}
+
+/// Where the head ends that is in these bytes, if it does. One whose last line end came in two reads is not
+/// found, and what follows it is not looked at.
+pub(super) fn head_end(begins: bool, bytes: &[u8]) -> Option<usize> {
+    let is_line_end = |byte: &u8| b"\r\n".contains(byte);
+    let start = match begins {
+        true => bytes.iter().position(|byte| !is_line_end(byte))?,
+        false => 0,
+    };
+    let mut last = None;
+    for (at, _) in bytes
+        .iter()
+        .enumerate()
+        .skip(start)
+        .filter(|(_, byte)| **byte == b'\n')
+    {
+        if last.is_some_and(|last| at == last + 1 || at == last + 2 && bytes[at - 1] == b'\r') {
+            return Some(at + 1);
+        }
+        last = Some(at);
+    }
+    None
 }
 
 fn has_empty_line(bytes: &[u8]) -> bool {
@@ -351,9 +381,31 @@ mod tests {
     fn a_head_after_a_body_is_looked_at() {
         let mut head = RequestHead::new(20);
         head.read(true, &mut b"POST / HTTP/1.1\r\n\r\n".to_owned());
-        head.skip(b"body");
+        head.skip(b"body", false);
         let verdict = head.read(true, &mut b"GET /#a HTTP/1.1\r\n".to_owned());
         assert_eq!(verdict, MALFORMED);
+        head.skip(b"body", true);
+        assert_eq!(head.read(true, &mut b"GET /#a".to_owned()), MALFORMED);
+    }
+
+    #[test]
+    fn a_head_ends_at_its_empty_line() {
+        let end = |text: &str| head_end(true, text.as_bytes()).map(|end| text[end..].to_owned());
+        assert_eq!(end("GET / HTTP/1.1\r\n\r\n"), Some("".into()));
+        assert_eq!(
+            end("GET / HTTP/1.1\r\na: b\r\n\r\n\r\nrest"),
+            Some("\r\nrest".into())
+        );
+        assert_eq!(end("GET / HTTP/1.1\n\nrest\n\n"), Some("rest\n\n".into()));
+        assert_eq!(end("GET / HTTP/1.1\n\r\nrest"), Some("rest".into()));
+        assert_eq!(
+            end("\r\n\r\n\nGET / HTTP/1.1\r\n\r\nrest"),
+            Some("rest".into())
+        );
+        assert_eq!(end("GET / HTTP/1.1\r\na:\r\n"), None);
+        assert_eq!(end("GET / HTTP/1.1\r\n\rx\n"), None);
+        assert_eq!(end("\r\n\r\n"), None);
+        assert_eq!(head_end(false, b"a: b\r\n\r\nrest"), Some(8));
     }
 
     #[test]
@@ -380,7 +432,7 @@ mod tests {
             ("a", false),
             ("\r\n\n", true),
         ] {
-            head.skip(part.as_bytes());
+            head.skip(part.as_bytes(), false);
             assert_eq!(head.has_lone_lf(), is_lone, "{part:?}");
         }
     }

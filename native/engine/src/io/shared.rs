@@ -2,7 +2,7 @@
 //! is known of both directions.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -32,6 +32,8 @@ pub(crate) struct Shared {
     refused: OnceCell<Refusal>,
     /// The last byte of a chunked body that its reader has; else one of the two below.
     last_data: AtomicU16,
+    /// Bytes of a body of known length that were not read yet.
+    body_left: AtomicU64,
     writing: Mutex<Writing>,
     stall: Mutex<Option<Stall>>,
     /// What placeholders stand for. hyper has those of one file at a time: it writes one response to its
@@ -70,6 +72,7 @@ impl Shared {
             found_preface: AtomicBool::new(false),
             refused: OnceCell::new(),
             last_data: AtomicU16::new(NOT_CHUNKED),
+            body_left: AtomicU64::new(0),
             writing: Mutex::default(),
             stall: Mutex::new(None),
             file: Mutex::new(None),
@@ -169,10 +172,29 @@ impl Shared {
         self.found_preface.store(true, Ordering::Relaxed);
     }
 
-    pub(crate) fn request_started(&self, is_chunked: bool) {
+    /// `length`: of its body; `None` where only the body itself tells.
+    pub(crate) fn request_started(&self, length: Option<u64>) {
         lock(&self.reading).request_started();
-        let last = if is_chunked { NO_DATA } else { NOT_CHUNKED };
+        let last = length.map_or(NO_DATA, |_| NOT_CHUNKED);
         self.last_data.store(last, Ordering::Relaxed);
+        self.body_left.store(length.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// How many of so many bytes that were read are of the body, all where nobody knows; and whether it ends
+    /// there.
+    pub(super) fn of_body(&self, bytes: usize) -> (usize, bool) {
+        let left = self.body_left.load(Ordering::Relaxed);
+        if left == 0 {
+            return (bytes, false);
+        }
+        let length = usize::try_from(left).map_or(bytes, |left| left.min(bytes));
+        self.body_left
+            .store(left - length as u64, Ordering::Relaxed);
+        let is_end = left == length as u64;
+        if is_end {
+            lock(&self.reading).drain_ended();
+        }
+        (length, is_end)
     }
 
     pub(super) fn read_some(&self) {
@@ -194,7 +216,12 @@ impl Shared {
 
     /// What is left of the body is being read; [`Self::drain_ended`] follows.
     pub(crate) fn drain_started(&self) {
-        lock(&self.reading).drain_started();
+        let mut reading = lock(&self.reading);
+        // What hyper has of it is no more to wait for.
+        match self.body_left.load(Ordering::Relaxed) {
+            0 => reading.request_ended(),
+            _ => reading.drain_started(),
+        }
     }
 
     pub(crate) fn drain_ended(&self) {
@@ -357,7 +384,7 @@ mod tests {
         let (stream, _) = listener.accept().await.unwrap();
         let shared = Io::new(Stream::Tcp(stream), None, Arc::default(), None).shared;
         assert!(matches!(shared.awaited(), Awaited::FirstRequest { .. }));
-        shared.request_started(false);
+        shared.request_started(Some(0));
         assert_eq!(shared.awaited(), Awaited::Response);
         shared.request_ended();
         assert_eq!(shared.awaited(), Awaited::NextRequest);
