@@ -717,7 +717,7 @@ defmodule Ferrosock.BoundaryPropertyTest do
   defp sent?(_result), do: false
 
   defp read?({tag, data}) when tag in [:ok, :more], do: is_binary(data)
-  defp read?({:error, reason}), do: reason in [:timeout, :closed, :already_reading]
+  defp read?({:error, reason}), do: reason in [:timeout, :closed, :malformed, :already_reading]
   defp read?(_answer), do: false
 
   defp awaited, do: {&(&1 in [:ok, :wait]), :wait, &(&1 in [:drained, :closed])}

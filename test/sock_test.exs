@@ -802,8 +802,10 @@ defmodule Ferrosock.SockTest do
       {client, sender} = open_with_socket(options, recbuf: 1000)
 
       for _ <- 1..200, do: assert(Socket.send_binary_frame(sender, <<0::800_000>>) == :ok)
-      assert down(sender.owner) == {:shutdown, :closed}
-      assert [{:handle_error, [_posix], %{}}] = endings(sender.owner)
+      # The engine, too, finds it slow, and may be the first.
+      assert {:shutdown, reason} = down(sender.owner)
+      assert reason in [:closed, :slow_client]
+      assert [{:handle_error, [_reason], %{}}] = endings(sender.owner)
       assert closed?(client)
       # Nothing of the wait stays behind.
       assert {:messages, messages} = Process.info(self(), :messages)

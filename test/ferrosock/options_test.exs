@@ -267,8 +267,6 @@ defmodule Ferrosock.OptionsTest do
       socket = websocket(server, "/ws", [{"sec-websocket-extensions", "permessage-deflate"}])
       send_frame(socket, :text, "hello")
       assert recv_frame(socket) == {:text, "hello"}
-      send_frame(socket, :close, <<1000::16>>)
-      assert {:close, 1000, ""} = recv_frame(socket)
 
       options = for {:drain, name, max} <- integers(), do: {name, max}
       drain = Task.async(fn -> Ferrosock.drain(server, options) end)
