@@ -99,7 +99,7 @@ defmodule Ferrosock.TLSTest do
     before = {adapter.get_ssl_data(state), adapter.get_sock_data(state)}
     :ssl.close(socket)
     ended(server)
-    eventually(fn -> Ferrosock.Native.stats().connections == 0 end)
+    eventually(fn -> Ferrosock.info(server).lingering == 0 end)
     assert {adapter.get_ssl_data(state), adapter.get_sock_data(state)} == before
     assert {[_ | _], %{address: {127, 0, 0, 1}}} = before
   end

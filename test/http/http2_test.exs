@@ -52,6 +52,28 @@ defmodule Ferrosock.HTTP.HTTP2Test do
   end
 
   describe "a request" do
+    # RFC3986§3.2.2; clients of Unix sockets send the path as their host.
+    test "may have a host in percent codes" do
+      server = serve(&send_resp(&1, 200, "#{&1.host} #{get_req_header(&1, "x")}"))
+      socket = HTTP2.connect(server)
+
+      for {id, host, more, answer} <- [
+            {1, "localhost", [], {200, "localhost v"}},
+            {3, "%2Ftmp%2Fapp.sock", [], {200, "%2Ftmp%2Fapp.sock v"}},
+            {5, "localhost", [], {200, "localhost v"}},
+            {7, "%2Ftmp%2Fapp.sock:80", [{"host", "%2Ftmp%2Fapp.sock:80"}],
+             {200, "%2Ftmp%2Fapp.sock v"}},
+            {9, "%2Ftmp", [{"host", "%2Fother"}], {400, ""}},
+            {11, "%2", [], {400, ""}},
+            {13, "localhost", [], {200, "localhost v"}}
+          ] do
+        pseudo = [{":method", "GET"}, {":scheme", "http"}, {":authority", host}, {":path", "/"}]
+        HTTP2.headers(socket, id, :fin, pseudo ++ [{"x", "v"} | more])
+        assert %{status: status, body: body} = HTTP2.response(socket, id)
+        assert {status, body} == answer
+      end
+    end
+
     test "is told as one of HTTP/1 would be" do
       test = self()
       server = serve(&send(test, {:conn, &1}))

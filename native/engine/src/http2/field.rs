@@ -79,6 +79,11 @@ impl Judge {
         }
     }
 
+    /// Whether no pseudo-header field may follow.
+    pub(super) fn is_past(&self) -> bool {
+        self.is_past
+    }
+
     pub(super) fn field(&mut self, kind: Kind) {
         match kind {
             Kind::Plain => self.is_past = true,

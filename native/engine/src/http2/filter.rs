@@ -13,7 +13,7 @@
 use h2::Reason;
 
 use super::block::{Block, Found};
-use super::field::Judge;
+use super::field::{Judge, Kind};
 use super::frame::{
     ACK, CONTINUATION, DATA, END_STREAM, GOAWAY, HEAD_LEN, HEADERS, Head, MAX_31_BITS,
     MAX_FRAME_SIZE, PING, PRIORITY, PUSH_PROMISE, RST_STREAM, SETTINGS, WINDOW_UPDATE,
@@ -347,6 +347,7 @@ impl Filter {
         let max = self.max_header_length;
         let mut judge = Judge::new(is_trailers);
         let mut size = 0;
+        let mut host: Option<Vec<u8>> = None;
         let (out, is_detached) = (&mut self.out, self.is_detached);
         out.clear();
         let result = self
@@ -354,7 +355,14 @@ impl Filter {
             .decode(block, max.saturating_mul(ABUSE), |field| {
                 judge.field(field.kind);
                 size += field.size();
-                if is_detached && size < max {
+                // Which of the pseudo-header fields h2 cannot take is known by the last of them.
+                let is_copied = is_detached || host.is_some() || !judge.is_past();
+                if !is_copied || size >= max {
+                    return;
+                }
+                if is_host_alone(field) {
+                    host = Some(field.value.to_vec());
+                } else if field.name != b"host" || host.as_deref() != Some(field.value) {
                     encode(field, out);
                 }
             });
@@ -366,7 +374,13 @@ impl Filter {
                 hpack::Error::TooLarge => Reason::ENHANCE_YOUR_CALM,
             });
         }
-        if is_detached && size >= max {
+        if let Some(host) = host {
+            hpack::encode(b"host", &host, out);
+            self.is_detached = true;
+        } else if !is_detached {
+            out.clear();
+        }
+        if self.is_detached && size >= max {
             // It is answered as one that is too large, for which it must be just that.
             out.clear();
             out.resize(max / HEAVY_SIZE + 1, HEAVY);
@@ -416,6 +430,12 @@ fn check_settings(payload: &[u8]) -> Result<(), Reason> {
         true => Err(Reason::FLOW_CONTROL_ERROR),
         false => Ok(()),
     }
+}
+
+/// An authority with percent codes, as RFC 3986 (§3.2.2) has it and clients of Unix sockets send it. Crate
+/// http has none; as the `host` of a request without `:authority` it says the same (RFC9113§8.3.1).
+fn is_host_alone(field: &Field<'_>) -> bool {
+    field.kind == Kind::Authority && field.value.contains(&b'%')
 }
 
 fn encode(field: &Field<'_>, out: &mut Vec<u8>) {
