@@ -519,7 +519,7 @@ impl<'a, O: Owner> Task<'a, O> {
         if n == 0 {
             return Poll::Ready(self.eof());
         }
-        let now = Instant::now();
+        let now = runtime::now();
         self.last_read = now;
         self.pinged = None;
         if delivered {
