@@ -227,6 +227,27 @@ defmodule Ferrosock.DrainTest do
   end
 
   describe "a WebSocket" do
+    test "whose acceptor has failed is closed with the code, too, and belongs to its server" do
+      server = Socket.serve!()
+      {socket, pid} = Socket.open(server)
+      for acceptor <- acceptors(server), do: Process.exit(acceptor, :kill)
+      Probe.sync(socket)
+      {_id, acceptors, _type, _modules} = child(server, Ferrosock.Acceptors)
+
+      assert [_heir] =
+               for(
+                 {_id, pair, _type, _modules} <- Supervisor.which_children(acceptors),
+                 {Ferrosock.Connections, heir, _type, _modules} <- Supervisor.which_children(pair),
+                 {_id, ^pid, _type, _modules} <- Supervisor.which_children(heir),
+                 do: heir
+               )
+
+      drain = Task.async(fn -> Ferrosock.drain(server, code: 1012) end)
+      assert closed_with?(socket, 1012)
+      assert Task.await(drain) == :ok
+      assert Probe.down(pid) == :shutdown
+    end
+
     test "is closed with 1001, or with the code that was asked for" do
       for {options, code} <- [{[], 1001}, {[code: 1012], 1012}, {[code: 4321], 4321}] do
         server = Socket.serve!([], [], id: code)

@@ -1,9 +1,9 @@
 defmodule Ferrosock.Acceptor do
   @moduledoc false
-  # Starts a process for each connection that the engine hands it. Who supervises these, and what they do,
-  # is not its concern: its own end, whatever the reason, ends none of them.
+  # Starts a process for each connection that the engine hands it, and is their supervisor, in the way of
+  # `Ferrosock.Connections`. What they do is not its concern: when it fails, it ends none of them.
 
-  use GenServer
+  use GenServer, type: :supervisor, shutdown: :infinity
 
   alias Ferrosock.{Connection, Connections, Listener, Log, Native, Options}
 
@@ -16,12 +16,14 @@ defmodule Ferrosock.Acceptor do
     do: GenServer.start_link(__MODULE__, argument, hibernate_after: @hibernate_after)
 
   @impl true
-  def init({table, options}) do
+  def init({table, options} = argument) do
     {listener, tag} = Listener.handle(table)
 
     case Native.listener_accept(listener) do
       :ok ->
-        {:ok, %{tag: tag, options: options, connections: Connections.sibling(table), logged: nil}}
+        state = Connections.init_state(:acceptor, argument)
+        heir = Connections.heir(table)
+        {:ok, Map.merge(state, %{tag: tag, options: options, heir: heir, logged: nil})}
 
       # One that failed in a drained server is not missed.
       {:error, :closed} ->
@@ -29,9 +31,10 @@ defmodule Ferrosock.Acceptor do
     end
   end
 
+  # Linked as it is started: a link that is made later is a signal, for which its other end has to be woken.
   @impl true
   def handle_info({tag, {:connection, claim}}, %{tag: tag} = state) do
-    Connection.start(state.connections, state.options, claim)
+    Connection.start_link(state.heir, state.options, claim)
     {:noreply, state}
   rescue
     # The node has as many processes as it may have.
@@ -40,7 +43,18 @@ defmodule Ferrosock.Acceptor do
       {:noreply, log(state, System.monotonic_time(:second))}
   end
 
-  def handle_info(_message, state), do: {:noreply, state}
+  def handle_info(message, state), do: Connections.handle_info(message, state)
+
+  @impl true
+  defdelegate handle_call(request, from, state), to: Connections
+
+  @impl true
+  defdelegate handle_cast(request, state), to: Connections
+
+  @impl true
+  def terminate(:shutdown, state), do: Connections.terminate(:shutdown, state)
+  # It has failed, and its connections go on with their heir.
+  def terminate(_reason, _state), do: :ok
 
   # At most once a second.
   defp log(%{logged: second} = state, second), do: state

@@ -1,7 +1,7 @@
 defmodule Ferrosock.AcceptorPair do
   @moduledoc false
-  # An acceptor, and the supervisor of the connections that it starts: when the one fails, the other
-  # goes on. Only an acceptor whose connections have lost their supervisor begins anew with it.
+  # An acceptor, and the supervisor that takes over its connections when it fails. Only an acceptor whose
+  # heir has failed begins anew with it.
 
   use Supervisor
 

@@ -10,11 +10,13 @@ defmodule Ferrosock.Connection do
 
   alias Ferrosock.{Drain, Ending, Label, Native, Options, Pipeline, Session}
 
-  @enforce_keys [:parent, :tag, :options, :hibernate_after]
+  @enforce_keys [:parent, :heir, :tag, :options, :hibernate_after]
   defstruct @enforce_keys ++ [:session, :left, idle?: false, debug: []]
 
   @type t :: %__MODULE__{
           parent: pid(),
+          # Who is the parent when that has failed.
+          heir: pid(),
           tag: Native.tag(),
           # `nil` once upgraded: a WebSocket holds only what it needs.
           options: Options.t() | nil,
@@ -52,13 +54,14 @@ defmodule Ferrosock.Connection do
                       (tuple_size(message) == 3 and elem(message, 0) == :system))
 
   @doc """
-  Starts the process of a connection, which links itself to its supervisor. An exit signal from that
-  closes a WebSocket: one with the reason `{:shutdown, {:drain, code}}` with that code. While the server
-  drains, the supervisor is sent `{:upgraded, pid}` when the connection has become one.
+  Starts the process of a connection, linked to the caller. An exit signal from that closes a WebSocket: one
+  with the reason `{:shutdown, {:drain, code}}` with that code. But a caller that fails ends nothing: `heir`
+  takes its place. While the server drains, the caller is sent `{:upgraded, pid}` when the connection has
+  become a WebSocket.
   """
-  @spec start(supervisor :: pid(), Options.t(), Native.claim()) :: pid()
-  def start(supervisor, options, claim),
-    do: :proc_lib.spawn(__MODULE__, :init, [supervisor, options, claim])
+  @spec start_link(heir :: pid(), Options.t(), Native.claim()) :: pid()
+  def start_link(heir, options, claim),
+    do: :proc_lib.spawn_link(__MODULE__, :init, [self(), heir, options, claim])
 
   # A system message that none has heard of, which is answered all the same.
   @doc false
@@ -89,7 +92,7 @@ defmodule Ferrosock.Connection do
            :erlang.process_info(pid, :initial_call),
          {:dictionary, dictionary} <- :erlang.process_info(pid, :dictionary) do
       :lists.keyfind(:"$initial_call", 1, dictionary) ==
-        {:"$initial_call", {__MODULE__, :init, 3}}
+        {:"$initial_call", {__MODULE__, :init, 4}}
     else
       _other -> false
     end
@@ -105,17 +108,17 @@ defmodule Ferrosock.Connection do
   end
 
   @doc false
-  def init(parent, options, claim) do
+  def init(parent, heir, options, claim) do
     # So that the end of a process that the app linked reaches the app, and the server's own end
     # does not cut off a request.
     Process.flag(:trap_exit, true)
-    Process.link(parent)
     Label.set(plug_label(options.plug))
 
     case Native.attach(claim) do
       {:ok, tag} ->
         ask(%__MODULE__{
           parent: parent,
+          heir: heir,
           tag: tag,
           options: options,
           hibernate_after: options.hibernate_after
@@ -155,7 +158,7 @@ defmodule Ferrosock.Connection do
   defp handle(%{tag: tag} = connection, {tag, event}), do: event(connection, event)
 
   defp handle(%{parent: parent} = connection, {:EXIT, parent, reason}),
-    do: stop(connection, reason)
+    do: parent_ended(connection, reason)
 
   defp handle(%{parent: parent} = connection, {:system, from, request}) do
     :sys.handle_system_msg(request, from, parent, __MODULE__, connection.debug, connection)
@@ -193,7 +196,8 @@ defmodule Ferrosock.Connection do
   end
 
   @doc false
-  def system_terminate(reason, _parent, _debug, connection), do: stop(connection, reason)
+  def system_terminate(reason, _parent, _debug, connection),
+    do: parent_ended(connection, reason)
 
   @doc false
   def system_get_state(%{session: nil} = connection), do: {:ok, connection}
@@ -250,7 +254,7 @@ defmodule Ferrosock.Connection do
 
       :ok ->
         forget(connection)
-        ask(connection)
+        connection |> with_parent() |> ask()
 
       # Not `:normal`, so that processes which the Plug linked end with it.
       :close ->
@@ -352,6 +356,24 @@ defmodule Ferrosock.Connection do
   defp next({:stop, ending, session}, _connection) do
     {kind, reason, stacktrace} = Session.finish(session, ending)
     :erlang.raise(kind, reason, stacktrace)
+  end
+
+  # Where it has failed, there may be no message of it any more: the Plug may have received that.
+  defp with_parent(%{parent: parent} = connection),
+    do: if(Process.alive?(parent), do: connection, else: inherited(connection))
+
+  defp parent_ended(connection, :shutdown), do: stop(connection, :shutdown)
+  defp parent_ended(connection, {:shutdown, _} = reason), do: stop(connection, reason)
+
+  defp parent_ended(%{parent: heir, heir: heir} = connection, reason),
+    do: stop(connection, reason)
+
+  defp parent_ended(connection, _reason), do: connection |> inherited() |> __MODULE__.loop()
+
+  # A heir that is gone, too, tells so by the exit signal of such a link.
+  defp inherited(%{heir: heir} = connection) do
+    Process.link(heir)
+    %{connection | parent: heir}
   end
 
   defp stop(%{session: nil}, _reason), do: exit(:shutdown)

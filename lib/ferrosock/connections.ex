@@ -1,11 +1,11 @@
 defmodule Ferrosock.Connections do
   @moduledoc false
-  # The supervisor of the connections that one acceptor starts: it never restarts one, it tells them of a
-  # drain, and it ends with all that are left. Starting them is the acceptor's concern, so that nothing
-  # that can fail there ends what is served.
+  # A supervisor of connections: it never restarts one, it tells them of a drain, and it ends with all that
+  # are left. Those of an acceptor are below that one, which does the same by the functions here; below the
+  # process of this module are those whose acceptor has failed.
   #
-  # Connections link themselves to it, and the VM's own list of links is the list of its children: they
-  # cost it neither a message at their start nor memory of its own.
+  # Connections are linked to it, and the VM's own list of links is the list of its children: they cost it
+  # neither a message at their start nor memory of its own.
 
   use GenServer, type: :supervisor, shutdown: :infinity
 
@@ -18,15 +18,17 @@ defmodule Ferrosock.Connections do
   def start_link({_table, _options} = argument),
     do: GenServer.start_link(__MODULE__, argument, hibernate_after: @hibernate_after)
 
-  @doc "Those of a server."
+  @doc "Those of a server, acceptors among them."
   @spec all(:ets.table()) :: [pid()]
   def all(table) do
-    for [pid] <- :ets.match(table, {{:connections, :_}, :"$1"}), Process.alive?(pid), do: pid
+    for [pid] <- :ets.match(table, {{:connections, :_, :_}, :"$1"}),
+        Process.alive?(pid),
+        do: pid
   end
 
-  @doc "The one that has the same supervisor as the caller, and was started before it."
-  @spec sibling(:ets.table()) :: pid()
-  def sibling(table), do: :ets.lookup_element(table, {:connections, supervisor()}, 2)
+  @doc "The one that has the same supervisor as the acceptor that calls, and was started before it."
+  @spec heir(:ets.table()) :: pid()
+  def heir(table), do: :ets.lookup_element(table, {:connections, supervisor(), :heir}, 2)
 
   @doc "The WebSockets that it has, for `close/2`. Those to come are closed at once, with the same code."
   @spec drain(pid(), code :: 1000..4999) :: [pid()]
@@ -45,10 +47,14 @@ defmodule Ferrosock.Connections do
   def count(connections), do: GenServer.call(connections, :count_children, :infinity)[:active]
 
   @impl true
-  def init({table, options}) do
+  def init(argument), do: {:ok, init_state(:heir, argument)}
+
+  @doc "Makes the caller one of them."
+  @spec init_state(:heir | :acceptor, {:ets.table(), Options.t()}) :: map()
+  def init_state(role, {table, options}) do
     Process.flag(:trap_exit, true)
-    :ets.insert(table, {{:connections, supervisor()}, self()})
-    {:ok, %{options: options, code: nil}}
+    :ets.insert(table, {{:connections, supervisor(), role}, self()})
+    %{options: options, code: nil}
   end
 
   @impl true
