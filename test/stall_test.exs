@@ -158,6 +158,29 @@ defmodule Ferrosock.StallTest do
     end)
   end
 
+  test "what only the kernel has for a client that takes nothing ends the connection, too" do
+    test = self()
+    options = [send_timeout: 1_000]
+    limits = [http_1_options: options, http_2_options: options]
+
+    server =
+      start_server!([plug: plug()] ++ limits ++ limits(send_timeout: 1_000, timeout: 60_000))
+
+    socket = websocket(server, "/", [], @slow)
+    assert_receive {:opened, pid}
+    ref = Process.monitor(pid)
+    send_frame(socket, :text, String.duplicate("x", 100_000))
+    # It says that it is there, and the engine has nothing that waits.
+    beat =
+      spawn_link(fn -> repeat(fn -> send(test, :gen_tcp.send(socket, frame(:pong, ""))) end) end)
+
+    assert_receive {:DOWN, ^ref, :process, ^pid, {:shutdown, :closed}}, 20_000
+    assert_received {:terminated, {:error, :etimedout}}
+    assert_receive {:error, _reason}
+    Process.unlink(beat)
+    Process.exit(beat, :kill)
+  end
+
   test "a client that takes a little at a time is not one that takes nothing" do
     plug = fn conn, _ -> Plug.Conn.send_resp(conn, 200, :binary.copy("x", 200_000)) end
     options = [http_1_options: [send_timeout: 1_000], http_options: [compress: false]]
@@ -347,6 +370,12 @@ defmodule Ferrosock.StallTest do
 
   defp transport(socket) when is_port(socket), do: :gen_tcp
   defp transport(_socket), do: :ssl
+
+  defp repeat(fun) do
+    fun.()
+    Process.sleep(100)
+    repeat(fun)
+  end
 
   defp write_until_closed(socket, data) do
     case transport(socket).send(socket, data) do

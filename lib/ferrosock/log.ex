@@ -61,6 +61,14 @@ defmodule Ferrosock.Log do
   end
 
   @spec http_error(Address.t(), term()) :: :ok
+  def http_error(peer, :slow_client) do
+    Logger.warning(
+      "Ferrosock closed the connection of #{Address.format(peer)}: slow client, which takes nothing of what " <>
+        "waits for it",
+      domain: [:ferrosock]
+    )
+  end
+
   def http_error(peer, reason) do
     text = "Ferrosock refused what #{Address.format(peer)} sent: #{phrase(reason)}"
     Logger.warning(text, domain: [:ferrosock])

@@ -99,6 +99,7 @@ defmodule Ferrosock.Native do
           address: Address.t(),
           tls: tls() | nil,
           reuse_port: boolean(),
+          user_timeout: pos_integer(),
           nodelay: boolean(),
           max_connections: pos_integer() | :infinity,
           overload: :wait | :refuse,

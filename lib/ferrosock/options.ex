@@ -60,7 +60,8 @@ defmodule Ferrosock.Options do
       {:pos_integer, 262_144, "bytes of a response queued before its process waits"},
     send_timeout:
       {:pos_integer, 30_000,
-       "ms that a response may wait for a slow client before its connection is reset"},
+       "ms that what waits for a client may not move, or that `chunk/2` may wait for room, before the " <>
+         "connection is reset"},
     clear_process_dict:
       {:boolean, true,
        "whether a connection's process forgets its dictionary between two requests"}
@@ -95,7 +96,8 @@ defmodule Ferrosock.Options do
       {:pos_integer, 262_144, "bytes of a response queued before its process waits"},
     send_timeout:
       {:pos_integer, 30_000,
-       "ms that a response may wait for a slow client before its stream is reset"}
+       "ms that what waits for a client may not move before the connection is reset; for a stream's " <>
+         "window, or that `chunk/2` may wait for room, before the stream is"}
   ]
 
   @deflate [
@@ -417,6 +419,16 @@ defmodule Ferrosock.Options do
     |> Map.drop([:clear_process_dict])
     |> Map.merge(Map.take(options, @listener))
     |> Map.put(:http2, http2(options.http_2_options))
+    |> Map.put(:user_timeout, user_timeout(options))
+  end
+
+  # For what the kernel has taken, it does not matter what is spoken.
+  defp user_timeout(options) do
+    for(
+      group <- [:http_1_options, :http_2_options, :websocket_options],
+      do: Map.fetch!(options, group).send_timeout
+    )
+    |> Enum.max()
   end
 
   defp http2(%{enabled: false}), do: nil

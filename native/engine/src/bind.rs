@@ -19,6 +19,9 @@ pub(crate) fn bind(config: &ListenerConfig) -> io::Result<(Socket, SocketFile)> 
             let socket = new_socket(Domain::for_address(*addr))?;
             socket.set_reuse_address(true)?;
             socket.set_reuse_port(config.reuse_port)?;
+            // What is accepted inherits it.
+            #[cfg(target_os = "linux")]
+            socket.set_tcp_user_timeout(Some(config.user_timeout))?;
             socket.bind(&(*addr).into())?;
             socket.listen(config.backlog)?;
             Ok((socket, SocketFile::default()))

@@ -11,6 +11,9 @@ pub struct ListenerConfig {
     pub backlog: i32,
     /// Whether other listeners may have the same address, and the kernel chooses among them.
     pub reuse_port: bool,
+    /// How long the kernel may have bytes that a peer does not take before it ends the connection
+    /// (TCP_USER_TIMEOUT). The engine sees no stall where the kernel has taken all that there was.
+    pub user_timeout: Duration,
     /// Whether small packets are sent at once (TCP_NODELAY).
     pub nodelay: bool,
     /// Connections at once.

@@ -277,6 +277,7 @@ impl Server {
             addr: Address::Inet(([127, 0, 0, 1], 0).into()),
             backlog: 16,
             reuse_port: false,
+            user_timeout: Duration::from_secs(10),
             nodelay: true,
             max_connections: usize::MAX,
             overload: Overload::Wait,
