@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tokio::time::Instant;
+
 /// Called once: `true` when there is room again, `false` when nothing will ever be sent again.
 pub type Waiter = Box<dyn FnOnce(bool) + Send>;
 
@@ -124,6 +126,28 @@ impl Watermark {
 impl Drop for Watermark {
     fn drop(&mut self) {
         self.budget.remove(self.queued);
+    }
+}
+
+/// Bytes wait that a peer does not take.
+#[derive(Clone, Copy)]
+pub(crate) struct Stall {
+    pub(crate) since: Instant,
+    /// How many had moved by then.
+    moved: u64,
+}
+
+impl Stall {
+    /// Notes that bytes still wait, and returns since when nothing has moved.
+    pub(crate) fn note(stall: &mut Option<Self>, moved: u64) -> Instant {
+        match stall {
+            Some(stall) if stall.moved == moved => stall.since,
+            _ => {
+                let since = Instant::now();
+                *stall = Some(Self { since, moved });
+                since
+            }
+        }
     }
 }
 

@@ -35,7 +35,11 @@ class Target:
             options = {"limit": STREAM_LIMIT if small else 1 << 16}
             if tls and not raw:
                 options |= {"ssl": context(alpn), "server_hostname": "localhost"}
-            return Peer(*await asyncio.open_connection(sock=connected, **options))
+            reader, writer = await asyncio.open_connection(sock=connected, **options)
+            if small and "ssl" in options:
+                # It would go on reading until it has a quarter of a megabyte.
+                writer.transport.set_read_buffer_limits(STREAM_LIMIT)
+            return Peer(reader, writer)
         except BaseException:
             connected.close()
             raise

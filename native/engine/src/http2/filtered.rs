@@ -11,7 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::filter::Filter;
-use super::frame::{HEAD_LEN, Head, RST_STREAM};
+use super::frame::{DATA, HEAD_LEN, Head, RST_STREAM};
+use crate::io::Shared;
 use crate::runtime;
 
 const RESET_LEN: usize = HEAD_LEN + 4;
@@ -39,15 +40,23 @@ pub(super) struct Filtered<T> {
     filter: Filter,
     fault: Fault,
     written: Written,
+    /// Who is told how much DATA was written.
+    shared: Option<Arc<Shared>>,
 }
 
 impl<T> Filtered<T> {
+    pub(super) fn telling(self, shared: Arc<Shared>) -> Self {
+        let shared = Some(shared);
+        Self { shared, ..self }
+    }
+
     pub(super) fn new(io: T, max_header_length: u32) -> Self {
         Self {
             io,
             filter: Filter::new(max_header_length),
             fault: Fault::default(),
             written: Written::default(),
+            shared: None,
         }
     }
 
@@ -120,10 +129,14 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Filtered<T> {
             _ => ready!(Pin::new(&mut this.io).poll_write_vectored(cx, bufs))?,
         };
         let mut left = written;
+        let mut data = 0;
         for buf in bufs {
             let part = &buf[..left.min(buf.len())];
-            this.written.advance(part, &mut this.filter);
+            data += this.written.advance(part, &mut this.filter);
             left -= part.len();
+        }
+        if let Some(shared) = this.shared.as_ref().filter(|_| data > 0) {
+            shared.count_data_sent(data);
         }
         Poll::Ready(Ok(written))
     }
@@ -192,8 +205,9 @@ impl Written {
         bytes.len()
     }
 
-    /// So much was written, or what stands for it.
-    fn advance(&mut self, mut bytes: &[u8], filter: &mut Filter) {
+    /// So much was written, or what stands for it. Returns the bytes of the DATA that began in it.
+    fn advance(&mut self, mut bytes: &[u8], filter: &mut Filter) -> usize {
+        let mut data = 0;
         if let Some(reset) = &mut self.changed {
             reset.at += bytes.len();
             if reset.at >= RESET_LEN {
@@ -213,10 +227,13 @@ impl Written {
             };
             self.head.clear();
             self.left = head.len;
-            if head.kind == RST_STREAM {
-                filter.resets(head.stream);
+            match head.kind {
+                RST_STREAM => filter.resets(head.stream),
+                DATA => data += head.len,
+                _ => {}
             }
         }
+        data
     }
 }
 

@@ -13,9 +13,8 @@ use h2::{Reason, RecvStream, SendStream};
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use hyper::body::{Body, Frame};
-use tokio::time::Instant;
 
-use crate::backpressure::HeldBytes;
+use crate::backpressure::{HeldBytes, Stall};
 use crate::body::{Data, ResponseBody};
 use crate::error::SendError;
 use crate::io::LINGER;
@@ -152,7 +151,7 @@ struct Rest<O: Owner> {
     piece: Bytes,
     timer: Timer,
     /// Since when the client takes nothing.
-    stalled: Option<Instant>,
+    stalled: Option<Stall>,
     /// Counts a whole body, which nobody else does.
     held: Option<HeldBytes>,
 }
@@ -217,7 +216,9 @@ impl<O: Owner> Rest<O> {
                 Poll::Pending => break,
             }
         }
-        let since = *self.stalled.get_or_insert_with(Instant::now);
+        let io = self.body.exchange.connection.io();
+        let moved = io.map_or(0, |io| io.data_sent());
+        let since = Stall::note(&mut self.stalled, moved);
         let (_, send_timeout) = self.body.exchange.send_limits();
         let due = since + send_timeout;
         if self.body.body.is_aborted(cx) || self.timer.poll(cx, due).is_ready() {

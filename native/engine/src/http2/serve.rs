@@ -42,7 +42,7 @@ pub(crate) async fn serve<O: Owner>(
     let mut stages = connection.listener.stage.clone();
     let shared = io.shared.clone();
     let mut send_timer = Timer::default();
-    let io = Filtered::new(io, config.max_header_length);
+    let io = Filtered::new(io, config.max_header_length).telling(shared.clone());
     let fault = io.fault();
     let preface = timeout(
         connection.listener.config.handshake_timeout,

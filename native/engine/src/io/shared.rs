@@ -11,6 +11,7 @@ use once_cell::sync::OnceCell;
 use tokio::time::Instant;
 
 use super::reading::{Awaited, Expected, Reading};
+use crate::backpressure::Stall;
 use crate::head::Refusal;
 use crate::listener::Held;
 use crate::lock;
@@ -36,19 +37,13 @@ pub(crate) struct Shared {
     body_left: AtomicU64,
     writing: Mutex<Writing>,
     stall: Mutex<Option<Stall>>,
+    /// Bytes of DATA that were written for all streams of HTTP/2.
+    data_sent: AtomicU64,
     /// What placeholders stand for. hyper has those of one file at a time: it writes one response to its
     /// end before it begins another.
     file: Mutex<Option<FileRange>>,
     /// Whoever counts the connection does so until its descriptor is closed.
     _held: Option<Held>,
-}
-
-/// Bytes wait that the peer does not take.
-#[derive(Clone, Copy)]
-struct Stall {
-    since: Instant,
-    /// How many it had taken by then.
-    sent: u64,
 }
 
 /// Informational responses are hints: one that would have more than this wait is dropped.
@@ -75,6 +70,7 @@ impl Shared {
             body_left: AtomicU64::new(0),
             writing: Mutex::default(),
             stall: Mutex::new(None),
+            data_sent: AtomicU64::new(0),
             file: Mutex::new(None),
             _held: held,
         }
@@ -148,6 +144,16 @@ impl Shared {
             None => Ok(0),
         })
         .map_ok(|_| ())
+    }
+
+    /// What moves for one stream moves in the time of the others: they share a window, and the client's
+    /// attention.
+    pub(crate) fn data_sent(&self) -> u64 {
+        self.data_sent.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_data_sent(&self, bytes: usize) {
+        self.data_sent.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// Since when bytes wait that the peer does not take, whoever they are from.
@@ -350,12 +356,7 @@ impl Shared {
             *stall = None;
             return;
         }
-        let sent = self.stream().sent();
-        let has_moved = |stall: &Stall| stall.sent != sent;
-        if stall.as_ref().is_none_or(has_moved) {
-            let since = Instant::now();
-            *stall = Some(Stall { since, sent });
-        }
+        Stall::note(&mut stall, self.stream().sent());
     }
 }
 

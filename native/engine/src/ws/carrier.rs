@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::ReadBuf;
 use tokio::time::Instant;
 
+use crate::backpressure::Stall;
 use crate::io::{Io, Shared, linger};
 use crate::{http2, lock};
 
@@ -27,7 +28,8 @@ pub(crate) enum Carrier {
 
 impl Carrier {
     /// Also returns the frames that the peer sent together with its request. `None`: it is gone.
-    pub(super) async fn open(self) -> Option<(Receiver, Sender, Vec<u8>)> {
+    /// `io` is what it is on.
+    pub(super) async fn open(self, io: Option<Arc<Shared>>) -> Option<(Receiver, Sender, Vec<u8>)> {
         match self {
             Self::Connection(on_upgrade) => {
                 let (io, early) = take_back(on_upgrade.await.ok()?);
@@ -42,6 +44,7 @@ impl Carrier {
                 let sender = Sender::Stream(Arc::new(Mutex::new(Sending {
                     stream: sending,
                     stalled: None,
+                    io,
                 })));
                 Some((receiver, sender, Vec::new()))
             }
@@ -119,8 +122,10 @@ pub(super) enum Sender {
 
 pub(super) struct Sending {
     stream: SendStream<Bytes>,
-    /// Since when the peer's windows have no room.
-    stalled: Option<Instant>,
+    /// The peer's windows have no room.
+    stalled: Option<Stall>,
+    /// Of the connection that the stream is on.
+    io: Option<Arc<Shared>>,
 }
 
 impl Sender {
@@ -177,7 +182,8 @@ impl Sender {
                 Poll::Ready(Some(Err(e))) => return Poll::Ready(Err(into_io_error(e))),
                 Poll::Ready(None) => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
                 Poll::Pending => {
-                    sending.stalled.get_or_insert_with(Instant::now);
+                    let moved = sending.io.as_ref().map_or(0, |io| io.data_sent());
+                    Stall::note(&mut sending.stalled, moved);
                     return Poll::Pending;
                 }
             }
@@ -188,7 +194,7 @@ impl Sender {
     pub(super) fn stalled_since(&self) -> Option<Instant> {
         match self {
             Self::Connection(shared) => shared.stalled_since(),
-            Self::Stream(sending) => lock(sending).stalled,
+            Self::Stream(sending) => lock(sending).stalled.map(|stall| stall.since),
         }
     }
 

@@ -197,7 +197,8 @@ impl<O: Owner> Socket<O> {
     /// The socket's task: from the end of the handshake to that of its carrier.
     pub(crate) async fn run(self: Arc<Self>, carrier: Carrier) {
         let mut task = Task::new(&self);
-        let Some((mut receiver, sender, mut early)) = carrier.open().await else {
+        let Some((mut receiver, sender, mut early)) = carrier.open(self.connection.io()).await
+        else {
             return;
         };
         self.state().outbound.connect(sender.clone());
