@@ -153,6 +153,17 @@ defmodule Ferrosock.ReactorTest do
       assert longest_turn(deaf ++ readers) < 5_000
     end
 
+    # Until the client has heard that the connection is over, all that it sends is read and dropped.
+    test "with a client that goes on sending where it is refused" do
+      server = serve(fn conn -> Plug.Conn.send_resp(conn, 200, "unread") end)
+      data = :binary.copy("x", 200_000_000)
+      refused = ["no request\r\n\r\n", head("POST", "/", [{"content-length", "9999999999"}])]
+      clients = for begin <- refused, do: {connect(server), begin, data}
+
+      for {socket, begin, _data} <- clients, do: write(socket, begin)
+      assert longest_turn(for({socket, _begin, data} <- clients, do: {socket, data})) < 5_000
+    end
+
     test "with what is pushed to clients that read as fast as they can" do
       data = :binary.copy(<<0>>, 100_000_000)
       server = serve(fn conn -> Ferrosock.upgrade(conn, Pusher, data) end)

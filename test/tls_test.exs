@@ -212,6 +212,109 @@ defmodule Ferrosock.TLSTest do
     assert [_line] = Regex.scan(~r/sent: tls handshake failed/, log)
   end
 
+  test "a message of a handshake may be spread over records that come one after the other", %{
+    made: made
+  } do
+    server = start!(made)
+    <<first::binary-size(100), second::binary>> = client_hello()
+    client = connect(server)
+    # Before the server has all of a message it has nothing to do but to wait.
+    :ok = :gen_tcp.send(client, plain_record(first))
+    eventually(fn -> Ferrosock.info(server).bytes_received == 105 end)
+    :ok = :gen_tcp.send(client, plain_record(second))
+    # ServerHello.
+    assert {:ok, <<22, 3, 3, _length::16, 2>>} = :gen_tcp.recv(client, 6, 15_000)
+  end
+
+  test "what breaks a message of a handshake off costs a line and the connection", %{made: made} do
+    server = start!(made)
+    begun = plain_record(binary_part(client_hello(), 0, 100))
+
+    # By data; by records that say nothing; by what is no rest of it.
+    for broken <- [
+          <<23, 3, 3, 1::16, 0>>,
+          String.duplicate(<<22, 3, 3, 0::16>>, 100),
+          plain_record(String.duplicate("x", 10_000))
+        ] do
+      log =
+        capture_log(fn ->
+          client = connect(server)
+          :ok = :gen_tcp.send(client, [begun, broken])
+          assert closed?(client)
+          eventually(fn -> Ferrosock.info(server).connections == 0 end)
+        end)
+
+      assert log =~ "tls handshake failed"
+    end
+  end
+
+  test "a message between requests that does not end in its record ends the connection", %{
+    made: made
+  } do
+    server = start!(made)
+    tcp = connect(server)
+
+    options = [
+      verify: :verify_none,
+      versions: [:"tlsv1.3"],
+      ciphers: [%{cipher: :aes_256_gcm, key_exchange: :any, mac: :aead, prf: :sha384}],
+      keep_secrets: true,
+      active: false,
+      mode: :binary
+    ]
+
+    {:ok, socket} = :ssl.connect(tcp, options)
+    {:ok, [keylog: lines]} = :ssl.connection_information(socket, [:keylog])
+    secret = Enum.find_value(lines, &traffic_secret/1)
+
+    # The client's first two records: a request, and the first bytes of a KeyUpdate (RFC8446§4.6.3).
+    :ok = :gen_tcp.send(tcp, sealed(secret, 0, "GET /conn HTTP/1.1\r\nhost: a\r\n\r\n", 23))
+    assert {:ok, "HTTP/1.1 200 OK" <> _} = :ssl.recv(socket, 0, 15_000)
+    :ok = :gen_tcp.send(tcp, sealed(secret, 1, <<24, 0, 0>>, 22))
+    assert {:error, :closed} = :ssl.recv(socket, 0, 15_000)
+  end
+
+  # What a client would send first.
+  defp client_hello do
+    {:ok, listener} = :gen_tcp.listen(0, [:binary, active: false, ip: {127, 0, 0, 1}])
+    {:ok, port} = :inet.port(listener)
+    options = [verify: :verify_none, active: false]
+    client = Task.async(fn -> :ssl.connect(~c"127.0.0.1", port, options, 15_000) end)
+    {:ok, socket} = :gen_tcp.accept(listener, 15_000)
+    {:ok, <<22, 3, _, length::16>>} = :gen_tcp.recv(socket, 5, 15_000)
+    {:ok, hello} = :gen_tcp.recv(socket, length, 15_000)
+    :gen_tcp.close(socket)
+    :gen_tcp.close(listener)
+    {:error, _} = Task.await(client, 15_000)
+    hello
+  end
+
+  defp plain_record(fragment), do: [<<22, 3, 1, byte_size(fragment)::16>>, fragment]
+
+  defp traffic_secret(line) do
+    case line |> to_string() |> String.split() do
+      ["CLIENT_TRAFFIC_SECRET_0", _random, secret] -> Base.decode16!(secret, case: :mixed)
+      _ -> nil
+    end
+  end
+
+  # RFC8446§5.2, §5.3 and §7.3.
+  defp sealed(secret, number, content, type) do
+    iv = expanded(secret, "iv", 12)
+    nonce = :crypto.exor(iv, <<number::96>>)
+    inner = <<content::binary, type>>
+    head = <<23, 3, 3, byte_size(inner) + 16::16>>
+    key = expanded(secret, "key", 32)
+    {text, tag} = :crypto.crypto_one_time_aead(:aes_256_gcm, key, nonce, inner, head, true)
+    [head, text, tag]
+  end
+
+  defp expanded(secret, label, length) do
+    label = "tls13 " <> label
+    info = <<length::16, byte_size(label), label::binary, 0, 1>>
+    binary_part(:crypto.mac(:hmac, :sha384, secret, info), 0, length)
+  end
+
   test "a handshake that stalls ends in time", %{made: made} do
     server = start!(made, handshake_timeout: 300)
 

@@ -3,7 +3,10 @@
 use std::io;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::Shared;
+use crate::runtime;
 use crate::stream::WriteHalf;
 use crate::timer::timeout;
 
@@ -30,6 +33,10 @@ pub(crate) async fn linger_for(shared: &Shared, at_most: Duration) {
                 Ok(_) => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => break,
+            }
+            // Of a peer that sends as fast as it can, there is always more.
+            if runtime::is_late(Instant::now()) {
+                runtime::yield_now().await;
             }
         }
     };

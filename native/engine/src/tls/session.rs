@@ -45,6 +45,9 @@ pub(crate) struct Tls {
     /// Encrypted, and not yet taken by the kernel.
     outgoing: Vec<u8>,
     has_peer_closed: bool,
+    /// The peer has broken the protocol. The connection is asked nothing more: it may refer to bytes that are
+    /// not here, and panics then.
+    is_broken: bool,
 }
 
 impl Tls {
@@ -54,6 +57,7 @@ impl Tls {
             connection,
             outgoing: Vec::new(),
             has_peer_closed: false,
+            is_broken: false,
         })
     }
 
@@ -90,12 +94,26 @@ impl Tls {
     }
 
     /// Takes what was read, and passes on the plaintext in it. Returns how much was used; the rest is
-    /// the beginning of a record. After an error, an alert is there to be flushed.
+    /// the beginning of a record, in a handshake perhaps behind those that a message has begun with. After an
+    /// error, an alert is there to be flushed.
     pub(crate) fn take(
+        &mut self,
+        ciphertext: &mut [u8],
+        pass: impl FnMut(&[u8]),
+    ) -> io::Result<usize> {
+        let taken = self.try_take(ciphertext, pass);
+        self.is_broken |= taken.is_err();
+        taken
+    }
+
+    fn try_take(
         &mut self,
         ciphertext: &mut [u8],
         mut pass: impl FnMut(&[u8]),
     ) -> io::Result<usize> {
+        if self.is_broken {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
         let mut used = 0;
         loop {
             let UnbufferedStatus { discard, state, .. } =
@@ -114,9 +132,18 @@ impl Tls {
                     self.has_peer_closed = true;
                     return Ok(used + discard);
                 }
-                Ok(_) => return Ok(used + discard),
+                Ok(_) => {
+                    used += discard;
+                    // Of a message that goes on in another record. Nothing could be sent before its end, as
+                    // that would be without the bytes that the connection refers to; and after a handshake
+                    // there are none that would not fit in one.
+                    if !self.is_handshaking() && is_record(&ciphertext[used..]) {
+                        return Err(io::ErrorKind::InvalidData.into());
+                    }
+                    return Ok(used);
+                }
                 Err(e) => {
-                    self.take_alert();
+                    self.take_alert(&mut ciphertext[used + discard..]);
                     return Err(invalid(e));
                 }
             }
@@ -124,11 +151,17 @@ impl Tls {
         }
     }
 
-    fn take_alert(&mut self) {
-        while let Ok(ConnectionState::EncodeTlsData(data)) =
-            self.connection.process_tls_records(&mut []).state
-        {
+    /// `rest`: what the connection may still refer to.
+    fn take_alert(&mut self, rest: &mut [u8]) {
+        let mut used = 0;
+        loop {
+            let UnbufferedStatus { discard, state, .. } =
+                self.connection.process_tls_records(&mut rest[used..]);
+            let Ok(ConnectionState::EncodeTlsData(data)) = state else {
+                return;
+            };
             encode(data, &mut self.outgoing);
+            used += discard;
         }
     }
 
@@ -155,6 +188,9 @@ impl Tls {
 
     fn seal_and_send(&mut self, stream: &WriteHalf, plaintext: &[u8]) -> io::Result<usize> {
         let plaintext = &plaintext[..plaintext.len().min(ENCRYPT_AT_ONCE)];
+        if self.is_broken {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         // What the handshake had left to say is out: `take` goes on until there is nothing of it.
         let state = self.connection.process_tls_records(&mut []).state;
         let Ok(ConnectionState::WriteTraffic(traffic)) = state else {
@@ -184,8 +220,10 @@ impl Tls {
 
     /// Tells the peer that nothing more comes (RFC8446§6.1).
     pub(crate) fn close(&mut self, stream: &WriteHalf) {
-        let state = self.connection.process_tls_records(&mut []).state;
-        if let Ok(ConnectionState::WriteTraffic(mut traffic)) = state {
+        if !self.is_broken
+            && let Ok(ConnectionState::WriteTraffic(mut traffic)) =
+                self.connection.process_tls_records(&mut []).state
+        {
             let _ = append(&mut self.outgoing, |room| {
                 traffic.queue_close_notify(room).map_err(required_room)
             });
@@ -277,6 +315,8 @@ thread_local! {
 pub(crate) struct Handshake {
     tls: Tls,
     incoming: Incoming,
+    /// So much of what was read are records that a message has begun with, which goes on in another.
+    begun: usize,
 }
 
 impl Handshake {
@@ -284,6 +324,7 @@ impl Handshake {
         Self {
             tls,
             incoming: Incoming::default(),
+            begun: 0,
         }
     }
 
@@ -307,7 +348,7 @@ impl Handshake {
     /// Ready when there is a record for [`Self::step`], or what cannot become one. The first bytes of one are
     /// not worth a thread.
     pub(crate) async fn read_record(&mut self, half: &mut ReadHalf) -> io::Result<()> {
-        while !is_record(&self.incoming.partial) {
+        while !is_record(&self.incoming.partial[self.begun..]) {
             let read = poll_fn(|cx| self.incoming.poll_read(cx, half)).await?;
             if read == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
@@ -318,12 +359,21 @@ impl Handshake {
 
     /// Takes what was read.
     pub(crate) fn step(&mut self) -> io::Result<()> {
-        let Self { tls, incoming } = self;
+        let Self {
+            tls,
+            incoming,
+            begun,
+        } = self;
         let mut ciphertext = std::mem::take(&mut incoming.partial);
+        // Before the connection moves anything: what it puts together lies over the headers of records.
+        while let Some(length) = record_length(&ciphertext[*begun..]) {
+            *begun += length;
+        }
         let taken = tls.take(&mut ciphertext, |part| {
             incoming.plaintext.extend_from_slice(part);
         })?;
         ciphertext.drain(..taken);
+        *begun = begun.saturating_sub(taken);
         incoming.partial = ciphertext;
         if tls.has_peer_closed() {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -343,8 +393,17 @@ fn is_record(bytes: &[u8]) -> bool {
     let Some(header) = bytes.first_chunk::<RECORD_HEADER>() else {
         return false;
     };
-    let length = usize::from(u16::from_be_bytes([header[3], header[4]]));
-    length > MAX_RECORD || bytes.len() >= RECORD_HEADER + length
+    payload_length(header) > MAX_RECORD || record_length(bytes).is_some()
+}
+
+fn payload_length(header: &[u8; RECORD_HEADER]) -> usize {
+    usize::from(u16::from_be_bytes([header[3], header[4]]))
+}
+
+/// Of the first record, where it is whole.
+fn record_length(bytes: &[u8]) -> Option<usize> {
+    let length = RECORD_HEADER + payload_length(bytes.first_chunk()?);
+    (bytes.len() >= length).then_some(length)
 }
 
 impl Incoming {
