@@ -95,7 +95,8 @@ defmodule Ferrosock.Options do
       {:pos_integer, 262_144, "bytes of a response queued before its process waits"},
     send_timeout:
       {:pos_integer, 30_000,
-       "ms that a response may wait for a slow client before its stream is reset"}
+       "ms that a response may wait for a slow client before its stream is reset, or, where the client takes " <>
+         "nothing at all, its connection"}
   ]
 
   @deflate [
