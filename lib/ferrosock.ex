@@ -163,11 +163,12 @@ defmodule Ferrosock do
   @typedoc """
   `address` is what the server listens on, with the port that it got where it asked for 0; that of a
   Unix socket is always 0. `connections` are open now; one counts once, however many streams of HTTP/2 it
-  has. Those `lingering` are not among them: they have sent their last byte, and only wait for their client to
-  close, too. `queued_bytes` wait for clients, see `:max_queued_bytes`. `accepted` connections, `requests`, those of all streams, `bytes_received` and `bytes_sent` were counted since the
-  start. These bytes are those on the wire, as
-  the kernel gave and took them: with TLS, its handshakes and records are among them; the headers of TCP
-  and IP are not.
+  has. Those `lingering` are not among them: they have sent their last byte, and only wait for their client
+  to close, too. `queued_bytes` wait for clients, see `:max_queued_bytes`.
+
+  `accepted` connections, `requests`, those of all streams, `bytes_received` and `bytes_sent` were counted
+  since the start. These bytes are those on the wire, as the kernel gave and took them: with TLS, its
+  handshakes and records are among them; the headers of TCP and IP are not.
   """
   @type info :: %{
           address: {:inet.ip_address() | {:local, binary()}, :inet.port_number()},

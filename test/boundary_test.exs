@@ -382,6 +382,25 @@ defmodule Ferrosock.BoundaryTest do
       end
     end
 
+    test "pays for the time that its calls take", context do
+      data = :binary.copy(<<0>>, 500_000)
+
+      {times, reductions} =
+        Enum.unzip(
+          for _ <- 1..20 do
+            {socket, native} = websocket_handle(context, socket_options())
+            before = reductions()
+            {time, _sent} = :timer.tc(fn -> Native.socket_send(native, [{:binary, data}]) end)
+            paid = reductions() - before
+            reset(socket)
+            {time, paid}
+          end
+        )
+
+      # A process has 4,000 for a millisecond. Half of that, as time may pass outside of the call.
+      assert Enum.sum(reductions) > min(Enum.sum(times), 1_000) * 2
+    end
+
     test "that fails to upgrade still has a connection of HTTP", context do
       %{listener: listener, tag: tag, port: port} = context
       :ok = Native.listener_accept(listener)
@@ -917,6 +936,8 @@ defmodule Ferrosock.BoundaryTest do
   end
 
   # A WebSocket of this process, and its client.
+  defp reductions, do: self() |> Process.info(:reductions) |> elem(1)
+
   defp websocket_handle(%{listener: listener, tag: tag, port: port}, options) do
     :ok = Native.listener_accept(listener)
     socket = connect(port)

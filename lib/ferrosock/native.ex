@@ -14,8 +14,8 @@ defmodule Ferrosock.Native do
   #
   # ## Messages come up
   #
-  # Every other message is `{tag, event}`, where `tag` is an unforgeable reference that the engine
-  # made, so no message of an app can be mistaken for one of these.
+  # But for that of `reactor_turn/1`, every other message is `{tag, event}`, where `tag` is an unforgeable
+  # reference that the engine made, so no message of an app can be mistaken for one of these.
   #
   # To the process that opened a listener, with the listener's tag:
   #
@@ -47,9 +47,9 @@ defmodule Ferrosock.Native do
   # only one to tell: `take/1` is asked after each Plug, `socket_send/2` and `socket_ack/2` say `:ended` when
   # there is a last event, which `socket_ending/1` tells again, and what is not answered is asked for again.
   #
-  # When the process that has a connection dies, or nobody has its claim any more, its connection, or its stream, ends: a request without a
-  # response is answered with 500, a half-sent response is cut off, a WebSocket is closed with 1011. A
-  # handle that is garbage collected ends in the same way.
+  # When the process that has a connection dies, or nobody has its claim any more, its connection, or its
+  # stream, ends: a request without a response is answered with 500, a half-sent response is cut off, a
+  # WebSocket is closed with 1011. A handle that is garbage collected ends in the same way.
 
   alias Ferrosock.Address
 
@@ -183,7 +183,7 @@ defmodule Ferrosock.Native do
   @spec reactor_turn_timed(reactor()) :: {:idle | :more | :soon, nanoseconds :: non_neg_integer()}
   def reactor_turn_timed(_reactor), do: nif_error()
 
-  @doc "Counts of what is alive in the engine, for tests and for `Ferrosock.info/1`."
+  @doc "Counts of what is alive in the engine, for tests and for `Ferrosock.Caretaker`."
   @spec stats() :: %{
           listeners: non_neg_integer(),
           connections: non_neg_integer(),

@@ -55,7 +55,8 @@ defmodule Ferrosock.Options do
     max_unread_length:
       {{:range, 0..1_073_741_824}, 1_048_576,
        "bytes of a request's body that its Plug has left unread which are read after the response, for at " <>
-         "most 3 seconds, so that the connection can go on; past it the response says `connection: close`"},
+         "most 3 seconds, so that the connection can go on (RFC 9112 §9.3); past it the response says " <>
+         "`connection: close`"},
     high_water_mark:
       {:pos_integer, 262_144, "bytes of a response queued before its process waits"},
     send_timeout:

@@ -22,7 +22,7 @@ use crate::http2;
 use crate::lock;
 use crate::owner::{Owner, Request};
 use crate::reply::Reply;
-use crate::response::{content_length, forbids_body, response};
+use crate::response::{content_length, forbids_body, no_body, response};
 use crate::runtime::{self, Reactor};
 use crate::stats::{self, Counted};
 use crate::status::{Line, Status};
@@ -143,13 +143,7 @@ impl<O: Owner> Exchange<O> {
         body: Bytes,
     ) -> Result<(), SendError> {
         let line = status.into().of_final()?;
-        let body = if forbids_body(line.status) {
-            ResponseBody::None
-        } else if line.status == StatusCode::RESET_CONTENT {
-            ResponseBody::Whole(Bytes::new())
-        } else {
-            ResponseBody::Whole(body)
-        };
+        let body = no_body(line.status).unwrap_or(ResponseBody::Whole(body));
         // Only of a HEAD that was answered without the body the handler may know better.
         let is_known = matches!(&body, ResponseBody::Whole(body) if !body.is_empty());
         if is_known || !self.is_head && !forbids_body(line.status) {
@@ -165,13 +159,9 @@ impl<O: Owner> Exchange<O> {
         mut headers: HeaderMap,
     ) -> Result<(), SendError> {
         let line = status.into().of_final()?;
-        if line.status == StatusCode::RESET_CONTENT {
-            headers.remove(CONTENT_LENGTH);
-            let body = ResponseBody::Whole(Bytes::new());
+        let no_body = no_body(line.status).or(self.is_head.then_some(ResponseBody::None));
+        if let Some(body) = no_body {
             return self.reply(line, headers, body, Sending::Discarding);
-        }
-        if self.is_head || forbids_body(line.status) {
-            return self.reply(line, headers, ResponseBody::None, Sending::Discarding);
         }
         let length = content_length(&headers)?;
         // Only the end of the connection can be the end of such a body (RFC9112§6.3).
@@ -355,15 +345,13 @@ impl<O: Owner> Exchange<O> {
         if file.metadata()?.len() < offset.saturating_add(length) {
             return Err(io::Error::from(io::ErrorKind::InvalidInput).into());
         }
-        let body = if forbids_body(line.status) {
-            ResponseBody::None
-        } else if line.status == StatusCode::RESET_CONTENT {
-            headers.remove(CONTENT_LENGTH);
-            ResponseBody::Whole(Bytes::new())
-        } else {
-            headers.remove(CONTENT_LENGTH);
-            let io = self.connection.io();
-            ResponseBody::file(file, range, io.filter(|_| self.version < Version::HTTP_2))?
+        let body = match no_body(line.status) {
+            Some(body) => body,
+            None => {
+                headers.remove(CONTENT_LENGTH);
+                let io = self.connection.io();
+                ResponseBody::file(file, range, io.filter(|_| self.version < Version::HTTP_2))?
+            }
         };
         Ok(self.reply(line, headers, body, Sending::No)?)
     }
@@ -516,7 +504,7 @@ impl<O: Owner> Exchange<O> {
     }
 }
 
-/// A request that its owner has been told of, and has not taken yet.
+/// A request that waits to be taken by its owner, which has been told of it or asks by itself.
 pub struct Waiting<O: Owner> {
     pub exchange: Arc<Exchange<O>>,
     head: Parts,

@@ -3,7 +3,9 @@
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, TRANSFER_ENCODING, UPGRADE,
+};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 
@@ -76,12 +78,27 @@ pub(crate) fn has_close(headers: &HeaderMap) -> bool {
 }
 
 fn has_option(headers: &HeaderMap, option: &str) -> bool {
-    headers.get_all(CONNECTION).iter().any(|value| {
-        value
-            .as_bytes()
-            .split(|byte| *byte == b',')
-            .any(|element| element.trim_ascii().eq_ignore_ascii_case(option.as_bytes()))
-    })
+    list(headers, CONNECTION).any(|element| element.eq_ignore_ascii_case(option.as_bytes()))
+}
+
+/// The elements of a list. Empty ones are none (RFC9110§5.6.1.2).
+fn list(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
+    headers
+        .get_all(name)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|element| !element.is_empty())
+}
+
+/// RFC9110§5.6.2
+pub(crate) fn is_token(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(|byte| is_tchar(*byte))
+}
+
+/// Whether a token may have it (RFC9110§5.6.2).
+pub(crate) fn is_tchar(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// Whether the client waits to be asked for the body (RFC9110§10.1.1).
@@ -168,15 +185,9 @@ fn is_target(head: &Parts) -> bool {
 }
 
 /// hyper looks for `chunked` in the last place only. What comes before it would reach the handler still
-/// coded, and servers differ in how they read a `chunked` that is repeated. Empty elements of the list are
-/// none (RFC9110§5.6.1.2).
+/// coded, and servers differ in how they read a `chunked` that is repeated.
 fn is_coding(headers: &HeaderMap) -> bool {
-    let mut codings = headers
-        .get_all(TRANSFER_ENCODING)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .map(<[u8]>::trim_ascii)
-        .filter(|coding| !coding.is_empty());
+    let mut codings = list(headers, TRANSFER_ENCODING);
     match (codings.next(), codings.next()) {
         (None, _) => true,
         (Some(coding), None) => coding.eq_ignore_ascii_case(b"chunked"),

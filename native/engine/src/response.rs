@@ -16,7 +16,7 @@ pub(crate) fn response(
     content_length(&headers)?;
     // The coding is what the body needs, whatever the handler says of it.
     headers.remove(TRANSFER_ENCODING);
-    if line.status == StatusCode::NO_CONTENT {
+    if [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT].contains(&line.status) {
         headers.remove(CONTENT_LENGTH);
     }
     let mut response = Response::new(body);
@@ -36,6 +36,16 @@ pub(crate) fn closing(status: StatusCode) -> Response<ResponseBody> {
         .headers_mut()
         .insert(CONNECTION, HeaderValue::from_static("close"));
     response
+}
+
+/// What stands for the body where the status allows none (RFC9110§6.4.1), or none but an empty one
+/// (RFC9110§15.3.6).
+pub(crate) fn no_body(status: StatusCode) -> Option<ResponseBody> {
+    match status {
+        StatusCode::RESET_CONTENT => Some(ResponseBody::Whole(Bytes::new())),
+        status if forbids_body(status) => Some(ResponseBody::None),
+        _ => None,
+    }
 }
 
 /// RFC9110§6.4.1

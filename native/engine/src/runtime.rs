@@ -318,6 +318,11 @@ pub(crate) fn now() -> Instant {
     now
 }
 
+/// When the turn that this thread runs is over: which one it is.
+pub(crate) fn turn_end() -> Option<Instant> {
+    TURN_ENDS.get()
+}
+
 /// Whether a task should let others have the thread.
 pub(crate) fn is_late(now: Instant) -> bool {
     TURN_ENDS.get().is_some_and(|end| end <= now)

@@ -62,7 +62,6 @@ impl<T: Encoder> Encoder for Fits<T> {
     }
 }
 
-/// The elements of a proper list. rustler's own iterator panics at the end of an improper one.
 /// A status, alone or with its phrase.
 pub struct StatusTerm(pub Status);
 
@@ -76,6 +75,7 @@ impl<'a> Decoder<'a> for StatusTerm {
     }
 }
 
+/// The elements of a proper list. rustler's own iterator panics at the end of an improper one.
 fn elements(list: Term<'_>) -> impl Iterator<Item = NifResult<Term<'_>>> {
     let mut rest = Some(list);
     std::iter::from_fn(move || {

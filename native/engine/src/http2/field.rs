@@ -3,6 +3,8 @@
 
 use simdutf8::basic::from_utf8;
 
+use crate::head::{is_tchar, is_token};
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Plain,
@@ -24,7 +26,7 @@ pub(super) fn classify(name: &[u8], value: &[u8]) -> Kind {
         b":scheme" | b":path" | b":authority" | b":protocol" => {
             is_value(value) && from_utf8(value).is_ok()
         }
-        b":method" => !value.is_empty() && value.iter().all(|byte| is_token(*byte)),
+        b":method" => is_token(value),
         // Those of HTTP/1 for its connection (RFC9113§8.2.2).
         b"connection" | b"keep-alive" | b"proxy-connection" | b"transfer-encoding" | b"upgrade" => {
             false
@@ -45,7 +47,7 @@ pub(super) fn classify(name: &[u8], value: &[u8]) -> Kind {
 
 /// Without a colon in front: other pseudo-header fields there are not.
 fn is_name(name: &[u8]) -> bool {
-    let is_byte = |byte: &u8| is_token(*byte) && !byte.is_ascii_uppercase();
+    let is_byte = |byte: &u8| is_tchar(*byte) && !byte.is_ascii_uppercase();
     !name.is_empty() && name.len() <= MAX_NAME && name.iter().all(is_byte)
 }
 
@@ -53,11 +55,6 @@ fn is_value(value: &[u8]) -> bool {
     value
         .iter()
         .all(|byte| matches!(byte, b'\t' | b' '..=b'~' | 0x80..))
-}
-
-/// RFC9110§5.6.2.
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// Whether fields make a request, or trailers, that h2 can take (RFC9113§8.1, §8.3). What is missing it

@@ -63,6 +63,8 @@ pub(crate) struct Io {
     head: Option<Box<Head>>,
     /// Sends a file. It has the socket, too, which nobody can close or reuse while it does.
     sending: Option<JoinHandle<io::Result<usize>>>,
+    /// The end of the turn in which something was written last.
+    wrote_in: Option<Instant>,
     pub(crate) shared: Arc<Shared>,
 }
 
@@ -80,6 +82,7 @@ impl Io {
             opening: None,
             head: None,
             sending: None,
+            wrote_in: None,
             shared: Arc::new(Shared::new(write, tls.is_some(), held)),
             handshake: tls.map(|tls| Box::new(Handshake::new(tls))),
         }
@@ -375,11 +378,14 @@ impl AsyncWrite for Io {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        // A peer that takes whatever it is sent would keep the thread until the response is out.
-        if runtime::is_late(Instant::now()) {
+        // A peer that takes whatever it is sent would keep the thread until the response is out. The first
+        // write of a turn is made all the same: hyper drops what it could not write when a body then fails.
+        let turn = runtime::turn_end();
+        if self.wrote_in == turn && runtime::is_late(Instant::now()) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
+        self.wrote_in = turn;
         match front(bufs) {
             Front::Bytes([first, ..]) if first.len() > WRITE_AT_ONCE => self
                 .shared

@@ -9,7 +9,7 @@
 use http::StatusCode;
 
 use crate::error::HttpError;
-use crate::head::Refusal;
+use crate::head::{Refusal, is_tchar, is_token};
 
 /// What a scheme and its separator have at most, which are no part of what the limit counts.
 const SCHEME: usize = "https://".len();
@@ -150,7 +150,7 @@ impl RequestHead {
 fn step(part: Part, byte: u8) -> Result<Part, Refusal> {
     Ok(match (part, byte) {
         (Part::Before, b'\r' | b'\n') => Part::Before,
-        (Part::Before | Part::Method, _) if is_token(byte) => Part::Method,
+        (Part::Before | Part::Method, _) if is_tchar(byte) => Part::Method,
         (Part::Method, b' ') => Part::Path,
         // No method has it, as hyper will say.
         (Part::Before | Part::Method, _) => Part::Rest,
@@ -217,20 +217,14 @@ fn has_empty_line(bytes: &[u8]) -> bool {
         && lines.any(|line| line.ends_with(b"\n") && line.trim_ascii().is_empty())
 }
 
-/// RFC9110§5.6.2
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
-
 /// Whether what was read begins with a whole line that is nothing else.
 fn is_request_line(bytes: &[u8]) -> bool {
     let end = bytes.iter().position(|byte| *byte == b'\n');
     let line = &bytes[..end.unwrap_or(0)];
     let mut words = line.trim_ascii_end().split(|byte| *byte == b' ');
     let is_word = |word: Option<&[u8]>, is_one: fn(&[u8]) -> bool| word.is_some_and(is_one);
-    is_word(words.next(), |method| {
-        !method.is_empty() && method.iter().all(|byte| is_token(*byte))
-    }) && is_word(words.next(), |target| !target.is_empty())
+    is_word(words.next(), is_token)
+        && is_word(words.next(), |target| !target.is_empty())
         && is_word(words.next(), |version| version.starts_with(b"HTTP/1."))
         && words.next().is_none()
 }

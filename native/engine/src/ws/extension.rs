@@ -4,6 +4,8 @@
 use std::fmt::Write;
 use std::ops::RangeInclusive;
 
+use crate::head::is_token;
+
 const NAME: &str = "permessage-deflate";
 const SERVER_NO_CONTEXT_TAKEOVER: &str = "server_no_context_takeover";
 const CLIENT_NO_CONTEXT_TAKEOVER: &str = "client_no_context_takeover";
@@ -231,7 +233,7 @@ fn parse_parameter(text: &str) -> Option<(&str, Option<String>)> {
         None => (text, None),
     };
     let name = trim(name);
-    is_token(name).then_some((name, value))
+    is_token(name.as_bytes()).then_some((name, value))
 }
 
 fn parse_value(text: &str) -> Option<String> {
@@ -239,7 +241,7 @@ fn parse_value(text: &str) -> Option<String> {
         Some(quoted) => unquote(quoted)?,
         None => text.to_owned(),
     };
-    is_token(&value).then_some(value)
+    is_token(value.as_bytes()).then_some(value)
 }
 
 /// The rest of a quoted string after its first quote, which has to end with the second one.
@@ -275,11 +277,6 @@ fn split_unquoted(text: &str, separator: char) -> impl Iterator<Item = &str> {
 
 fn trim(text: &str) -> &str {
     text.trim_matches([' ', '\t'])
-}
-
-fn is_token(text: &str) -> bool {
-    let is_tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !text.is_empty() && text.bytes().all(is_tchar)
 }
 
 #[cfg(test)]
