@@ -15,6 +15,7 @@ defmodule Ferrosock.Reactors do
 
   @impl true
   def start(_type, _arguments) do
+    load_code()
     options = [strategy: :one_for_one, max_restarts: @max_restarts, name: __MODULE__]
 
     with {:ok, supervisor} <- Supervisor.start_link([], options) do
@@ -22,6 +23,14 @@ defmodule Ferrosock.Reactors do
       start_all()
       {:ok, supervisor}
     end
+  end
+
+  # Outside of a release the VM reads a module's file when it is first called: too late where the node has no
+  # descriptor left, as whoever is to say so would fail, and its server with it. The engine has its time.
+  defp load_code do
+    modules = Application.spec(:ferrosock, :modules) -- [Native]
+
+    Enum.each([:erl_posix_msg | modules], &Code.ensure_loaded/1)
   end
 
   # Also where the supervisor was killed.
