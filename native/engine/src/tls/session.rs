@@ -325,7 +325,9 @@ impl Handshake {
         })?;
         ciphertext.drain(..taken);
         incoming.partial = ciphertext;
-        if tls.has_peer_closed() {
+        // A whole request may have come with the last of the handshake, and then only the peer's half is closed.
+        incoming.at_end = tls.has_peer_closed();
+        if incoming.at_end && tls.is_handshaking() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         Ok(())
