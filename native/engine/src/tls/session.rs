@@ -375,7 +375,9 @@ impl Handshake {
         ciphertext.drain(..taken);
         *begun = begun.saturating_sub(taken);
         incoming.partial = ciphertext;
-        if tls.has_peer_closed() {
+        // A whole request may have come with the last of the handshake, and then only the peer's half is closed.
+        incoming.at_end = tls.has_peer_closed();
+        if incoming.at_end && tls.is_handshaking() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         Ok(())
