@@ -58,6 +58,8 @@ defmodule Ferrosock.HTTP.HalfCloseTest do
     )
   end
 
+  @python Path.expand("../clients/.venv/bin/python", __DIR__)
+
   defp client(server, :tls) do
     {:ok, socket} = connect_tls(server, verify: :verify_none)
     socket
@@ -80,7 +82,9 @@ defmodule Ferrosock.HTTP.HalfCloseTest do
         {"/chunks", @large},
         {"/file", @large},
         {"/small", File.stat!(__ENV__.file).size}
-      ] do
+      ],
+      # Where the end of the connection is that of the body, `:ssl` may miss it after its own.
+      {transport, version, path} != {:tls, "1.0", "/chunks"} do
     @tag transport: transport, request: "GET #{path} HTTP/#{version}\r\nhost: localhost\r\n\r\n"
     @tag size: size
     test "a request of HTTP/#{version} for #{path} over #{transport} is answered", context do
@@ -90,6 +94,15 @@ defmodule Ferrosock.HTTP.HalfCloseTest do
       assert %{status: 200, body: body} = response(socket)
       assert byte_size(body) == context.size
       assert closed?(socket)
+    end
+  end
+
+  for {path, size} <- [{"/whole", 5}, {"/large", @large}, {"/chunks", @large}] do
+    test "a request of HTTP/1.0 for #{path} of Python's TLS is answered", %{made: made} do
+      server = start(:tls, made)
+      arguments = ["test/clients/half_close.py", "#{port(server)}", unquote(path), "1.0"]
+      {printed, status} = System.cmd(@python, ["-B" | arguments])
+      assert {String.trim(printed), status} == {"200 #{unquote(size)}", 0}
     end
   end
 

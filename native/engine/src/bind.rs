@@ -5,11 +5,16 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+#[cfg(target_os = "linux")]
+use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::config::ListenerConfig;
 use crate::stream::Address;
+
+#[cfg(target_os = "linux")]
+const MAX_USER_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
 
 /// A socket that listens and does not block. A Unix socket's file that a dead server left behind is
 /// replaced.
@@ -19,9 +24,9 @@ pub(crate) fn bind(config: &ListenerConfig) -> io::Result<(Socket, SocketFile)> 
             let socket = new_socket(Domain::for_address(*addr))?;
             socket.set_reuse_address(true)?;
             socket.set_reuse_port(config.reuse_port)?;
-            // What is accepted inherits it.
+            // What is accepted inherits it. The kernel takes it as a signed number.
             #[cfg(target_os = "linux")]
-            socket.set_tcp_user_timeout(Some(config.user_timeout))?;
+            socket.set_tcp_user_timeout(Some(config.user_timeout.min(MAX_USER_TIMEOUT)))?;
             socket.bind(&(*addr).into())?;
             socket.listen(config.backlog)?;
             Ok((socket, SocketFile::default()))
