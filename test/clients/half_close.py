@@ -1,9 +1,12 @@
-"""Sends a request over TLS, then close_notify and FIN, and reads to the end: half_close.py PORT PATH VERSION.
+"""Sends what comes from standard input over TLS, then close_notify and FIN, and reads to the end: half_close.py PORT.
 
-Prints the status and the length of the body. What :ssl of OTP makes of a server's end after a shutdown of its
-own depends on when it comes.
+Prints a line for each response: its status, and the length of its body. OTP's :ssl would not do: after a
+shutdown of its own it may close as soon as the server's close_notify comes, whatever it has not given to its
+owner.
 """
 
+import http.client
+import io
 import socket
 import ssl
 import sys
@@ -11,7 +14,17 @@ import sys
 TIMEOUT_SECONDS = 20
 
 
-def main(port, path, version):
+class Answer(io.BytesIO):
+    """Reads as a socket does, from one response to the next."""
+
+    def makefile(self, _mode):
+        return self
+
+    def close(self):
+        pass
+
+
+def exchange(port, request):
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -37,8 +50,7 @@ def main(port, path, version):
 
         while step(lambda: tls.do_handshake() or True) is None:
             receive()
-        request = f"GET {path} HTTP/{version}\r\nhost: localhost\r\n\r\n"
-        step(lambda: tls.write(request.encode()))
+        step(lambda: tls.write(request))
         step(tls.unwrap)
         connection.shutdown(socket.SHUT_WR)
         answer = b""
@@ -47,8 +59,15 @@ def main(port, path, version):
                 receive()
             else:
                 answer += data
-    head, _, body = answer.partition(b"\r\n\r\n")
-    print(head.split()[1].decode(), len(body))
+    return answer
 
 
-main(int(sys.argv[1]), sys.argv[2], sys.argv[3])
+def main(port):
+    answer = Answer(exchange(port, sys.stdin.buffer.read()))
+    while answer.tell() < len(answer.getbuffer()):
+        response = http.client.HTTPResponse(answer)
+        response.begin()
+        print(response.status, len(response.read()))
+
+
+main(int(sys.argv[1]))
