@@ -64,6 +64,10 @@ impl Hall {
     }
 
     /// Sends to one acceptor after the other, until one is alive.
+    ///
+    /// Their mailboxes need no bound of their own. A connection sends one message in its life, and has a
+    /// descriptor; one of HTTP/2 sends one for each stream, of which no more than twice
+    /// `max_concurrent_streams` may wait for a handler.
     fn send_to_next(&self, message: impl for<'a> Fn(Env<'a>) -> Term<'a>) -> bool {
         let acceptors = self.acceptors.read().unwrap_or_else(|e| e.into_inner());
         let first = self.next.fetch_add(1, Ordering::Relaxed);
