@@ -162,6 +162,8 @@ defmodule Ferrosock.BoundaryTest do
       request(socket, "GET", "/")
       assert_receive {:plug, pid, _conn}
       monitor = Process.monitor(pid)
+      # The VM may hold a monitor back, to send it together with a message.
+      :erlang.yield()
       :gen_tcp.close(socket)
       assert_receive {:DOWN, ^monitor, :process, ^pid, :normal}
     end
