@@ -220,20 +220,16 @@ defmodule Ferrosock.Connection do
   defp traced(connection, {:in, {:system, _from, _request}}), do: connection
 
   defp traced(%{debug: debug} = connection, event),
-    do: put_debug(connection, :sys.handle_debug(debug, &__MODULE__.format_event/3, self(), event))
+    do:
+      put_debug(
+        connection,
+        :sys.handle_debug(debug, &Ferrosock.Trace.format_event/3, self(), event)
+      )
 
   defp put_debug(%{session: nil} = connection, debug), do: %{connection | debug: debug}
 
   defp put_debug(%{session: session} = connection, debug),
     do: %{connection | debug: debug, session: %{session | debug: debug}}
-
-  @doc "What `:sys.trace/2` prints."
-  @spec format_event(IO.device(), :sys.system_event(), term()) :: :ok
-  def format_event(device, {:in, message}, name),
-    do: IO.puts(device, "*DBG* #{inspect(name)} got #{inspect(message)}")
-
-  def format_event(device, {:out, message, _to}, name),
-    do: IO.puts(device, "*DBG* #{inspect(name)} sent #{inspect(message)}")
 
   # Not only told but asked: the Plug may have received the message that told it.
   defp ask(connection) do

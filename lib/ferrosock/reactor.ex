@@ -63,12 +63,7 @@ defmodule Ferrosock.Reactor do
   defp traced([], _message), do: []
 
   defp traced(debug, message),
-    do: :sys.handle_debug(debug, &__MODULE__.format_event/3, self(), {:in, message})
-
-  @doc "What `:sys.trace/2` prints."
-  @spec format_event(IO.device(), :sys.system_event(), term()) :: :ok
-  def format_event(device, {:in, message}, name),
-    do: IO.puts(device, "*DBG* #{inspect(name)} got #{inspect(message)}")
+    do: :sys.handle_debug(debug, &Ferrosock.Trace.format_event/3, self(), {:in, message})
 
   @doc false
   def system_continue(parent, debug, reactor), do: __MODULE__.loop(parent, reactor, debug)

@@ -157,7 +157,7 @@ defmodule Ferrosock.Session do
 
   defp traced(session, message) do
     event = {:out, message, session.socket}
-    format = &Ferrosock.Connection.format_event/3
+    format = &Ferrosock.Trace.format_event/3
     %{session | debug: :sys.handle_debug(session.debug, format, session.websock, event)}
   end
 
