@@ -64,7 +64,8 @@ defmodule Ferrosock do
 
   It is for bytes that wait for a client and do not move, whoever they are from, and begins anew with each byte
   that moves. Where all that waits is with the kernel, nobody but that sees it: there the longest of the three
-  counts (TCP_USER_TIMEOUT, RFC 5482; on Linux, and not for Unix sockets), and the connection ends without a word.
+  and five seconds count (TCP_USER_TIMEOUT, RFC 5482; on Linux, and not for Unix sockets), and the connection ends
+  without a word.
 
   ### `:http_1_options`
 

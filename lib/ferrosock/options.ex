@@ -280,6 +280,9 @@ defmodule Ferrosock.Options do
   @socket [:timeout, :ping_interval, :ping_timeout, :max_lifetime, :close_timeout] ++
             [:max_fragments, :validate_utf8, :high_water_mark, :send_timeout]
 
+  # Milliseconds by which the kernel waits longer for a client than the engine.
+  @kernel_patience 5_000
+
   @listener [:address, :backlog, :reuse_port, :nodelay, :max_connections, :overload] ++
               [:max_queued_bytes, :proxy_protocol, :handshake_timeout]
 
@@ -423,13 +426,15 @@ defmodule Ferrosock.Options do
     |> Map.put(:user_timeout, user_timeout(options))
   end
 
-  # For what the kernel has taken, it does not matter what is spoken.
+  # For what the kernel has taken, it does not matter what is spoken. It waits longer than the engine: an end by
+  # the engine is a reset that the client hears of, and one by the kernel is silent.
   defp user_timeout(options) do
     for(
       group <- [:http_1_options, :http_2_options, :websocket_options],
       do: Map.fetch!(options, group).send_timeout
     )
     |> Enum.max()
+    |> Kernel.+(@kernel_patience)
   end
 
   defp http2(%{enabled: false}), do: nil

@@ -51,6 +51,13 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 const READ_SIZE: usize = 8 * 1024;
 /// The same where messages are compressed: it may become a thousand times as much.
 const COMPRESSED_READ_SIZE: usize = 1024;
+/// The same after a read that held more frames than [`MANY_FRAMES`]. A flood of the smallest ones is then
+/// taken in by several turns, with others in between.
+const CROWDED_READ_SIZE: usize = 2 * 1024;
+/// How long a peer is not read whose last read held more control frames than that: nobody needs so many, and
+/// they cost it less than us.
+const REST: Duration = Duration::from_millis(1);
+const MANY_FRAMES: usize = 128;
 /// Read at once into a large message's own buffer.
 const TAIL_READ_SIZE: usize = 128 * 1024;
 
@@ -315,7 +322,10 @@ enum End {
 struct Task<'a, O: Owner> {
     socket: &'a Socket<O>,
     reader: Reader<O::Buffer>,
-    read_size: usize,
+    /// Whether what was read last held many frames.
+    is_crowded: bool,
+    /// Until when the peer is not read.
+    rests_until: Option<Instant>,
     /// A large message that is being compressed, one piece at a time.
     compression: Option<Box<Compression>>,
     timer: Timer,
@@ -357,6 +367,8 @@ enum Due {
     Lifetime,
     Idle,
     Pause,
+    /// The peer has rested.
+    Read,
 }
 
 struct Told {
@@ -381,10 +393,8 @@ impl<'a, O: Owner> Task<'a, O> {
                 Some(agreed) => Reader::new(limits).with_deflate(agreed),
                 None => Reader::new(limits),
             },
-            read_size: match &socket.agreed {
-                Some(_) => COMPRESSED_READ_SIZE,
-                None => READ_SIZE,
-            },
+            is_crowded: false,
+            rests_until: None,
             compression: None,
             timer: Timer::default(),
             start: now,
@@ -501,7 +511,7 @@ impl<'a, O: Owner> Task<'a, O> {
 
     /// Ready when something was read, or the end.
     fn poll_read(&mut self, cx: &mut Context<'_>, receiver: &mut Receiver) -> Poll<io::Result<()>> {
-        if self.at_eof || !self.may_read() {
+        if self.at_eof || self.is_resting() || !self.may_read() {
             return Poll::Pending;
         }
         let (n, delivered) = if let Some(tail) = self.reader.tail() {
@@ -510,7 +520,7 @@ impl<'a, O: Owner> Task<'a, O> {
             let delivered = self.take(|reader, intake| reader.tail_filled(n, intake));
             (n, delivered)
         } else {
-            let len = self.read_size;
+            let len = self.read_size();
             ready!(READ.with_borrow_mut(|buf| {
                 let n = ready!(poll_into(cx, receiver, &mut buf[..len]))?;
                 let delivered = self.feed(&mut buf[..n]);
@@ -527,6 +537,25 @@ impl<'a, O: Owner> Task<'a, O> {
             self.active(now);
         }
         Poll::Ready(Ok(()))
+    }
+
+    fn is_resting(&mut self) -> bool {
+        let Some(until) = self.rests_until else {
+            return false;
+        };
+        let is_resting = Instant::now() < until;
+        if !is_resting {
+            self.rests_until = None;
+        }
+        is_resting
+    }
+
+    fn read_size(&self) -> usize {
+        match &self.socket.agreed {
+            Some(_) => COMPRESSED_READ_SIZE,
+            None if self.is_crowded => CROWDED_READ_SIZE,
+            None => READ_SIZE,
+        }
     }
 
     /// The owner is told anew when nothing happens for a while from now on.
@@ -559,7 +588,7 @@ impl<'a, O: Owner> Task<'a, O> {
         };
         ready!(self.timer.poll(cx, at));
         match due {
-            Due::End => {}
+            Due::End | Due::Read => {}
             Due::Answer(code) => self.socket.close(Some(code), b""),
             Due::Stalled => self.give_up(),
             Due::Timeout => self.end(1001, Ending::Timeout, |batch| batch.timeout()),
@@ -578,6 +607,14 @@ impl<'a, O: Owner> Task<'a, O> {
     }
 
     fn next_due(&self) -> Option<(Instant, Due)> {
+        let read = self.rests_until.map(|until| (until, Due::Read));
+        [read, self.next_event()]
+            .into_iter()
+            .flatten()
+            .min_by_key(|(at, _)| *at)
+    }
+
+    fn next_event(&self) -> Option<(Instant, Due)> {
         let config = &self.socket.config;
         if let Some(since) = self.closing {
             return Some((since + self.close_patience(), Due::End));
@@ -684,12 +721,14 @@ impl<'a, O: Owner> Task<'a, O> {
     ) -> bool {
         let (socket, reader) = (self.socket, &mut self.reader);
         let muted = self.closing.is_some() || self.told.is_some();
-        let (close, size) = socket.connection.owner.deliver(|batch| {
+        let (close, size, messages, controls) = socket.connection.owner.deliver(|batch| {
             let mut intake = Intake {
                 socket,
                 batch,
                 muted,
                 has_pongs: false,
+                messages: 0,
+                controls: 0,
                 size: 0,
                 close: None,
             };
@@ -697,7 +736,11 @@ impl<'a, O: Owner> Task<'a, O> {
             // Before the owner can answer what came with them.
             intake.send_pongs();
             let Intake {
-                size, mut close, ..
+                messages,
+                controls,
+                size,
+                mut close,
+                ..
             } = intake;
             if let Err(e) = result {
                 close = Some(e.close_code());
@@ -708,8 +751,13 @@ impl<'a, O: Owner> Task<'a, O> {
                     batch.error(e.close_code(), e.name());
                 }
             }
-            (close, (!batch.is_empty()).then_some(size))
+            let size = (!batch.is_empty()).then_some(size);
+            (close, size, messages, controls)
         });
+        self.is_crowded = messages + controls > MANY_FRAMES;
+        if controls > MANY_FRAMES {
+            self.rests_until = Some(Instant::now() + REST);
+        }
         if let Some(size) = size {
             self.unanswered.push(size);
         }
@@ -776,6 +824,8 @@ struct Intake<'a, O: Owner, E> {
     muted: bool,
     /// There are some to be sent.
     has_pongs: bool,
+    messages: usize,
+    controls: usize,
     /// Bytes of the messages.
     size: usize,
     /// The code to close with.
@@ -788,6 +838,7 @@ impl<O: Owner, E: Events<O::Buffer>> Intake<'_, O, E> {
         payload: Payload<'_, O::Buffer>,
         pass: fn(&mut E, Payload<'_, O::Buffer>),
     ) {
+        self.messages += 1;
         if self.muted {
             return;
         }
@@ -818,6 +869,7 @@ impl<O: Owner, E: Events<O::Buffer>> Sink<O::Buffer> for Intake<'_, O, E> {
     }
 
     fn ping(&mut self, payload: &[u8]) {
+        self.controls += 1;
         PONGS.with_borrow_mut(|pongs| {
             // Of an earlier read that ended in a panic.
             if !self.has_pongs {
@@ -833,6 +885,7 @@ impl<O: Owner, E: Events<O::Buffer>> Sink<O::Buffer> for Intake<'_, O, E> {
     }
 
     fn pong(&mut self, payload: &[u8]) {
+        self.controls += 1;
         if !self.muted && self.socket.config.control_events {
             self.batch.pong(payload);
         }

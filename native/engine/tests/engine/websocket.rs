@@ -50,6 +50,30 @@ fn a_ping_is_answered_and_told() {
 }
 
 #[test]
+fn a_peer_that_floods_with_pings_is_read_now_and_then_and_loses_nothing() {
+    let server = with(SocketConfig {
+        timeout: None,
+        send_timeout: 60_000 * MS,
+        control_events: false,
+        ..socket_config()
+    });
+    let mut stream = server.websocket();
+    let mut writer = stream.try_clone().unwrap();
+    let start = Instant::now();
+    let flood = std::thread::spawn(move || {
+        let pings = frame(0x89, b"").repeat(300_000);
+        writer.write_all(&pings).unwrap();
+        writer.write_all(&frame(0x81, b"end")).unwrap();
+    });
+    while read_exact(&mut stream, 2) == b"\x8a\x00" {}
+    assert_eq!(read_exact(&mut stream, 3), b"end");
+    flood.join().unwrap();
+    // A millisecond for each two kilobytes; without a pause it is a tenth of that.
+    let elapsed = start.elapsed();
+    assert!(elapsed >= 500 * MS, "{elapsed:?}");
+}
+
+#[test]
 fn a_close_frame_is_echoed_and_tcp_closed() {
     let server = server();
     let mut stream = server.websocket();
