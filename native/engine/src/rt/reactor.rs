@@ -32,7 +32,6 @@ use tokio::runtime::{Builder, EnterGuard, Handle, Runtime};
 use tokio::task::unconstrained;
 use tokio::time::Instant;
 
-use crate::net::stream::{Stream, Unwatched};
 use crate::rt::stats::{self, Counted, Gauge};
 
 static ENGINE: OnceCell<Engine> = OnceCell::new();
@@ -269,21 +268,6 @@ impl Reactor {
     /// Sockets that are made while the guard lives are this reactor's.
     pub(crate) fn enter(&self) -> EnterGuard<'_> {
         self.handle.enter()
-    }
-
-    /// Takes over a stream that another reactor accepted.
-    pub(crate) fn adopt(&self, stream: Stream, from: &Self) -> io::Result<Stream> {
-        if ptr::eq(self, from) {
-            return Ok(stream);
-        }
-        let _guard = self.enter();
-        stream.adopt()
-    }
-
-    /// Takes a stream that is no reactor's.
-    pub(crate) fn take(&self, stream: Unwatched) -> io::Result<Stream> {
-        let _guard = self.enter();
-        stream.watch()
     }
 }
 

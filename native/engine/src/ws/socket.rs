@@ -23,7 +23,7 @@ use crate::buffer::Buffer;
 use crate::config::SocketConfig;
 use crate::connection::Connection;
 use crate::flow::{Waiter, call};
-use crate::owner::{Events, Owner};
+use crate::owner::{Events, Owner, Payload, Sink};
 use crate::rt::lock;
 use crate::rt::stats::{self, Counted};
 use crate::rt::timer::Timer;
@@ -32,7 +32,7 @@ use crate::ws::encoder::{Compression, Message};
 use crate::ws::ending::{Ending, Last, LastEvent};
 use crate::ws::extension::Agreed;
 use crate::ws::frame::{self, Opcode};
-use crate::ws::message::{Limits, Payload, Reader, Sink};
+use crate::ws::message::{Limits, Reader};
 use crate::ws::outbound::{Outbound, Sent};
 use crate::ws::transport::{Receiver, Transport as Carrier};
 
