@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ferrosock_engine::config::{Http2Config, ListenerConfig, Overload, Ping, SocketConfig};
 use ferrosock_engine::connection::Taken;
-use ferrosock_engine::http::exchange::FileError;
+use ferrosock_engine::error::FileError;
 use ferrosock_engine::http::handler;
 use ferrosock_engine::listener::Listener;
 use ferrosock_engine::net;
