@@ -32,6 +32,7 @@ use crate::upload::{Piece, Rest, Source, Upload};
 use crate::ws::extension::DeflateConfig;
 use crate::ws::handshake::Handshake;
 use crate::ws::socket::Socket;
+use crate::ws::task;
 
 /// How often hyper may read more of a body before what it has counts as all that has arrived.
 const LOOKS: usize = 2;
@@ -420,7 +421,9 @@ impl<O: Owner> Exchange<O> {
             });
             return Err(SendError::Closed);
         };
-        self.connection.reactor.spawn(socket.clone().run(carrier));
+        self.connection
+            .reactor
+            .spawn(task::run(socket.clone(), carrier));
         Ok(socket)
     }
 
