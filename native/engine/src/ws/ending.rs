@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use once_cell::sync::OnceCell;
 
+use crate::buffer::Buffer;
 use crate::owner::Events;
-use crate::ws::buffer::Buffer;
 
 /// As [`Events`] tells it.
 #[derive(Debug)]

@@ -3,8 +3,7 @@
 //! - [`frame`], [`message`]: the protocol, without I/O: bytes in, events out
 //! - `handshake`: what the opening handshake needs of a request, and adds to its response
 //! - [`extension`], [`deflate`]: permessage-deflate (RFC 7692): the negotiation and the coding
-//! - [`buffer`]: the final home of a large message's bytes
-//! - [`carrier`]: the connection or the stream that the frames travel on
+//! - [`transport`]: the connection or the stream that the frames travel on
 //! - [`ending`]: the last event, for an owner that asks again
 //! - [`encoder`]: messages into frames, compressed where that takes no time
 //! - [`outbound`]: what goes to the peer: written where the sender stands, queued when it must be
@@ -13,8 +12,6 @@
 //! - [`task`]: reads, writes and waits as that machine says
 //! - [`socket`]: the handle that the owner sends through, from any thread
 
-pub mod buffer;
-pub(crate) mod carrier;
 mod credit;
 pub mod deflate;
 mod encoder;
@@ -28,6 +25,7 @@ mod protocol;
 mod queue;
 pub mod socket;
 pub(crate) mod task;
+pub(crate) mod transport;
 mod utf8;
 
 pub use encoder::Message;

@@ -9,13 +9,12 @@ use std::task::Waker;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::backpressure::Waiter;
 use crate::config::SocketConfig;
 use crate::connection::Connection;
-use crate::lock;
+use crate::flow::Waiter;
 use crate::owner::Owner;
-use crate::runtime::Reactor;
-use crate::stats::{self, Counted};
+use crate::rt::stats::{self, Counted};
+use crate::rt::{Reactor, lock};
 use crate::ws::encoder::Message;
 use crate::ws::ending::{Last, LastEvent};
 use crate::ws::extension::Agreed;

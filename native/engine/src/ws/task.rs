@@ -9,15 +9,15 @@ use std::task::{Context, Poll, ready};
 use tokio::io::ReadBuf;
 use tokio::time::Instant;
 
-use crate::backpressure::call;
+use crate::flow::call;
 use crate::owner::Owner;
-use crate::runtime;
-use crate::timer::Timer;
-use crate::ws::carrier::{Carrier, Receiver};
+use crate::rt;
+use crate::rt::timer::Timer;
 use crate::ws::encoder::Compression;
 use crate::ws::ending::Ending;
 use crate::ws::protocol::{Action, End, Intake, Protocol, READ_SIZE};
 use crate::ws::socket::Socket;
+use crate::ws::transport::{Receiver, Transport};
 
 /// Read at once into a large message's own buffer.
 const TAIL_READ_SIZE: usize = 128 * 1024;
@@ -36,10 +36,10 @@ thread_local! {
     });
 }
 
-/// From the end of the handshake to that of what carries the socket.
-pub(crate) async fn run<O: Owner>(socket: Arc<Socket<O>>, carrier: Carrier) {
+/// From the end of the handshake to that of its transport.
+pub(crate) async fn run<O: Owner>(socket: Arc<Socket<O>>, transport: Transport) {
     let mut task = Task::new(&socket);
-    let Some((mut receiver, sender, early)) = carrier.open(socket.connection.io()).await else {
+    let Some((mut receiver, sender, early)) = transport.open(socket.connection.io()).await else {
         return;
     };
     socket.state().outbound.connect(sender.clone());
@@ -81,7 +81,7 @@ impl<'a, O: Owner> Task<'a, O> {
             }
             self.compress(cx);
             let end = match self.poll_read(cx, receiver) {
-                Poll::Ready(Ok(at)) if at.is_some_and(runtime::is_late) => {
+                Poll::Ready(Ok(at)) if at.is_some_and(rt::is_late) => {
                     cx.waker().wake_by_ref();
                     // A peer that never stops sending does not put off what is due.
                     match self.poll_time(cx) {
@@ -132,7 +132,7 @@ impl<'a, O: Owner> Task<'a, O> {
         let Some(compression) = self.compression.as_mut() else {
             return;
         };
-        if !runtime::is_late(Instant::now())
+        if !rt::is_late(Instant::now())
             && !compression.step()
             && let Some(compression) = self.compression.take()
         {
@@ -223,7 +223,7 @@ impl<'a, O: Owner> Task<'a, O> {
         if is_last {
             socket.last_event.told();
         }
-        let now = runtime::now();
+        let now = rt::now();
         if protocol.has_read(intake, now) {
             socket.state().no_longer_idle();
         }

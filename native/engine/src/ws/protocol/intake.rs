@@ -1,8 +1,8 @@
 //! Between the reader and the owner's batch: counts what comes, collects the answers to pings, and notes
 //! how it ends.
 
+use crate::buffer::Buffer;
 use crate::owner::Events;
-use crate::ws::buffer::Buffer;
 use crate::ws::ending::Ending;
 use crate::ws::frame::{self, Opcode};
 use crate::ws::message::{Payload, Sink};

@@ -27,9 +27,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::buffer::Buffer;
 use crate::config::SocketConfig;
 use crate::owner::Events;
-use crate::ws::buffer::Buffer;
 use crate::ws::credit::Credit;
 use crate::ws::ending::Ending;
 use crate::ws::extension::Agreed;

@@ -3,8 +3,8 @@
 use std::mem;
 
 use super::*;
+use crate::buffer::VecBuffer;
 use crate::config;
-use crate::ws::buffer::VecBuffer;
 use crate::ws::message::{Payload, Sink};
 
 pub(super) const MS: Duration = Duration::from_millis(1);

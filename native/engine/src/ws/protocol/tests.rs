@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::sim::Seen::*;
 use super::sim::*;
 use super::{CROWDED_READ_SIZE, End, Protocol, READ_SIZE};
+use crate::buffer::VecBuffer;
 use crate::config::SocketConfig;
-use crate::ws::buffer::VecBuffer;
 
 #[test]
 fn the_state_of_a_socket_is_small() {

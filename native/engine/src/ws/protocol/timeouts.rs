@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{End, Phase, Protocol};
-use crate::ws::buffer::Buffer;
+use crate::buffer::Buffer;
 use crate::ws::ending::Ending;
 
 /// How long at least our close frame waits for a peer that takes nothing.
