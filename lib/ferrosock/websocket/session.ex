@@ -1,4 +1,4 @@
-defmodule Ferrosock.Session do
+defmodule Ferrosock.WebSocket.Session do
   @moduledoc false
   # One WebSocket: runs its callbacks and applies their results. It decides and sends; receiving is
   # the connection's concern, but for the wait for a slow client.
@@ -6,7 +6,9 @@ defmodule Ferrosock.Session do
   # What callbacks push is gathered, so that a batch of events costs one call and one write. The
   # state is committed after each callback: `terminate/2` sees the one before a callback that failed.
 
-  alias Ferrosock.{Address, Backpressure, Ending, Log, Native, Result, ResultError, SockHost}
+  alias Ferrosock.{Address, Backpressure, Log, Native, ResultError}
+  alias Ferrosock.WebSocket.{Ending, Result}
+  alias Ferrosock.WebSocket.Sock.Host
 
   # Past this, gathered pushes go down before the batch has ended.
   @gather_limit 65_536
@@ -127,7 +129,7 @@ defmodule Ferrosock.Session do
 
   defp run(session, callback, arguments) do
     if session.kind == :sock,
-      do: SockHost.call(session, callback, arguments),
+      do: Host.call(session, callback, arguments),
       else: apply_websock(session.websock, callback, arguments)
   catch
     kind, reason -> {:crash, Ending.crash(kind, reason, __STACKTRACE__)}
@@ -223,7 +225,7 @@ defmodule Ferrosock.Session do
 
   defp terminate(session, ending) do
     if session.kind == :sock,
-      do: SockHost.terminate(session, ending),
+      do: Host.terminate(session, ending),
       else: terminate_websock(session, ending.terminate)
 
     :ok

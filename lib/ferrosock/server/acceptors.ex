@@ -1,9 +1,10 @@
-defmodule Ferrosock.Acceptors do
+defmodule Ferrosock.Server.Acceptors do
   @moduledoc false
   # The supervisor of a server's acceptors and their connections. A dynamic one because that stops all
   # its children at once: one after the other, each could take the whole `shutdown_timeout`.
 
-  alias Ferrosock.{AcceptorPair, Options}
+  alias Ferrosock.Options
+  alias Ferrosock.Server.AcceptorPair
 
   @spec child_spec({:ets.table(), Options.t()}) :: Supervisor.child_spec()
   def child_spec(argument) do

@@ -1,11 +1,12 @@
-defmodule Ferrosock.SockHost do
+defmodule Ferrosock.WebSocket.Sock.Host do
   @moduledoc false
   # What makes a session's handler a `Sock` where it would be a `WebSock`: which callback stands for
   # which, and what its results mean. When callbacks run is the session's concern, what leads to a
-  # session that of `Ferrosock.SockPlug`.
+  # session that of `Ferrosock.WebSocket.Sock.Plug`.
 
-  alias Ferrosock.{Ending, Result, ResultError, Session}
-  alias Ferrosock.SockHost.Socket
+  alias Ferrosock.ResultError
+  alias Ferrosock.WebSocket.{Ending, Result, Session}
+  alias Ferrosock.WebSocket.Sock.Socket
 
   @doc "Runs what stands for a callback of `WebSock`, with that one's arguments."
   @spec call(Session.t(), callback :: atom(), arguments :: [term()]) :: Result.t()

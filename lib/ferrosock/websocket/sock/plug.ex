@@ -1,11 +1,12 @@
-defmodule Ferrosock.SockPlug do
+defmodule Ferrosock.WebSocket.Sock.Plug do
   @moduledoc false
   # The way of a request to a `Sock`: validation, negotiation, upgrade or refusal. As a Plug it is
   # what serves a server with the option `:sock`.
 
   @behaviour Plug
 
-  alias Ferrosock.{Options, ResultError, Upgrade, UpgradeError}
+  alias Ferrosock.{Options, ResultError, UpgradeError}
+  alias Ferrosock.WebSocket.Upgrade
 
   @impl true
   def init({sock, argument}) do

@@ -1,11 +1,13 @@
-defmodule Ferrosock.Acceptor do
+defmodule Ferrosock.Server.Acceptor do
   @moduledoc false
   # Starts a process for each connection that the engine hands it, and is their supervisor, in the way of
-  # `Ferrosock.Connections`. What they do is not its concern: when it fails, it ends none of them.
+  # `Ferrosock.Server.Connections`. What they do is not its concern: when it fails, it ends none of them.
 
   use GenServer, type: :supervisor, shutdown: :infinity
 
-  alias Ferrosock.{Connection, Connections, Listener, Log, Native, Options}
+  alias Ferrosock.{Log, Native, Options}
+  alias Ferrosock.HTTP.Connection
+  alias Ferrosock.Server.{Connections, Listener}
 
   # Messages of the last connections would otherwise keep their handles alive in the heap of an acceptor
   # that has nothing to do.

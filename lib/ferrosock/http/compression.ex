@@ -1,4 +1,4 @@
-defmodule Ferrosock.Compression do
+defmodule Ferrosock.HTTP.Compression do
   @moduledoc false
   # The content coding of a response (RFC9110§8.4): whether it may have one, which one both sides
   # take, and the coded body. How a body goes down is not its concern.
@@ -7,7 +7,8 @@ defmodule Ferrosock.Compression do
   # conn which `chunk/2` returns, while a compressor belongs to one process and must be ended. Files
   # are left to the kernel to send.
 
-  alias Ferrosock.{Adapter, Header}
+  alias Ferrosock.Adapter
+  alias Ferrosock.HTTP.Header
 
   # The module is there from OTP 28 on.
   @zstd? Code.ensure_loaded?(:zstd)

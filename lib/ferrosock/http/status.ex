@@ -1,4 +1,4 @@
-defmodule Ferrosock.Status do
+defmodule Ferrosock.HTTP.Status do
   @moduledoc false
   # The status of a response, with what HTTP/1 says of it in words: as Plug has it, which knows those that
   # an app has configured (`config :plug, :statuses`), too.

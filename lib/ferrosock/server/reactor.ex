@@ -1,7 +1,7 @@
-defmodule Ferrosock.Reactor do
+defmodule Ferrosock.Server.Reactor do
   @moduledoc false
   # Gives a reactor of the engine the schedulers' time: turns it whenever there is something to do.
-  # What happens in a turn is the engine's concern. `Ferrosock.Reactors` starts these.
+  # What happens in a turn is the engine's concern. `Ferrosock.Server.Reactors` starts these.
   #
   # A special process (`:proc_lib`, `:sys`) and not a GenServer: it runs once for each time that the
   # kernel has news.
@@ -23,7 +23,8 @@ defmodule Ferrosock.Reactor do
   @doc false
   def init(parent, reactor, index) do
     Process.flag(:trap_exit, true)
-    Label.set({__MODULE__, index})
+    # Whatever the module is called: observers know the process by this.
+    Label.set({Ferrosock.Reactor, index})
     loop(parent, reactor, [])
   end
 

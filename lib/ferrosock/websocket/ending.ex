@@ -1,4 +1,4 @@
-defmodule Ferrosock.Ending do
+defmodule Ferrosock.WebSocket.Ending do
   @moduledoc false
   # How a WebSocket ends: what goes on the wire, what `terminate/2` is told, how the process exits
   # and whether a line is logged. Carrying that out is the session's concern.

@@ -1,4 +1,4 @@
-defmodule Ferrosock.Header do
+defmodule Ferrosock.HTTP.Header do
   @moduledoc false
   # Names of header fields, which are the same in any case (RFC9110§5.1). Those of requests come from the
   # engine in lower case; those of responses are as the app wrote them: Plug checks them in tests alone.

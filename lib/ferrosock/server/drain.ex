@@ -1,4 +1,4 @@
-defmodule Ferrosock.Drain do
+defmodule Ferrosock.Server.Drain do
   @moduledoc false
   # Ends all that a server serves, in an order in which nothing is lost. It blocks its caller. Who
   # asks for it, and that there is one at a time, is the drainer's concern.
@@ -6,7 +6,8 @@ defmodule Ferrosock.Drain do
   # A connection has ended when its process has, when all is sent that there was to send, and when the
   # closing handshake of a WebSocket is over, for which the engine waits no longer than `close_timeout`.
 
-  alias Ferrosock.{Connections, Native, Options}
+  alias Ferrosock.{Native, Options}
+  alias Ferrosock.Server.Connections
 
   # ms from one batch of WebSockets to the next, unless a batch would be less than one of them.
   @gap 50

@@ -1,11 +1,12 @@
-defmodule Ferrosock.Listener do
+defmodule Ferrosock.Server.Listener do
   @moduledoc false
   # Owns the native listener: when this process ends, so does the listening. Connections are not
   # its concern; the engine gives them to acceptors.
 
   use GenServer
 
-  alias Ferrosock.{Caretaker, ListenError, Log, Native, Options, Reactors, TLS}
+  alias Ferrosock.{ListenError, Log, Native, Options}
+  alias Ferrosock.Server.{Caretaker, Reactors, TLS}
 
   @spec start_link({:ets.table(), Options.t(), TLS.t() | nil}) :: GenServer.on_start()
   def start_link({_table, _options, _tls} = argument),

@@ -1,4 +1,4 @@
-defmodule Ferrosock.Connections do
+defmodule Ferrosock.Server.Connections do
   @moduledoc false
   # A supervisor of connections: it never restarts one, it tells them of a drain, and it ends with all that
   # are left. Those of an acceptor are below that one, which does the same by the functions here; below the
@@ -9,7 +9,9 @@ defmodule Ferrosock.Connections do
 
   use GenServer, type: :supervisor, shutdown: :infinity
 
-  alias Ferrosock.{Connection, Drain, Options}
+  alias Ferrosock.Options
+  alias Ferrosock.HTTP.Connection
+  alias Ferrosock.Server.Drain
 
   # Messages of the last connections would otherwise stay in the heap of one that has nothing to do.
   @hibernate_after 1_000

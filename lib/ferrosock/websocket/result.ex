@@ -1,10 +1,11 @@
-defmodule Ferrosock.Result do
+defmodule Ferrosock.WebSocket.Result do
   @moduledoc false
   # What a `WebSock` callback returned: the one place that knows its shapes.
 
-  import Ferrosock.Ending, only: [is_close_code: 1]
+  import Ferrosock.WebSocket.Ending, only: [is_close_code: 1]
 
-  alias Ferrosock.{Ending, Native}
+  alias Ferrosock.Native
+  alias Ferrosock.WebSocket.Ending
 
   @type t ::
           {:ok, state :: term(), [Native.message()]}

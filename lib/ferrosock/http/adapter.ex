@@ -5,7 +5,8 @@ defmodule Ferrosock.Adapter do
 
   @behaviour Plug.Conn.Adapter
 
-  alias Ferrosock.{Address, Body, Compression, Native, Options, Status}
+  alias Ferrosock.{Address, Native, Options}
+  alias Ferrosock.HTTP.{Body, Compression, Status}
 
   @already_sent {:plug_conn, :sent}
 
@@ -39,7 +40,7 @@ defmodule Ferrosock.Adapter do
           peer: Address.t(),
           accept_encoding: [binary()],
           options: Options.t(),
-          upgrade: Ferrosock.Upgrade.t() | nil,
+          upgrade: Ferrosock.WebSocket.Upgrade.t() | nil,
           socket: Native.socket() | nil,
           body?: boolean()
         }

@@ -1,4 +1,4 @@
-defmodule Ferrosock.TLS do
+defmodule Ferrosock.Server.TLS do
   @moduledoc false
   # Certificates and keys, from where the options say they are, to what the engine serves with. All that
   # is wrong with them is raised as an `ArgumentError` that names the option and the file.

@@ -1,11 +1,12 @@
-defmodule Ferrosock.AcceptorPair do
+defmodule Ferrosock.Server.AcceptorPair do
   @moduledoc false
   # An acceptor, and the supervisor that takes over its connections when it fails. Only an acceptor whose
   # heir has failed begins anew with it.
 
   use Supervisor
 
-  alias Ferrosock.{Acceptor, Connections, Options}
+  alias Ferrosock.Options
+  alias Ferrosock.Server.{Acceptor, Connections}
 
   # An acceptor that was killed loses at most what is in its mailbox, so it may be as often as it likes.
   @max_restarts 1_000

@@ -1,4 +1,4 @@
-defmodule Ferrosock.Connection do
+defmodule Ferrosock.HTTP.Connection do
   @moduledoc false
   # The process of one connection, and the only receiver of its events: serves its requests one
   # after the other, and goes on as the owner of its WebSocket once one of them upgraded, so that
@@ -8,7 +8,10 @@ defmodule Ferrosock.Connection do
   # A special process (`:proc_lib`, `:sys`) and not a GenServer, because it must receive selectively
   # while a Plug runs and hand every unknown message to the app.
 
-  alias Ferrosock.{Drain, Ending, Label, Native, Options, Pipeline, Session}
+  alias Ferrosock.{Label, Native, Options}
+  alias Ferrosock.HTTP.Pipeline
+  alias Ferrosock.Server.Drain
+  alias Ferrosock.WebSocket.{Ending, Session}
 
   @enforce_keys [:parent, :heir, :tag, :options, :hibernate_after]
   defstruct @enforce_keys ++ [:session, :left, idle?: false, debug: []]

@@ -1,4 +1,4 @@
-defmodule Ferrosock.Drainer do
+defmodule Ferrosock.Server.Drainer do
   @moduledoc false
   # The last child of a server, so the first to stop: it drains the server before the others end.
   # Takes the calls for a drain, too, and sees to it that there is one at a time. What happens in one
@@ -7,7 +7,8 @@ defmodule Ferrosock.Drainer do
   # A drain has a deadline of its own.
   use GenServer, shutdown: :infinity
 
-  alias Ferrosock.{Acceptors, Drain, Listener, Native, Options}
+  alias Ferrosock.{Native, Options}
+  alias Ferrosock.Server.{Acceptors, Drain, Listener}
 
   @spec start_link({:ets.table(), Options.t()}) :: GenServer.on_start()
   def start_link({_table, _options} = argument), do: GenServer.start_link(__MODULE__, argument)

@@ -1,4 +1,4 @@
-defmodule Ferrosock.Upgrade do
+defmodule Ferrosock.WebSocket.Upgrade do
   @moduledoc false
   # The request to become a WebSocket: whether it is valid, and its record on the conn. The 101 and
   # what comes after are not its concern.

@@ -1,10 +1,11 @@
-defmodule Ferrosock.Body do
+defmodule Ferrosock.HTTP.Body do
   @moduledoc false
   # How a response's body goes down: whole where it is small, else in pieces, each waiting for room,
   # so that no call into the engine takes long and no response fills the memory. A method or status
   # that has no body gets none (RFC9110§6.4.1).
 
-  alias Ferrosock.{Adapter, Backpressure, Header, Native, Status}
+  alias Ferrosock.{Adapter, Backpressure, Native}
+  alias Ferrosock.HTTP.{Header, Status}
 
   # A copy of this much takes some tens of microseconds, well under what a scheduler may spend.
   @piece 262_144

@@ -1,4 +1,4 @@
-defmodule Ferrosock.Pipeline do
+defmodule Ferrosock.HTTP.Pipeline do
   @moduledoc false
   # One request: builds the conn, runs the Plug and commits what it decided, or answers for its
   # failure. Which process this is and what it does next are not its concern.
@@ -9,7 +9,9 @@ defmodule Ferrosock.Pipeline do
   # one, it stays; a half-sent one gets no proper end, so that the client can tell (the engine sees
   # to that when the process ends).
 
-  alias Ferrosock.{Adapter, Body, Log, Native, Options, Upgrade, UpgradeError}
+  alias Ferrosock.{Adapter, Log, Native, Options, UpgradeError}
+  alias Ferrosock.HTTP.Body
+  alias Ferrosock.WebSocket.Upgrade
 
   @type plug :: {module(), Plug.opts()} | (Plug.Conn.t(), Plug.opts() -> Plug.Conn.t())
 

@@ -1,10 +1,11 @@
-defmodule Ferrosock.Caretaker do
+defmodule Ferrosock.Server.Caretaker do
   @moduledoc false
   # Turns the reactors when the application has stopped, or has been killed, for as long as there is
   # something left: servers that find it gone end then, and their clients must hear of it. Not a part of
   # any supervision tree, because there is none left that it could be in.
 
-  alias Ferrosock.{Native, Reactor, Reactors}
+  alias Ferrosock.Native
+  alias Ferrosock.Server.{Reactor, Reactors}
 
   # ms from one look at what is left to the next.
   @look 20

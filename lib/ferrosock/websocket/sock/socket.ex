@@ -1,4 +1,4 @@
-defmodule Ferrosock.SockHost.Socket do
+defmodule Ferrosock.WebSocket.Sock.Socket do
   @moduledoc false
   # The value that a `Sock` sends with. It sends at once and gathers nothing: a callback may wait for
   # the answer to what it sent. Which callback runs is the host's concern.
@@ -62,7 +62,7 @@ defmodule Ferrosock.SockHost.Socket do
   end
 
   defimpl Sock.Socket do
-    alias Ferrosock.SockHost.Socket
+    alias Ferrosock.WebSocket.Sock.Socket
 
     def send_text_frame(socket, data), do: Socket.push(socket, :text, data)
     def send_binary_frame(socket, data), do: Socket.push(socket, :binary, data)

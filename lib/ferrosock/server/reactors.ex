@@ -1,11 +1,12 @@
-defmodule Ferrosock.Reactors do
+defmodule Ferrosock.Server.Reactors do
   @moduledoc false
   # The processes that turn the engine's reactors. All servers of a node share them, so they live as
   # long as the application, and servers end with it.
 
   use Application
 
-  alias Ferrosock.{Caretaker, Native, Reactor}
+  alias Ferrosock.Native
+  alias Ferrosock.Server.{Caretaker, Reactor}
 
   # A reactor whose process was killed loses nothing, so it may be as often as it likes.
   @max_restarts 1_000
