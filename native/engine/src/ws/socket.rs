@@ -626,9 +626,9 @@ impl<'a, O: Owner> Task<'a, O> {
         let silence = config
             .timeout
             .map(|timeout| (self.last_read + timeout, Due::Timeout));
-        let ping = config.ping.map(|ping| match self.pinged {
-            Some(at) => (at + ping.timeout, Due::Timeout),
-            None => (self.last_read + ping.interval, Due::Ping),
+        let ping = config.ping_interval.map(|interval| match self.pinged {
+            Some(at) => (at + config.ping_timeout, Due::Timeout),
+            None => (self.last_read + interval, Due::Ping),
         });
         let stall = self
             .stalled
@@ -637,7 +637,7 @@ impl<'a, O: Owner> Task<'a, O> {
             .max_lifetime
             .map(|lifetime| (self.start + lifetime, Due::Lifetime));
         let idle = config
-            .idle_notice
+            .hibernate_after
             .map(|idle| (self.last_active + idle, Due::Idle));
         let patience = PAUSE.saturating_mul(1 << self.told_paused.min(16));
         let pause = (self.paused_since + patience, Due::Pause);

@@ -1,7 +1,7 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use ferrosock_engine::config::{Ping, SocketConfig};
+use ferrosock_engine::config::SocketConfig;
 
 use crate::support::{Event, Server, eventually, frame, read_exact, read_to_end, socket_config};
 
@@ -159,12 +159,8 @@ fn with(config: SocketConfig) -> Server {
 }
 
 fn pinging_config() -> SocketConfig {
-    let ping = Some(Ping {
-        interval: 100 * MS,
-        timeout: 1000 * MS,
-    });
     SocketConfig {
-        ping,
+        ping_interval: Some(100 * MS),
         timeout: None,
         ..socket_config()
     }
@@ -212,9 +208,9 @@ fn a_lifetime_ends_with_1012_whatever_the_peer_sends() {
 
 #[test]
 fn an_owner_is_told_once_that_nothing_happens() {
-    let idle_notice = Some(50 * MS);
+    let hibernate_after = Some(50 * MS);
     let server = with(SocketConfig {
-        idle_notice,
+        hibernate_after,
         timeout: None,
         ..socket_config()
     });
