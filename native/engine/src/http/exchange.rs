@@ -29,7 +29,6 @@ use crate::owner::{Owner, Request};
 use crate::rt::lock;
 use crate::rt::stats::{self, Counted};
 use crate::rt::{self, Reactor};
-use crate::ws::extension::DeflateConfig;
 use crate::ws::handshake::Handshake;
 use crate::ws::socket::Socket;
 use crate::ws::task;
@@ -385,10 +384,9 @@ impl<O: Owner> Exchange<O> {
         self: &Arc<Self>,
         mut headers: HeaderMap,
         config: SocketConfig,
-        deflate: Option<&DeflateConfig>,
     ) -> Result<Arc<Socket<O>>, SendError> {
         let handshake = self.handshake.as_ref().ok_or(SendError::NotSupported)?;
-        let (status, agreed) = handshake.agree(&mut headers, deflate);
+        let (status, agreed) = handshake.agree(&mut headers, config.deflate.as_ref());
         let body = ResponseBody::Whole(Bytes::new());
         let line = Line {
             status,
