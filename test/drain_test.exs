@@ -56,7 +56,7 @@ defmodule Ferrosock.DrainTest do
   describe "a process of a drained server that is started again" do
     @describetag :capture_log
 
-    for id <- [Ferrosock.Server.Listener, Ferrosock.Server.Drainer] do
+    for id <- [Ferrosock.Server.Listener, Ferrosock.Server.Drain] do
       test "does not listen: #{inspect(id)}" do
         {server, port} = hello()
         server |> connect() |> request("GET", "/")
@@ -502,7 +502,7 @@ defmodule Ferrosock.DrainTest do
   defp child(server, id), do: server |> Supervisor.which_children() |> List.keyfind(id, 0)
 
   defp waits_for_engine?(server) do
-    case :sys.get_state(Ferrosock.Server.drainer(server)).task do
+    case :sys.get_state(Ferrosock.Server.drain(server)).task do
       nil -> false
       task -> Process.info(task.pid, :status) == {:status, :waiting}
     end
