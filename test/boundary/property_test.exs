@@ -1,4 +1,4 @@
-defmodule Ferrosock.BoundaryPropertyTest do
+defmodule Ferrosock.Boundary.PropertyTest do
   # Random calls over the boundary: whatever processes and clients do, in whatever order, each call
   # returns what `Ferrosock.Native` documents or raises `ArgumentError`, only documented messages
   # come, each last one is the last, and nothing is left in the end.

@@ -1,4 +1,4 @@
-defmodule Ferrosock.WebSocket.HTTP2Test do
+defmodule Ferrosock.WebSocket.OverHTTP2Test do
   # WebSockets on the streams of an HTTP/2 connection (RFC 8441). Not async: some tests count what is alive
   # in the engine.
   use ExUnit.Case, async: false

@@ -1,4 +1,4 @@
-defmodule Ferrosock.StatusTest do
+defmodule Ferrosock.HTTP.StatusTest do
   use ExUnit.Case, async: true
 
   alias Ferrosock.Status

@@ -1,4 +1,4 @@
-defmodule Ferrosock.CompressionTest do
+defmodule Ferrosock.HTTP.CodingTest do
   use ExUnit.Case, async: true
 
   alias Ferrosock.{Adapter, Compression, Options}

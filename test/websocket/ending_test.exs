@@ -1,4 +1,4 @@
-defmodule Ferrosock.EndingTest do
+defmodule Ferrosock.WebSocket.EndingTest do
   use ExUnit.Case, async: true
 
   alias Ferrosock.Ending

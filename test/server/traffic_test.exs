@@ -1,4 +1,4 @@
-defmodule Ferrosock.HTTP.TrafficTest do
+defmodule Ferrosock.Server.TrafficTest do
   # What the client's own socket has counted is the judge.
   use ExUnit.Case, async: true
 

@@ -1,4 +1,4 @@
-defmodule Ferrosock.AppTest do
+defmodule Ferrosock.Boundary.AppTest do
   # What an app may do in the process of its connection: receive whatever comes, ours too. Nothing is
   # lost then, and nothing stays.
   #

@@ -1,4 +1,4 @@
-defmodule Ferrosock.UpgradeTest do
+defmodule Ferrosock.WebSocket.UpgradeTest do
   use ExUnit.Case, async: true
 
   import Plug.Conn

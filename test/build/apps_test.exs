@@ -1,4 +1,4 @@
-defmodule Ferrosock.AppsTest do
+defmodule Ferrosock.Build.AppsTest do
   # Not async: the builds would take the processors from tests that measure time.
   use ExUnit.Case
 

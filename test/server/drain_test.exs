@@ -1,4 +1,4 @@
-defmodule Ferrosock.DrainTest do
+defmodule Ferrosock.Server.DrainTest do
   # Not async: reactors, which some of these tests hold up, serve the whole node.
   use ExUnit.Case, async: false
 

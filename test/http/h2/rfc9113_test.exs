@@ -1,4 +1,4 @@
-defmodule Ferrosock.HTTP2Test do
+defmodule Ferrosock.HTTP.H2.RFC9113Test do
   # Not async: that nothing is logged can be told only where nobody else logs.
   use ExUnit.Case
 
@@ -16,7 +16,7 @@ defmodule Ferrosock.HTTP2Test do
     websocket_options: [send_timeout: 2_000]
   ]
 
-  @deviations Path.expand("clients/http2/deviations.txt", __DIR__)
+  @deviations Path.expand("../../clients/http2/deviations.txt", __DIR__)
 
   test "every case of RFC 9113 comes out as it asks for, and none is logged as an error" do
     server = start_server!(@options)

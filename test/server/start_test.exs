@@ -1,4 +1,4 @@
-defmodule Ferrosock.StartTest do
+defmodule Ferrosock.Server.StartTest do
   # What a server is given at its start: wrong things are refused there, in one sentence.
   use ExUnit.Case, async: true
 

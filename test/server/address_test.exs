@@ -1,4 +1,4 @@
-defmodule Ferrosock.HTTP.AddressTest do
+defmodule Ferrosock.Server.AddressTest do
   use ExUnit.Case, async: true
 
   import Ferrosock.Test.Raw

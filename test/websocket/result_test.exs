@@ -1,4 +1,4 @@
-defmodule Ferrosock.ResultTest do
+defmodule Ferrosock.WebSocket.ResultTest do
   use ExUnit.Case, async: true
 
   alias Ferrosock.{Ending, Result}

@@ -1,4 +1,4 @@
-defmodule Ferrosock.HTTP.HTTP2Test do
+defmodule Ferrosock.HTTP.H2.StreamsTest do
   # Not async: some tests count what is alive in the engine.
   use ExUnit.Case, async: false
 

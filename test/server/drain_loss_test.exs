@@ -1,4 +1,4 @@
-defmodule Ferrosock.DrainLossTest do
+defmodule Ferrosock.Server.DrainLossTest do
   # Not async: whatever is logged meanwhile is this test's own.
   use ExUnit.Case, async: false
 

@@ -1,4 +1,4 @@
-defmodule Ferrosock.HTTP.OverloadTest do
+defmodule Ferrosock.Server.OverloadTest do
   use ExUnit.Case, async: true
 
   import ExUnit.CaptureLog

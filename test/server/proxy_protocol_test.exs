@@ -1,4 +1,4 @@
-defmodule Ferrosock.HTTP.ProxyProtocolTest do
+defmodule Ferrosock.Server.ProxyProtocolTest do
   # Not async: that nothing is logged can be told only where nobody else logs.
   use ExUnit.Case
 

@@ -1,4 +1,4 @@
-defmodule Ferrosock.LogTest do
+defmodule Ferrosock.Server.LogTest do
   use ExUnit.Case, async: true
 
   alias Ferrosock.{Address, ListenError, Log}

@@ -1,4 +1,4 @@
-defmodule Ferrosock.TLSTest do
+defmodule Ferrosock.Server.TLSTest do
   use ExUnit.Case, async: true
 
   import ExUnit.CaptureLog

@@ -1,4 +1,4 @@
-defmodule Ferrosock.HeaderTest do
+defmodule Ferrosock.HTTP.HeaderTest do
   use ExUnit.Case, async: true
 
   alias Ferrosock.Header

@@ -1,4 +1,4 @@
-defmodule Ferrosock.ReactorTest do
+defmodule Ferrosock.Server.ReactorTest do
   # Not async: these tests kill and suspend what all servers of the VM share.
   use ExUnit.Case
 

@@ -1,4 +1,4 @@
-defmodule Ferrosock.StallTest do
+defmodule Ferrosock.Server.StallTest do
   # Clients that take nothing. Whatever they speak and whoever the bytes are from: what waits and does
   # not move for `send_timeout` ends the connection, and what waits has a bound.
   #

@@ -1,4 +1,4 @@
-defmodule Ferrosock.SockTest do
+defmodule Ferrosock.WebSocket.SockTest do
   # A Sock 0.2.5 behind the server: every callback, every result, and every way in which it ends.
   use ExUnit.Case, async: true
 
