@@ -139,7 +139,7 @@ defmodule Ferrosock.Boundary.AppTest do
       serve(fn conn ->
         send(test, {:plug, self()})
         conn = Plug.Conn.send_resp(conn, 200, "")
-        Process.sleep(:infinity)
+        forever()
         conn
       end)
 

@@ -121,15 +121,20 @@ defmodule Ferrosock.HTTP.ConnectionTest do
     end
 
     test "answers pipelined requests in their order" do
+      test = self()
+
       server =
         serve(fn conn ->
-          # The first ones take longest.
-          Process.sleep(20 - String.to_integer(conn.query_string))
+          send(test, {:plug, self()})
+          # The first one is answered when all have come.
+          if conn.query_string == "0", do: receive(do: (:go -> :ok))
           send_resp(conn, 200, conn.query_string)
         end)
 
       socket = connect(server)
-      write(socket, Enum.map(0..19, &head("GET", "/?#{&1}")))
+      write_alone(server, socket, Enum.map(0..19, &head("GET", "/?#{&1}")))
+      assert_receive {:plug, pid}
+      send(pid, :go)
       for n <- 0..19, do: assert(response(socket).body == "#{n}")
     end
 
@@ -381,7 +386,7 @@ defmodule Ferrosock.HTTP.ConnectionTest do
         serve(
           fn _conn ->
             send(test, {:plug, self()})
-            Process.sleep(:infinity)
+            forever()
           end,
           shutdown_timeout: 100
         )

@@ -196,7 +196,7 @@ defmodule Ferrosock.Server.DrainTest do
 
       eventually(fn -> Ferrosock.info(server).accepted == 1 end)
       # Silence for which an older connection would be closed.
-      Process.sleep(30)
+      assert :gen_tcp.recv(socket, 0, 30) == {:error, :timeout}
       assert request(socket, "GET", "/").body == "hello"
       assert Task.await(draining) == :ok
     end

@@ -49,9 +49,9 @@ defmodule Ferrosock.Server.ReactorTest do
   test "does nothing while nothing happens", %{server: server, reactor: reactor} do
     sockets = for _ <- 1..100, do: connect(server)
     assert %{status: 200} = request(hd(sockets), "GET", "/")
-    before = settled_reductions(reactor)
+    before = settled(fn -> reductions(reactor) end)
     Process.sleep(500)
-    assert settled_reductions(reactor) == before
+    assert reductions(reactor) == before
   end
 
   test "that is killed is replaced, and no connection notices", context do
@@ -100,12 +100,14 @@ defmodule Ferrosock.Server.ReactorTest do
     other = websocket(server)
     send_frame(other, :text, "pid")
     assert {:text, other_pid} = recv_frame(other)
+    other_pid = other_pid |> String.to_charlist() |> :erlang.list_to_pid()
+    monitor = Process.monitor(other_pid)
     :ok = :sys.suspend(reactor())
     send_frame(socket, :text, "in time")
     Process.sleep(1_600)
     # A call that runs the tasks that are ready, and these are the ones whose time is over.
-    send(:erlang.list_to_pid(String.to_charlist(other_pid)), :stop)
-    Process.sleep(100)
+    send(other_pid, :stop)
+    assert_receive {:DOWN, ^monitor, :process, ^other_pid, :normal}
     :ok = :sys.resume(reactor())
     assert recv_frame(socket) == {:text, "in time"}
   end
@@ -187,7 +189,7 @@ defmodule Ferrosock.Server.ReactorTest do
         handshake = fn ->
           {:ok, _socket} = connect_tls(server, verify: :verify_none)
           send(test, :shaken)
-          Process.sleep(:infinity)
+          forever()
         end
 
         assert longest_turn(for(_ <- 1..60, do: {server, handshake})) < 5_000
@@ -255,13 +257,6 @@ defmodule Ferrosock.Server.ReactorTest do
   defp reactor do
     [{0, pid, :worker, _modules}] = Supervisor.which_children(Reactors)
     pid
-  end
-
-  # When two looks at it agree.
-  defp settled_reductions(reactor) do
-    count = reductions(reactor)
-    Process.sleep(50)
-    if reductions(reactor) == count, do: count, else: settled_reductions(reactor)
   end
 
   defp reductions(reactor), do: reactor |> Process.info(:reductions) |> elem(1)

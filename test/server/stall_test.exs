@@ -159,7 +159,6 @@ defmodule Ferrosock.Server.StallTest do
   end
 
   test "what only the kernel has for a client that takes nothing ends the connection, too" do
-    test = self()
     options = [send_timeout: 1_000]
     limits = [http_1_options: options, http_2_options: options]
 
@@ -171,14 +170,9 @@ defmodule Ferrosock.Server.StallTest do
     ref = Process.monitor(pid)
     send_frame(socket, :text, String.duplicate("x", 100_000))
     # It says that it is there, and the engine has nothing that waits.
-    beat =
-      spawn_link(fn -> repeat(fn -> send(test, :gen_tcp.send(socket, frame(:pong, ""))) end) end)
-
-    assert_receive {:DOWN, ^ref, :process, ^pid, {:shutdown, :closed}}, 20_000
+    eventually(fn -> :gen_tcp.send(socket, frame(:pong, "")) != :ok end)
+    assert_receive {:DOWN, ^ref, :process, ^pid, {:shutdown, :closed}}
     assert_received {:terminated, {:error, :etimedout}}
-    assert_receive {:error, _reason}
-    Process.unlink(beat)
-    Process.exit(beat, :kill)
   end
 
   test "a client that takes a little at a time is not one that takes nothing" do
@@ -229,7 +223,9 @@ defmodule Ferrosock.Server.StallTest do
       # So that all that follows waits.
       send(pid, {:push, :binary.copy(<<0>>, 10_000_000)})
       assert_receive :pushing
-      queued = settled_bytes(server)
+      # What waits when the kernel has taken what it takes.
+      eventually(fn -> Ferrosock.info(server).queued_bytes > 0 end)
+      queued = settled(fn -> Ferrosock.info(server).queued_bytes end)
       before = resident_bytes()
 
       [first | _] = times = for _ <- 1..10, do: time_of_pushes(pid, 10_000)
@@ -251,9 +247,8 @@ defmodule Ferrosock.Server.StallTest do
       end
 
     eventually(fn -> Ferrosock.info(server).queued_bytes > 3_000_000 end)
-    # It settles: no more than one push for each that could still send its own.
-    Process.sleep(300)
-    assert Ferrosock.info(server).queued_bytes < 3_000_000 + 40 * 110_000
+    # No more than one push for each that could still send its own.
+    assert settled(fn -> Ferrosock.info(server).queued_bytes end) < 3_000_000 + 40 * 110_000
 
     # Whoever takes what it is sent is not concerned.
     quick = websocket(server)
@@ -371,28 +366,10 @@ defmodule Ferrosock.Server.StallTest do
   defp transport(socket) when is_port(socket), do: :gen_tcp
   defp transport(_socket), do: :ssl
 
-  defp repeat(fun) do
-    fun.()
-    Process.sleep(100)
-    repeat(fun)
-  end
-
   defp write_until_closed(socket, data) do
     case transport(socket).send(socket, data) do
       :ok -> write_until_closed(socket, data)
       {:error, _reason} -> :ok
-    end
-  end
-
-  # What waits when the kernel has taken what it takes.
-  defp settled_bytes(server, last \\ nil) do
-    case Ferrosock.info(server).queued_bytes do
-      ^last when last > 0 ->
-        last
-
-      bytes ->
-        Process.sleep(100)
-        settled_bytes(server, bytes)
     end
   end
 

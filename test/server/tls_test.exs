@@ -4,7 +4,7 @@ defmodule Ferrosock.Server.TLSTest do
   import ExUnit.CaptureLog
   import Ferrosock.Test.Raw
 
-  alias Ferrosock.Test.Certificates
+  alias Ferrosock.Test.{Certificates, Logs}
 
   defmodule Echo do
     @behaviour WebSock
@@ -153,9 +153,10 @@ defmodule Ferrosock.Server.TLSTest do
   test "a client that does not read holds up what is pushed, and then gets all of it", %{
     made: made
   } do
-    socket = made |> start!() |> websocket!(made)
+    server = start!(made)
+    socket = websocket!(server, made)
     for _ <- 1..30, do: send_frame(socket, :text, "push 1000000")
-    Process.sleep(300)
+    eventually(fn -> Ferrosock.info(server).queued_bytes > 1_000_000 end)
     data = :binary.copy("x", 1_000_000)
     for _ <- 1..30, do: assert(recv_frame(socket) == {:binary, data})
   end
@@ -444,17 +445,17 @@ defmodule Ferrosock.Server.TLSTest do
       connect!(server, made)
       other = Certificates.make()
 
-      log =
-        capture_log(fn ->
-          File.rm!(files[:certfile])
-          # Some looks, of which one line comes.
-          Process.sleep(300)
-          files!(folder, other)
-          eventually(fn -> match?({:ok, _}, connect_tls(server, client(other))) end)
-        end)
+      Logs.attach()
+      File.rm!(files[:certfile])
 
-      assert log =~
-               ~r/goes on with the certificates that it has: cannot read certfile ".*cert.pem"/
+      assert {:log, :error, text, _meta} =
+               Logs.await("goes on with the certificates that it has")
+
+      assert text =~ "cannot read certfile #{inspect(files[:certfile])}"
+      # The next looks say nothing.
+      refute_receive {:log, :error, "Ferrosock goes on" <> _, _meta}, 200
+      files!(folder, other)
+      eventually(fn -> match?({:ok, _}, connect_tls(server, client(other))) end)
     end
 
     test "are loaded once at the start, and anew by a listener that is started again", %{

@@ -37,7 +37,7 @@ defmodule Ferrosock.WebSocket.BackpressureTest do
   describe "a client that does not read" do
     test "makes the process wait, which holds no more than the high water mark; reading resumes it" do
       total = 400
-      {socket, pid, pushed} = flooded(total, high_water_mark: 200_000)
+      {socket, pid, pushed, _server} = flooded(total, high_water_mark: 200_000)
 
       stalled = stalls(pid, pushed)
       assert stalled < total
@@ -54,7 +54,9 @@ defmodule Ferrosock.WebSocket.BackpressureTest do
     test "is given up after send_timeout: 1013, {:error, :slow_client}, one line" do
       log =
         capture_log(fn ->
-          {socket, pid, _pushed} = flooded(400, high_water_mark: 200_000, send_timeout: 200)
+          {socket, pid, _pushed, _server} =
+            flooded(400, high_water_mark: 200_000, send_timeout: 200)
+
           assert down(pid) == {:shutdown, :slow_client}
           assert_received {:terminated, ^pid, {:error, :slow_client}, _state}
           refute_received {:terminated, _pid, _reason, _state}
@@ -68,15 +70,17 @@ defmodule Ferrosock.WebSocket.BackpressureTest do
 
     test "for close_timeout longer is reset, and does not see the 1013" do
       limits = [high_water_mark: 200_000, send_timeout: 200, close_timeout: 200]
-      {socket, pid, _pushed} = flooded(400, limits)
+      {socket, pid, _pushed, server} = flooded(400, limits)
       assert down(pid) == {:shutdown, :slow_client}
-      Process.sleep(1_000)
+      ended(server)
       refute String.ends_with?(read_to_the_end(socket), <<1013::16, "slow client">>)
       assert :gen_tcp.send(socket, "x") != :ok
     end
 
     test "and reads again before send_timeout is kept" do
-      {socket, pid, pushed} = flooded(400, high_water_mark: 200_000, send_timeout: 15_000)
+      {socket, pid, pushed, _server} =
+        flooded(400, high_water_mark: 200_000, send_timeout: 15_000)
+
       stalls(pid, pushed)
       for i <- 1..400, do: assert(recv_frame(socket) == {:binary, chunk(i)})
       sync(socket)
@@ -84,7 +88,7 @@ defmodule Ferrosock.WebSocket.BackpressureTest do
     end
 
     test "and goes away lets the waiting process end at once" do
-      {socket, pid, pushed} = flooded(400, high_water_mark: 200_000)
+      {socket, pid, pushed, _server} = flooded(400, high_water_mark: 200_000)
       stalls(pid, pushed)
       reset(socket)
       assert {:shutdown, :closed} = down(pid)
@@ -378,7 +382,7 @@ defmodule Ferrosock.WebSocket.BackpressureTest do
 
   defp large(i), do: :binary.copy(<<i::32>>, 500_000)
 
-  # A WebSocket whose process pushes `total` chunks, one callback after the other, and counts them.
+  # A WebSocket whose process pushes `total` chunks, one callback after the other, and counts them; its server.
   defp flooded(total, limits) do
     pushed = :counters.new(1, [])
 
@@ -401,7 +405,7 @@ defmodule Ferrosock.WebSocket.BackpressureTest do
 
     {socket, pid} = Socket.open(server, @slow)
     send_frame(socket, :text, "go")
-    {socket, pid, pushed}
+    {socket, pid, pushed, server}
   end
 
   defp send_next(state, i) do
@@ -411,13 +415,9 @@ defmodule Ferrosock.WebSocket.BackpressureTest do
 
   # Waits until the process waits for its client, and returns what it has pushed until then.
   defp stalls(pid, pushed) do
-    before = :counters.get(pushed, 1)
-    Process.sleep(100)
-
-    case :counters.get(pushed, 1) do
-      ^before when before > 0 -> if waits?(pid), do: before, else: stalls(pid, pushed)
-      _more -> stalls(pid, pushed)
-    end
+    eventually(fn -> waits?(pid) end)
+    before = settled(fn -> :counters.get(pushed, 1) end)
+    if waits?(pid), do: before, else: stalls(pid, pushed)
   end
 
   defp waits?(pid) do

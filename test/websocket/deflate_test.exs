@@ -644,13 +644,14 @@ defmodule Ferrosock.WebSocket.DeflateTest do
 
     test "leaves nothing behind when its client leaves while it is compressed" do
       large = json(8_000_000)
+      test = self()
 
-      server =
-        serve!([handle_in: fn _, state -> {:push, {:text, large <> <<"\n">>}, state} end],
-          compress: true,
-          deflate_options: [level: 9]
-        )
+      push = fn _, state ->
+        send(test, :pushing)
+        {:push, {:text, large <> <<"\n">>}, state}
+      end
 
+      server = serve!([handle_in: push], compress: true, deflate_options: [level: 9])
       before = peak_memory()
 
       for i <- 1..100 do
@@ -658,7 +659,7 @@ defmodule Ferrosock.WebSocket.DeflateTest do
         assert_receive {:opened, pid}, 5_000
         Process.monitor(pid)
         send_frame(socket, :text, "go")
-        if rem(i, 2) == 0, do: Process.sleep(5)
+        if rem(i, 2) == 0, do: assert_receive(:pushing)
         if rem(i, 3) == 0, do: :gen_tcp.close(socket), else: reset(socket)
         assert down(pid) == {:shutdown, :closed}
       end

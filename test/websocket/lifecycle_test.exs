@@ -441,7 +441,7 @@ defmodule Ferrosock.WebSocket.LifecycleTest do
           [
             handle_in: fn _, _ ->
               send(test, :in_callback)
-              Process.sleep(:infinity)
+              forever()
             end
           ],
           [],
@@ -615,7 +615,7 @@ defmodule Ferrosock.WebSocket.LifecycleTest do
       {socket, _pid} = Socket.open(server)
       send_frame(socket, :text, "stop")
       assert recv_frame(socket) == {:close, 1000, ""}
-      assert {:error, _closed} = send_until_error(socket, 300)
+      eventually(fn -> :gen_tcp.send(socket, frame(:text, "more")) != :ok end)
     end
 
     test "waits for the client's close frame" do
@@ -852,15 +852,6 @@ defmodule Ferrosock.WebSocket.LifecycleTest do
     case recv_frame(socket) do
       {:close, _code, _reason} = frame -> [frame]
       frame -> [frame | frames_until_close(socket)]
-    end
-  end
-
-  defp send_until_error(_socket, 0), do: :ok
-
-  defp send_until_error(socket, left) do
-    with :ok <- :gen_tcp.send(socket, frame(:text, "more")) do
-      Process.sleep(10)
-      send_until_error(socket, left - 1)
     end
   end
 

@@ -17,10 +17,7 @@ defmodule Ferrosock.HTTP.H2.StreamsTest do
       socket = Raw.connect(server)
 
       HTTP2.open(socket, %{}, fn socket, preface ->
-        for <<byte <- preface>> do
-          write(socket, <<byte>>)
-          Process.sleep(1)
-        end
+        for <<byte <- preface>>, do: Raw.write_alone(server, socket, <<byte>>)
       end)
 
       HTTP2.request(socket, 1, "GET", "/")
@@ -137,11 +134,12 @@ defmodule Ferrosock.HTTP.H2.StreamsTest do
     end
 
     test "is not delayed by one that is slow" do
-      server = serve(&hold/1)
+      server = serve_slowly()
       socket = HTTP2.connect(server)
-      HTTP2.request(socket, 1, "GET", "/slow")
+      slow = slow_request(socket, 1)
       HTTP2.request(socket, 3, "GET", "/")
       assert %{status: 200, body: "quick"} = HTTP2.response(socket, 3)
+      send(slow, :go)
       assert %{status: 200, body: "slow"} = HTTP2.response(socket, 1)
     end
 
@@ -216,13 +214,16 @@ defmodule Ferrosock.HTTP.H2.StreamsTest do
     end
 
     test "whose body nobody reads takes no more of it than a window" do
-      server = serve(&hold/1, http_2_options: [initial_window_size: 65_535])
+      server = serve_slowly(http_2_options: [initial_window_size: 65_535])
       socket = HTTP2.connect(server)
       HTTP2.request(socket, 1, "POST", "/slow", [], :more)
+      assert_receive {:slow, slow}
       settings = HTTP2.take(socket, &match?({:settings, _}, &1))
       assert {:settings, %{initial_window_size: 65_535}} = settings
       for _ <- 1..3, do: HTTP2.data(socket, 1, :nofin, :binary.copy("x", 16_384))
-      refute match?({:window_update, 1, _}, List.last(Process.get(socket).frames))
+      # Longer than a window update takes to come.
+      assert {:timeout, _frames} = HTTP2.take(socket, &match?({:window_update, 1, _}, &1), 300)
+      send(slow, :go)
       # The response is whole without the request being so (RFC9113§8.1).
       assert %{status: 200, body: "slow", end: :fin} = HTTP2.response(socket, 1)
       assert HTTP2.take(socket, &match?({:rst_stream, 1, _}, &1)) == {:rst_stream, 1, :no_error}
@@ -258,12 +259,29 @@ defmodule Ferrosock.HTTP.H2.StreamsTest do
     end
   end
 
-  defp hold(%{request_path: "/slow"} = conn) do
-    Process.sleep(300)
-    send_resp(conn, 200, "slow")
+  # What is slow is answered after `:go`.
+  defp serve_slowly(options \\ []) do
+    test = self()
+
+    serve(
+      fn
+        %{request_path: "/slow"} = conn ->
+          send(test, {:slow, self()})
+          receive do: (:go -> send_resp(conn, 200, "slow"))
+
+        conn ->
+          send_resp(conn, 200, "quick")
+      end,
+      options
+    )
   end
 
-  defp hold(conn), do: send_resp(conn, 200, "quick")
+  # Its process.
+  defp slow_request(socket, id) do
+    HTTP2.request(socket, id, "GET", "/slow")
+    assert_receive {:slow, pid}
+    pid
+  end
 
   describe "a response" do
     test "has what its status and method allow" do
@@ -405,12 +423,14 @@ defmodule Ferrosock.HTTP.H2.StreamsTest do
 
   describe "a client" do
     test "may not have more streams than the server allows" do
-      server = serve(&hold/1, http_2_options: [max_concurrent_streams: 2])
+      server = serve_slowly(http_2_options: [max_concurrent_streams: 2])
       socket = HTTP2.connect(server)
       {:settings, settings} = HTTP2.take(socket, &match?({:settings, _}, &1))
       assert settings.max_concurrent_streams == 2
-      for id <- [1, 3, 5], do: HTTP2.request(socket, id, "GET", "/slow")
+      slow = for id <- [1, 3], do: slow_request(socket, id)
+      HTTP2.request(socket, 5, "GET", "/slow")
       assert %{end: {:reset, :refused_stream}} = HTTP2.response(socket, 5)
+      for pid <- slow, do: send(pid, :go)
       assert %{status: 200} = HTTP2.response(socket, 1)
       assert %{status: 200} = HTTP2.response(socket, 3)
       HTTP2.request(socket, 7, "GET", "/")
@@ -424,7 +444,7 @@ defmodule Ferrosock.HTTP.H2.StreamsTest do
         serve(
           fn _conn ->
             send(test, :serving)
-            Process.sleep(:infinity)
+            Raw.forever()
           end,
           http_2_options: [max_concurrent_streams: 10],
           shutdown_timeout: 100
@@ -435,8 +455,13 @@ defmodule Ferrosock.HTTP.H2.StreamsTest do
       log =
         capture_log(fn ->
           for id <- 1..200//2 do
+            received = Ferrosock.info(server).bytes_received
             HTTP2.request_and_reset(socket, id)
-            Process.sleep(1)
+
+            eventually(fn ->
+              info = Ferrosock.info(server)
+              info.bytes_received > received or info.connections == 0
+            end)
           end
 
           assert HTTP2.closed(socket) == :enhance_your_calm
@@ -448,9 +473,12 @@ defmodule Ferrosock.HTTP.H2.StreamsTest do
     end
 
     test "without a stream is sent away after a while" do
-      server = serve(&hold/1, http_2_options: [idle_timeout: 200])
+      server = serve_slowly(http_2_options: [idle_timeout: 200])
       socket = HTTP2.connect(server)
-      HTTP2.request(socket, 1, "GET", "/slow")
+      slow = slow_request(socket, 1)
+      # Longer than idle_timeout, which a stream puts off.
+      assert {:timeout, _frames} = HTTP2.take(socket, &(elem(&1, 0) == :goaway), 300)
+      send(slow, :go)
       assert %{status: 200} = HTTP2.response(socket, 1)
       assert HTTP2.closed(socket) == :no_error
     end
@@ -493,16 +521,16 @@ defmodule Ferrosock.HTTP.H2.StreamsTest do
 
   describe "a drain" do
     test "says GOAWAY, lets requests end, and closes" do
-      server = serve(&hold/1)
+      server = serve_slowly()
       busy = HTTP2.connect(server)
       idle = HTTP2.connect(server)
       HTTP2.request(idle, 1, "GET", "/")
       assert %{status: 200} = HTTP2.response(idle, 1)
-      HTTP2.request(busy, 1, "GET", "/slow")
-      eventually(fn -> Ferrosock.info(server).requests == 2 end)
+      slow = slow_request(busy, 1)
 
       drain = Task.async(fn -> Ferrosock.drain(server) end)
       assert HTTP2.closed(idle) == :no_error
+      send(slow, :go)
       assert %{status: 200, body: "slow", end: :fin} = HTTP2.response(busy, 1)
       assert HTTP2.closed(busy) == :no_error
       assert Task.await(drain) == :ok
