@@ -4,7 +4,7 @@ defmodule Ferrosock.ComingFromBanditOrCowboyTest do
 
   alias Ferrosock.Options
 
-  @page "lib/ferrosock/coming-from-bandit-or-cowboy.md"
+  @page "guides/coming-from-bandit-or-cowboy.md"
 
   # Of Bandit 1.12.5 and Thousand Island 1.5.0, by the heading of the table.
   @bandit %{

@@ -5,7 +5,8 @@ defmodule Ferrosock.Log do
 
   require Logger
 
-  alias Ferrosock.{Address, Ending, Options}
+  alias Ferrosock.{Address, Options}
+  alias Ferrosock.WebSocket.Ending
 
   @lines_per_second 10
 

@@ -183,7 +183,7 @@ defmodule Ferrosock.Native do
   @spec reactor_turn_timed(reactor()) :: {:idle | :more | :soon, nanoseconds :: non_neg_integer()}
   def reactor_turn_timed(_reactor), do: nif_error()
 
-  @doc "Counts of what is alive in the engine, for tests and for `Ferrosock.Caretaker`."
+  @doc "Counts of what is alive in the engine, for tests and for `Ferrosock.Server.Caretaker`."
   @spec stats() :: %{
           listeners: non_neg_integer(),
           connections: non_neg_integer(),

@@ -5,7 +5,6 @@ defmodule Ferrosock.Options do
 
   alias Ferrosock.Address
   alias Ferrosock.Options.Type
-  alias Ferrosock.SockPlug
 
   @http_deflate [
     # Twice as fast as zlib's own default, 6, for a body that is a tenth larger.
@@ -467,7 +466,10 @@ defmodule Ferrosock.Options do
 
   defp served!(%{sock: sock} = checked) do
     module = if is_tuple(sock), do: elem(sock, 0), else: sock
-    checked |> Map.put(:plug, {SockPlug, sock}) |> Map.put_new(:display_plug, module)
+
+    checked
+    |> Map.put(:plug, {Ferrosock.WebSocket.Sock.Plug, sock})
+    |> Map.put_new(:display_plug, module)
   end
 
   defp served!(_checked) do

@@ -5,7 +5,9 @@ defmodule Ferrosock.Server do
 
   use Supervisor
 
-  alias Ferrosock.{Acceptors, Drainer, Listener, Log, Options, Pipeline, Reactors, TLS}
+  alias Ferrosock.{Log, Options}
+  alias Ferrosock.HTTP.Pipeline
+  alias Ferrosock.Server.{Acceptors, Drainer, Listener, Reactors, TLS}
 
   @doc "Starts a server. Raises on options that are wrong."
   @spec start_link(keyword()) :: Supervisor.on_start()

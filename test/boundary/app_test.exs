@@ -15,7 +15,7 @@ defmodule Ferrosock.Boundary.AppTest do
   end
 
   setup do
-    Ferrosock.Reactors.ensure_started!(:default)
+    Ferrosock.Server.Reactors.ensure_started!(:default)
     eventually(fn -> Native.stats().exchanges == 0 and Native.stats().sockets == 0 end)
     :ok
   end

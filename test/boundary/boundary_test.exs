@@ -51,7 +51,7 @@ defmodule Ferrosock.BoundaryTest do
   @nothing %{listeners: 0, connections: 0, exchanges: 0, sockets: 0, tasks: 0}
 
   setup do
-    Ferrosock.Reactors.ensure_started!(:default)
+    Ferrosock.Server.Reactors.ensure_started!(:default)
     eventually(fn -> Native.stats() == @nothing end)
     fds = descriptors()
 
@@ -676,11 +676,11 @@ defmodule Ferrosock.BoundaryTest do
           idle = connect(server)
           %{status: 200} = request(idle, "GET", "/")
           children = Supervisor.which_children(server)
-          {_, pool, _, _} = List.keyfind(children, Ferrosock.Acceptors, 0)
+          {_, pool, _, _} = List.keyfind(children, Ferrosock.Server.Acceptors, 0)
 
           acceptors = fn ->
             for {_, pair, _, _} <- Supervisor.which_children(pool),
-                {Ferrosock.Acceptor, pid, _, _} <- Supervisor.which_children(pair),
+                {Ferrosock.Server.Acceptor, pid, _, _} <- Supervisor.which_children(pair),
                 is_pid(pid),
                 do: pid
           end
@@ -755,7 +755,7 @@ defmodule Ferrosock.BoundaryTest do
 
   for {what, stop} <- [
         {"stopped", "Application.stop(:ferrosock)"},
-        {"killed", "Process.exit(Process.whereis(Ferrosock.Reactors), :kill)"}
+        {"killed", "Process.exit(Process.whereis(Ferrosock.Server.Reactors), :kill)"}
       ] do
     test "servers end when the application is #{what}, and say why; a later start works" do
       {output, 0} =
@@ -784,7 +784,7 @@ defmodule Ferrosock.BoundaryTest do
         true = closed?(idle)
         receive do: ({:EXIT, ^supervisor, _reason} -> :ok)
         eventually(fn -> not Process.alive?(server) end)
-        eventually(fn -> Process.whereis(Ferrosock.Caretaker) == nil end)
+        eventually(fn -> Process.whereis(Ferrosock.Server.Caretaker) == nil end)
         %{listeners: 0, connections: 0, tasks: 0} = Ferrosock.Native.stats()
         {:error, {%RuntimeError{}, _}} = catch_start = (try do
           Ferrosock.start_link(options)
@@ -846,7 +846,7 @@ defmodule Ferrosock.BoundaryTest do
         :code.purge(module)
         {:module, ^module} = :code.load_file(module)
         # As fast as it goes, with this one: it is where connections wait.
-        if round > 1 and module == Ferrosock.Connection, do: for(_ <- 1..3, do: :code.load_file(module))
+        if round > 1 and module == Ferrosock.HTTP.Connection, do: for(_ <- 1..3, do: :code.load_file(module))
       end
 
       for {socket, n} <- Enum.with_index(websockets) do

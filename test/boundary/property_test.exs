@@ -184,7 +184,7 @@ defmodule Ferrosock.Boundary.PropertyTest do
   @nothing %{listeners: 0, connections: 0, exchanges: 0, sockets: 0, tasks: 0}
 
   setup do
-    Ferrosock.Reactors.ensure_started!(:default)
+    Ferrosock.Server.Reactors.ensure_started!(:default)
     settles(fn -> Native.stats() == @nothing end, "before the test")
   end
 

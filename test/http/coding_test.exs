@@ -1,7 +1,8 @@
 defmodule Ferrosock.HTTP.CodingTest do
   use ExUnit.Case, async: true
 
-  alias Ferrosock.{Adapter, Compression, Options}
+  alias Ferrosock.{Adapter, Options}
+  alias Ferrosock.HTTP.Compression
 
   @all ["zstd", "gzip", "deflate"]
   @zstd? Code.ensure_loaded?(:zstd)

@@ -1,7 +1,7 @@
 defmodule Ferrosock.HTTP.HeaderTest do
   use ExUnit.Case, async: true
 
-  alias Ferrosock.Header
+  alias Ferrosock.HTTP.Header
 
   test "names are the same in any case (RFC9110§5.1)" do
     for name <- ["content-length", "Content-Length", "CONTENT-LENGTH", "cOnTeNt-lEnGtH"],

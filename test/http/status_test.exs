@@ -1,7 +1,7 @@
 defmodule Ferrosock.HTTP.StatusTest do
   use ExUnit.Case, async: true
 
-  alias Ferrosock.Status
+  alias Ferrosock.HTTP.Status
 
   test "a status goes down with the phrase that Plug has for it, or with an empty one" do
     assert Status.line(:"HTTP/1.1", 200) == 200

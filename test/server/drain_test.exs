@@ -56,7 +56,7 @@ defmodule Ferrosock.Server.DrainTest do
   describe "a process of a drained server that is started again" do
     @describetag :capture_log
 
-    for id <- [Ferrosock.Listener, Ferrosock.Drainer] do
+    for id <- [Ferrosock.Server.Listener, Ferrosock.Server.Drainer] do
       test "does not listen: #{inspect(id)}" do
         {server, port} = hello()
         server |> connect() |> request("GET", "/")
@@ -97,17 +97,17 @@ defmodule Ferrosock.Server.DrainTest do
     partial = connect(server)
     write(partial, "GET / HTTP/1.1\r\nhost: loc")
     eventually(fn -> Ferrosock.info(server).accepted == 1 end)
-    {_id, acceptors, _type, _modules} = child(server, Ferrosock.Acceptors)
+    {_id, acceptors, _type, _modules} = child(server, Ferrosock.Server.Acceptors)
 
     log =
       capture_log(fn ->
         Process.exit(acceptors, :kill)
-        eventually(fn -> child(server, Ferrosock.Acceptors) |> elem(1) != acceptors end)
+        eventually(fn -> child(server, Ferrosock.Server.Acceptors) |> elem(1) != acceptors end)
         assert %{status: 200} = server |> connect() |> request("GET", "/")
       end)
 
     assert read_all(partial) == ""
-    refute log =~ "Ferrosock.Drain"
+    refute log =~ "Ferrosock.Server.Drain"
   end
 
   describe "an HTTP connection" do
@@ -232,12 +232,13 @@ defmodule Ferrosock.Server.DrainTest do
       {socket, pid} = Socket.open(server)
       for acceptor <- acceptors(server), do: Process.exit(acceptor, :kill)
       Probe.sync(socket)
-      {_id, acceptors, _type, _modules} = child(server, Ferrosock.Acceptors)
+      {_id, acceptors, _type, _modules} = child(server, Ferrosock.Server.Acceptors)
 
       assert [_heir] =
                for(
                  {_id, pair, _type, _modules} <- Supervisor.which_children(acceptors),
-                 {Ferrosock.Connections, heir, _type, _modules} <- Supervisor.which_children(pair),
+                 {Ferrosock.Server.Connections, heir, _type, _modules} <-
+                   Supervisor.which_children(pair),
                  {_id, ^pid, _type, _modules} <- Supervisor.which_children(heir),
                  do: heir
                )
@@ -491,10 +492,10 @@ defmodule Ferrosock.Server.DrainTest do
   end
 
   defp acceptors(server) do
-    {_id, acceptors, _type, _modules} = child(server, Ferrosock.Acceptors)
+    {_id, acceptors, _type, _modules} = child(server, Ferrosock.Server.Acceptors)
 
     for {_id, pair, _type, _modules} <- Supervisor.which_children(acceptors),
-        {Ferrosock.Acceptor, acceptor, _type, _modules} <- Supervisor.which_children(pair),
+        {Ferrosock.Server.Acceptor, acceptor, _type, _modules} <- Supervisor.which_children(pair),
         do: acceptor
   end
 
@@ -509,7 +510,9 @@ defmodule Ferrosock.Server.DrainTest do
 
   # What it does meets an engine that stands still.
   defp without_reactors(fun) do
-    reactors = for {_id, pid, _, _} <- Supervisor.which_children(Ferrosock.Reactors), do: pid
+    reactors =
+      for {_id, pid, _, _} <- Supervisor.which_children(Ferrosock.Server.Reactors), do: pid
+
     Enum.each(reactors, &:sys.suspend/1)
 
     try do

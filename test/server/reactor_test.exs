@@ -4,7 +4,8 @@ defmodule Ferrosock.Server.ReactorTest do
 
   import Ferrosock.Test.Raw
 
-  alias Ferrosock.{Native, Reactors}
+  alias Ferrosock.Native
+  alias Ferrosock.Server.Reactors
   alias Ferrosock.Test.Certificates
 
   defmodule Echo do

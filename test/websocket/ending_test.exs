@@ -1,7 +1,7 @@
 defmodule Ferrosock.WebSocket.EndingTest do
   use ExUnit.Case, async: true
 
-  alias Ferrosock.Ending
+  alias Ferrosock.WebSocket.Ending
 
   test "the peer's close code is echoed" do
     assert %Ending{close: {4000, ""}, terminate: :remote, exit: {:exit, {:shutdown, :remote}, []}} =

@@ -682,7 +682,7 @@ defmodule Ferrosock.WebSocket.LifecycleTest do
 
     test "get_status names the module and the state" do
       {_socket, pid} = Socket.open(Socket.serve!())
-      assert {:status, ^pid, {:module, Ferrosock.Connection}, items} = :sys.get_status(pid)
+      assert {:status, ^pid, {:module, Ferrosock.HTTP.Connection}, items} = :sys.get_status(pid)
       assert inspect(items, limit: :infinity) =~ inspect(Socket)
     end
 
@@ -745,7 +745,7 @@ defmodule Ferrosock.WebSocket.LifecycleTest do
     {_socket, pid} = Socket.open(server)
 
     {_id, acceptors, _type, _modules} =
-      server |> Supervisor.which_children() |> List.keyfind(Ferrosock.Acceptors, 0)
+      server |> Supervisor.which_children() |> List.keyfind(Ferrosock.Server.Acceptors, 0)
 
     pids =
       for {_, pair, :supervisor, _} <- Supervisor.which_children(acceptors),

@@ -1,7 +1,7 @@
 defmodule Ferrosock.WebSocket.ResultTest do
   use ExUnit.Case, async: true
 
-  alias Ferrosock.{Ending, Result}
+  alias Ferrosock.WebSocket.{Ending, Result}
 
   test "{:ok, state} sends nothing" do
     assert Result.read({:ok, :s}) == {:ok, :s, []}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::stream::Address;
+use crate::net::Address;
 
 #[derive(Debug, Clone)]
 pub struct ListenerConfig {

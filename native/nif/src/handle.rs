@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use ferrosock_engine::connection::{Connection, Taken};
-use ferrosock_engine::exchange::Exchange;
+use ferrosock_engine::http::exchange::Exchange;
 use ferrosock_engine::listener::Listener;
-use ferrosock_engine::runtime::{self, Reactor, Turned};
-use ferrosock_engine::tls::config::TlsConfig;
+use ferrosock_engine::net::tls::config::TlsConfig;
+use ferrosock_engine::rt::{self, Reactor, Turned};
 use ferrosock_engine::ws::socket::Socket;
 use rustler::{Env, LocalPid, Monitor, Resource, ResourceArc};
 
@@ -42,7 +42,7 @@ pub fn forget_reactors() {
 /// The same handle each time: the VM lets a descriptor be watched for the sake of one resource only.
 /// `None`: there is no such reactor, or the engine turns it by itself.
 pub fn reactor(index: usize) -> Option<ResourceArc<ReactorHandle>> {
-    let reactor = runtime::reactors().get(index)?;
+    let reactor = rt::reactors().get(index)?;
     let mut handles = reactor_handles();
     let known = handles.iter().find(|known| ptr::eq(known.reactor, reactor));
     if let Some(known) = known {

@@ -22,14 +22,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ferrosock_engine::config::{Http2Config, ListenerConfig, Overload, Ping, SocketConfig};
 use ferrosock_engine::connection::Taken;
-use ferrosock_engine::exchange::FileError;
+use ferrosock_engine::http::exchange::FileError;
 use ferrosock_engine::listener::Listener;
-use ferrosock_engine::runtime::{self, Driver, Reactor, Turned};
-use ferrosock_engine::stats;
-use ferrosock_engine::stream;
-use ferrosock_engine::tls::config::{
+use ferrosock_engine::net;
+use ferrosock_engine::net::tls::config::{
     ClientAuth, Identity, Key, TlsConfig, TlsError, TlsOptions, Version,
 };
+use ferrosock_engine::rt::stats;
+use ferrosock_engine::rt::{self, Driver, Reactor, Turned};
 use ferrosock_engine::ws::ending::Last;
 use ferrosock_engine::ws::extension::DeflateConfig;
 use ferrosock_engine::ws::{self, Sent};
@@ -65,7 +65,7 @@ fn reactors_start(count: usize) -> NifResult<usize> {
         Some(_) => Driver::Threads,
         None => Driver::Host,
     };
-    runtime::start(count, driver).map_err(|e| rustler::Error::RaiseTerm(Box::new(e.to_string())))
+    rt::start(count, driver).map_err(|e| rustler::Error::RaiseTerm(Box::new(e.to_string())))
 }
 
 #[rustler::nif]
@@ -254,7 +254,7 @@ fn tls_config<'a>(env: Env<'a>, terms: TlsTerms<'a>) -> Term<'a> {
 
 #[derive(NifMap)]
 struct ListenerOptions {
-    address: term::Address<stream::Address>,
+    address: term::Address<net::Address>,
     tls: Option<ResourceArc<TlsHandle>>,
     reuse_port: bool,
     user_timeout: u64,
@@ -352,7 +352,7 @@ fn listener_open(env: Env, options: ListenerOptions) -> Term {
 
 #[derive(NifMap)]
 struct ListenerInfo {
-    address: term::Address<stream::Address>,
+    address: term::Address<net::Address>,
     connections: usize,
     lingering: usize,
     queued_bytes: usize,
@@ -602,9 +602,7 @@ fn exchange_tls(env: Env, exchange: ResourceArc<ExchangeHandle>) -> Term {
 }
 
 #[rustler::nif]
-fn exchange_sock(
-    exchange: ResourceArc<ExchangeHandle>,
-) -> NifResult<term::Address<stream::Address>> {
+fn exchange_sock(exchange: ResourceArc<ExchangeHandle>) -> NifResult<term::Address<net::Address>> {
     exchange
         .0
         .local_addr()

@@ -7,12 +7,12 @@ use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
+use ferrosock_engine::buffer::Buffer;
 use ferrosock_engine::error::{ReadError, SendError};
+use ferrosock_engine::http::status::Status;
+use ferrosock_engine::net;
 use ferrosock_engine::owner::Request;
-use ferrosock_engine::status::Status;
-use ferrosock_engine::stream;
 use ferrosock_engine::ws::Message;
-use ferrosock_engine::ws::buffer::Buffer;
 use ferrosock_engine::ws::frame::Opcode;
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use rustler::types::tuple::{get_tuple, make_tuple};
@@ -166,11 +166,11 @@ impl Encoder for Ip {
 /// `{ip, port}` or `{{:local, path}, 0}`
 pub struct Address<T>(pub T);
 
-impl<T: Borrow<stream::Address>> Encoder for Address<T> {
+impl<T: Borrow<net::Address>> Encoder for Address<T> {
     fn encode<'a>(&self, env: Env<'a>) -> Term<'a> {
         match self.0.borrow() {
-            stream::Address::Inet(addr) => (Ip(addr.ip()), addr.port()).encode(env),
-            stream::Address::Local(path) => {
+            net::Address::Inet(addr) => (Ip(addr.ip()), addr.port()).encode(env),
+            net::Address::Local(path) => {
                 let path = binary(env, path.as_os_str().as_bytes());
                 ((atoms::local(), path), 0).encode(env)
             }
@@ -178,18 +178,18 @@ impl<T: Borrow<stream::Address>> Encoder for Address<T> {
     }
 }
 
-impl<'a> Decoder<'a> for Address<stream::Address> {
+impl<'a> Decoder<'a> for Address<net::Address> {
     fn decode(term: Term<'a>) -> NifResult<Self> {
         let (host, port): (Term, Fits<u16>) = term.decode()?;
         if let Ok(Ip(ip)) = host.decode() {
-            return Ok(Self(stream::Address::Inet((ip, port.0).into())));
+            return Ok(Self(net::Address::Inet((ip, port.0).into())));
         }
         let (local, path): (Atom, Binary) = host.decode()?;
         if local != atoms::local() {
             return Err(Error::BadArg);
         }
         let path = OsStr::from_bytes(path.as_slice()).into();
-        Ok(Self(stream::Address::Local(path)))
+        Ok(Self(net::Address::Local(path)))
     }
 }
 

@@ -19,22 +19,22 @@ use bytes::Bytes;
 use tokio::io::ReadBuf;
 use tokio::time::Instant;
 
-use crate::backpressure::{Waiter, call};
+use crate::buffer::Buffer;
 use crate::config::SocketConfig;
 use crate::connection::Connection;
-use crate::lock;
+use crate::flow::{Waiter, call};
 use crate::owner::{Events, Owner};
-use crate::runtime::{self, Reactor};
-use crate::stats::{self, Counted};
-use crate::timer::Timer;
-use crate::ws::buffer::Buffer;
-use crate::ws::carrier::{Carrier, Receiver};
+use crate::rt::lock;
+use crate::rt::stats::{self, Counted};
+use crate::rt::timer::Timer;
+use crate::rt::{self as runtime, Reactor};
 use crate::ws::encoder::{Compression, Message};
 use crate::ws::ending::{Ending, Last, LastEvent};
 use crate::ws::extension::Agreed;
 use crate::ws::frame::{self, Opcode};
 use crate::ws::message::{Limits, Payload, Reader, Sink};
 use crate::ws::outbound::{Outbound, Sent};
+use crate::ws::transport::{Receiver, Transport as Carrier};
 
 /// How many batches, and bytes in them, the owner may have unanswered before reading pauses.
 const MAX_UNANSWERED: usize = 8;

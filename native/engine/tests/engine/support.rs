@@ -5,16 +5,16 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
+use ferrosock_engine::buffer::{Buffer, VecBuffer};
 use ferrosock_engine::config::{ListenerConfig, Overload, SocketConfig};
 use ferrosock_engine::connection::{Connection, Taken};
 use ferrosock_engine::error::HttpError;
-use ferrosock_engine::exchange::Exchange;
+use ferrosock_engine::http::exchange::Exchange;
 use ferrosock_engine::listener::{Host, Listener};
+use ferrosock_engine::net::Address;
 use ferrosock_engine::owner::{Events, Owner, Request};
-use ferrosock_engine::runtime::{self, Driver};
-use ferrosock_engine::stream::Address;
+use ferrosock_engine::rt::{self, Driver};
 use ferrosock_engine::ws::Message;
-use ferrosock_engine::ws::buffer::{Buffer, VecBuffer};
 use ferrosock_engine::ws::extension::DeflateConfig;
 use ferrosock_engine::ws::frame::Opcode;
 use ferrosock_engine::ws::message::{Payload, Sink};
@@ -272,7 +272,7 @@ impl Server {
         socket: SocketConfig,
         serve: impl Fn(&Arc<Exchange<TestOwner>>, &Request<'_>) -> bool + Send + Sync + 'static,
     ) -> Self {
-        runtime::start(0, Driver::Threads).expect("threads");
+        rt::start(0, Driver::Threads).expect("threads");
         let config = ListenerConfig {
             addr: Address::Inet(([127, 0, 0, 1], 0).into()),
             backlog: 16,

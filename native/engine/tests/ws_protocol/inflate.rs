@@ -1,6 +1,6 @@
 //! Compressed messages from the client (RFC 7692).
 
-use ferrosock_engine::ws::buffer::VecBuffer;
+use ferrosock_engine::buffer::VecBuffer;
 use ferrosock_engine::ws::extension::{Agreed, DeflateConfig};
 use ferrosock_engine::ws::frame::Error;
 use ferrosock_engine::ws::message::{Limits, Reader};

@@ -1,6 +1,6 @@
 use std::cell::Cell;
 
-use ferrosock_engine::ws::buffer::{Buffer, VecBuffer};
+use ferrosock_engine::buffer::{Buffer, VecBuffer};
 use ferrosock_engine::ws::deflate::Deflater;
 use ferrosock_engine::ws::extension::{Agreed, DeflateConfig, negotiate};
 use ferrosock_engine::ws::frame::{Error, apply_mask};
