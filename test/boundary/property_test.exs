@@ -9,8 +9,11 @@ defmodule Ferrosock.Boundary.PropertyTest do
   import Ferrosock.Test.Raw
 
   alias Ferrosock.Native
+  alias Ferrosock.Test.Census
 
   @sequences 200
+  # How many of them at a time, as most of each is waiting.
+  @at_once 8
   @steps 30
 
   defmodule Actor do
@@ -181,36 +184,36 @@ defmodule Ferrosock.Boundary.PropertyTest do
     end
   end
 
-  @nothing %{listeners: 0, connections: 0, exchanges: 0, sockets: 0, tasks: 0}
-
-  setup do
-    Ferrosock.Server.Reactors.ensure_started!(:default)
-    settles(fn -> Native.stats() == @nothing end, "before the test")
-  end
+  setup do: Census.await_nothing()
 
   @tag timeout: 300_000
   test "#{@sequences} random sequences of calls keep to what is documented and leave nothing" do
     seed = seed()
-    fds = descriptors()
+    descriptors = Census.descriptors()
 
-    for sequence <- 1..@sequences do
-      :rand.seed(:exsss, {seed, sequence, 0})
+    for sequences <- Enum.chunk_every(1..@sequences, @at_once) do
+      sequences
+      |> Enum.map(&Task.async(fn -> run_sequence(seed, &1) end))
+      |> Task.await_many(60_000)
 
-      try do
-        run_sequence()
-        settles(fn -> Native.stats() == @nothing end, "left behind")
-        settles(fn -> descriptors() <= fds end, "descriptors left behind")
-      rescue
-        fault ->
-          message = """
-          sequence #{sequence} of FERROSOCK_SEED=#{seed}: #{Exception.message(fault)}
-
-          #{Enum.map_join(Enum.reverse(Process.get(:steps)), "\n", &inspect/1)}
-          """
-
-          reraise ExUnit.AssertionError, [message: message], __STACKTRACE__
-      end
+      told = "left behind by sequences #{inspect(sequences)} of FERROSOCK_SEED=#{seed}"
+      settles(fn -> Native.stats() == Census.nothing() end, told)
+      settles(fn -> Census.descriptors() <= descriptors end, told)
     end
+  end
+
+  defp run_sequence(seed, sequence) do
+    :rand.seed(:exsss, {seed, sequence, 0})
+    run_sequence()
+  rescue
+    fault ->
+      message = """
+      sequence #{sequence} of FERROSOCK_SEED=#{seed}: #{Exception.message(fault)}
+
+      #{Enum.map_join(Enum.reverse(Process.get(:steps)), "\n", &inspect/1)}
+      """
+
+      reraise ExUnit.AssertionError, [message: message], __STACKTRACE__
   end
 
   defp seed do
@@ -397,7 +400,7 @@ defmodule Ferrosock.Boundary.PropertyTest do
     world = do_step(:connect, world)
     deflate = [{"sec-websocket-extensions", "permessage-deflate"} | handshake_headers()]
     with [client | _] <- world.clients, do: :gen_tcp.send(client, head("GET", "/", deflate))
-    Process.sleep(3)
+    pause(3)
     world = do_step(:upgrade, do_step(:attach, world))
     if :rand.uniform(3) > 1, do: do_step(:ack, world), else: world
   end
@@ -418,7 +421,7 @@ defmodule Ferrosock.Boundary.PropertyTest do
   end
 
   defp do_step(:pause, world) do
-    Process.sleep(Enum.random([1, 5, 20]))
+    pause(Enum.random([1, 5, 20]))
     world
   end
 
@@ -848,19 +851,13 @@ defmodule Ferrosock.Boundary.PropertyTest do
     }
   end
 
-  defp descriptors, do: length(File.ls!("/proc/self/fd"))
+  # What comes meanwhile may come, or not.
+  defp pause(ms), do: Process.sleep(ms)
 
-  defp settles(fun, fault, left \\ 1_600) do
-    cond do
-      fun.() ->
-        :ok
-
-      left == 0 ->
-        raise "#{fault}: #{inspect(Native.stats())}, #{descriptors()} descriptors"
-
-      true ->
-        Process.sleep(5)
-        settles(fun, fault, left - 1)
-    end
+  defp settles(fun, fault) do
+    eventually(fun)
+  rescue
+    ExUnit.AssertionError ->
+      raise "#{fault}: #{inspect(Native.stats())}, #{Census.descriptors()} descriptors"
   end
 end

@@ -1,12 +1,10 @@
 defmodule Ferrosock.Server.DrainLossTest do
-  # Not async: whatever is logged meanwhile is this test's own.
-  use ExUnit.Case, async: false
+  use ExUnit.Case, async: true
 
-  import ExUnit.CaptureLog
   import Ferrosock.Test.Raw
   import Plug.Conn, only: [send_resp: 3]
 
-  alias Ferrosock.Test.HTTP2
+  alias Ferrosock.Test.{HTTP2, Logs}
 
   @websockets 230
   @keep_alive 150
@@ -40,47 +38,44 @@ defmodule Ferrosock.Server.DrainLossTest do
     handled = :ets.new(:handled, [:public, write_concurrency: true])
     echoed = :ets.new(:echoed, [:public, write_concurrency: true])
 
-    log =
-      capture_log(fn ->
-        test = self()
+    Logs.attach()
+    test = self()
 
-        server =
-          serve(fn conn ->
-            if conn.request_path =~ @first, do: send(test, {:busy, self()})
-            handle(conn, handled, {echoed, conn.request_path, test})
-          end)
-
-        port = port(server)
-        websockets = clients(@websockets, "ws", &websocket_client(port, &1))
-        keep_alive = clients(@keep_alive, "kept", &keep_alive_client(port, &1))
-        http2 = clients(@http2, "h2", &http2_client(port, &1))
-        connecting = clients(@connecting, "new", &connecting_client(port, &1))
-        slow = clients(@slow, "slow", &slow_client(port, &1))
-        processes = for _ <- 1..500, do: busy()
-        draining = Task.async(fn -> Ferrosock.drain(server, code: 1012) end)
-        eventually(fn -> refused?(port) end)
-        # Of all of them, those of slow requests heed it.
-        for pid <- processes, do: Process.send_after(pid, :go, :rand.uniform(500))
-        assert Task.await(draining, @patience) == :ok
-
-        for {task, name} <- websockets do
-          {echoes, close} = Task.await(task, @patience)
-          assert close == {:close, 1012, ""}
-          assert [{^name, ^echoes}] = :ets.lookup(echoed, name)
-        end
-
-        answered =
-          for {task, _name} <- keep_alive ++ http2 ++ connecting ++ slow,
-              path <- Task.await(task, @patience),
-              do: path
-
-        assert Enum.sort(answered) ==
-                 handled |> :ets.tab2list() |> Enum.map(&elem(&1, 0)) |> Enum.sort()
-
-        assert length(answered) + @websockets == Ferrosock.info(server).requests
+    server =
+      serve(fn conn ->
+        if conn.request_path =~ @first, do: send(test, {:busy, self()})
+        handle(conn, handled, {echoed, conn.request_path, test})
       end)
 
-    refute log =~ "[error]", log
+    port = port(server)
+    websockets = clients(@websockets, "ws", &websocket_client(port, &1))
+    keep_alive = clients(@keep_alive, "kept", &keep_alive_client(port, &1))
+    http2 = clients(@http2, "h2", &http2_client(port, &1))
+    connecting = clients(@connecting, "new", &connecting_client(port, &1))
+    slow = clients(@slow, "slow", &slow_client(port, &1))
+    processes = for _ <- 1..500, do: busy()
+    draining = Task.async(fn -> Ferrosock.drain(server, code: 1012) end)
+    eventually(fn -> refused?(port) end)
+    # Of all of them, those of slow requests heed it.
+    for pid <- processes, do: Process.send_after(pid, :go, :rand.uniform(500))
+    assert Task.await(draining, @patience) == :ok
+
+    for {task, name} <- websockets do
+      {echoes, close} = Task.await(task, @patience)
+      assert close == {:close, 1012, ""}
+      assert [{^name, ^echoes}] = :ets.lookup(echoed, name)
+    end
+
+    answered =
+      for {task, _name} <- keep_alive ++ http2 ++ connecting ++ slow,
+          path <- Task.await(task, @patience),
+          do: path
+
+    assert Enum.sort(answered) ==
+             handled |> :ets.tab2list() |> Enum.map(&elem(&1, 0)) |> Enum.sort()
+
+    assert length(answered) + @websockets == Ferrosock.info(server).requests
+    assert for({:log, :error, text, _meta} <- Logs.taken(server), do: text) == []
   end
 
   defp handle(%{request_path: "/ws/" <> _} = conn, _handled, state),

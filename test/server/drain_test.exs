@@ -1,12 +1,11 @@
 defmodule Ferrosock.Server.DrainTest do
-  # Not async: reactors, which some of these tests hold up, serve the whole node.
-  use ExUnit.Case, async: false
+  # What a drain does with what a server serves. drain_late_test.exs has what it does while the reactors are late.
+  use ExUnit.Case, async: true
 
-  import ExUnit.CaptureLog
   import Ferrosock.Test.Raw
   import Plug.Conn, only: [send_resp: 3]
 
-  alias Ferrosock.Test.Probe
+  alias Ferrosock.Test.{Logs, Probe}
 
   defmodule Socket, do: use(Ferrosock.Test.Probe)
 
@@ -99,15 +98,15 @@ defmodule Ferrosock.Server.DrainTest do
     eventually(fn -> Ferrosock.info(server).accepted == 1 end)
     {_id, acceptors, _type, _modules} = child(server, Ferrosock.Server.Acceptors)
 
-    log =
-      capture_log(fn ->
-        Process.exit(acceptors, :kill)
-        eventually(fn -> child(server, Ferrosock.Server.Acceptors) |> elem(1) != acceptors end)
-        assert %{status: 200} = server |> connect() |> request("GET", "/")
-      end)
-
+    Logs.attach()
+    Process.exit(acceptors, :kill)
+    eventually(fn -> child(server, Ferrosock.Server.Acceptors) |> elem(1) != acceptors end)
+    assert %{status: 200} = server |> connect() |> request("GET", "/")
     assert read_all(partial) == ""
-    refute log =~ "Ferrosock.Server.Drain"
+
+    refute Enum.any?(Logs.taken(server), fn {:log, _, text, _} ->
+             text =~ "Ferrosock.Server.Drain"
+           end)
   end
 
   describe "an HTTP connection" do
@@ -181,48 +180,6 @@ defmodule Ferrosock.Server.DrainTest do
       end
 
       assert Task.await(draining) == :ok
-    end
-
-    test "is served when its request comes a little after it was accepted" do
-      {server, port} = hello()
-
-      {socket, draining} =
-        without_reactors(fn ->
-          socket = connect(port)
-          draining = Task.async(fn -> Ferrosock.drain(server) end)
-          eventually(fn -> waits_for_engine?(server) end)
-          {socket, draining}
-        end)
-
-      eventually(fn -> Ferrosock.info(server).accepted == 1 end)
-      # Silence for which an older connection would be closed.
-      assert :gen_tcp.recv(socket, 0, 30) == {:error, :timeout}
-      assert request(socket, "GET", "/").body == "hello"
-      assert Task.await(draining) == :ok
-    end
-
-    test "is served when the kernel has its request, also where it has not been accepted" do
-      {server, port} = hello()
-      kept = connect(port)
-      request(kept, "GET", "/")
-
-      {sockets, draining} =
-        without_reactors(fn ->
-          new = for _ <- 1..20, do: connect(port)
-          for socket <- [kept | new], do: write(socket, head("GET", "/"))
-          draining = Task.async(fn -> Ferrosock.drain(server) end)
-          eventually(fn -> waits_for_engine?(server) end)
-          {[kept | new], draining}
-        end)
-
-      for socket <- sockets do
-        assert response = response(socket)
-        assert response.body == "hello"
-        assert header(response, "connection") == ["close"]
-      end
-
-      assert Task.await(draining) == :ok
-      assert refused?(port)
     end
   end
 
@@ -500,27 +457,6 @@ defmodule Ferrosock.Server.DrainTest do
   end
 
   defp child(server, id), do: server |> Supervisor.which_children() |> List.keyfind(id, 0)
-
-  defp waits_for_engine?(server) do
-    case :sys.get_state(Ferrosock.Server.drainer(server)).task do
-      nil -> false
-      task -> Process.info(task.pid, :status) == {:status, :waiting}
-    end
-  end
-
-  # What it does meets an engine that stands still.
-  defp without_reactors(fun) do
-    reactors =
-      for {_id, pid, _, _} <- Supervisor.which_children(Ferrosock.Server.Reactors), do: pid
-
-    Enum.each(reactors, &:sys.suspend/1)
-
-    try do
-      fun.()
-    after
-      Enum.each(reactors, &:sys.resume/1)
-    end
-  end
 
   defp timed(fun), do: :timer.tc(fun, :millisecond)
 end

@@ -70,7 +70,7 @@ defmodule Ferrosock.Server.OverloadTest do
   end
 
   test "a server that is full stops all the same" do
-    server = server(max_connections: 2)
+    server = server(max_connections: 2, websocket_options: [close_timeout: 500])
     {_keep_alive, websocket} = full(server)
     third = connect(server)
     :ok = ExUnit.Callbacks.stop_supervised(server_id(server))

@@ -1,11 +1,9 @@
 defmodule Ferrosock.Server.ProxyProtocolTest do
-  # Not async: that nothing is logged can be told only where nobody else logs.
-  use ExUnit.Case
+  use ExUnit.Case, async: true
 
-  import ExUnit.CaptureLog
   import Ferrosock.Test.Raw
 
-  alias Ferrosock.Test.Certificates
+  alias Ferrosock.Test.{Certificates, Logs}
 
   @signature "\r\n\r\n\0\r\nQUIT\n"
 
@@ -103,50 +101,43 @@ defmodule Ferrosock.Server.ProxyProtocolTest do
         {"more than a header may have", @signature <> <<2::4, 1::4, 0x11, 65_535::16>>}
       ] do
     test "#{name} costs a line and the connection" do
+      Logs.attach()
       server = server()
+      socket = connect(server)
+      {:ok, {_address, port}} = :inet.sockname(socket)
+      write(socket, unquote(bytes))
+      assert read_all(socket) == ""
+      ended(server)
 
-      log =
-        capture_log(fn ->
-          socket = connect(server)
-          write(socket, unquote(bytes))
-          assert read_all(socket) == ""
-          eventually(fn -> Ferrosock.info(server).connections == 0 end)
-        end)
-
-      assert [_line] = Regex.scan(~r/refused what 127.0.0.1:\d+ sent: proxy header invalid/, log)
+      assert [{:log, :warning, line, _meta}] = Logs.taken(server)
+      assert line =~ "refused what 127.0.0.1:#{port} sent: proxy header invalid"
       refute_received {:peer, _, _}
     end
   end
 
   test "a header that does not come ends the connection in time" do
+    Logs.attach()
     server = server(handshake_timeout: 200)
 
-    log =
-      capture_log(fn ->
-        for bytes <- ["", "PROXY TCP4", binary_part(ipv4(), 0, 20)] do
-          socket = connect(server)
-          write(socket, bytes)
-          assert closed?(socket)
-        end
+    sockets =
+      for bytes <- ["", "PROXY TCP4", binary_part(ipv4(), 0, 20)] do
+        socket = connect(server)
+        write(socket, bytes)
+        socket
+      end
 
-        eventually(fn -> Ferrosock.info(server).connections == 0 end)
-      end)
-
-    assert [_, _, _] = Regex.scan(~r/sent: handshake timeout/, log)
+    assert Enum.all?(sockets, &closed?/1)
+    ended(server)
+    assert [_, _, _] = logged = Logs.taken(server)
+    for {:log, :warning, line, _meta} <- logged, do: assert(line =~ "sent: handshake timeout")
   end
 
   test "a connection that ends at once is no fault" do
+    Logs.attach()
     server = server()
-
-    log =
-      capture_log(fn ->
-        :gen_tcp.close(connect(server))
-
-        eventually(fn ->
-          Ferrosock.info(server) |> then(&(&1.accepted == 1 and &1.connections == 0))
-        end)
-      end)
-
-    assert log == ""
+    :gen_tcp.close(connect(server))
+    eventually(fn -> Ferrosock.info(server).accepted == 1 end)
+    ended(server)
+    assert Logs.taken(server) == []
   end
 end

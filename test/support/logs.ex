@@ -46,10 +46,16 @@ defmodule Ferrosock.Test.Logs do
          do: inspect(text)
   end
 
-  @doc "Waits for an event that names the text; those before it are dropped."
-  def await(text) do
+  @doc "Waits for an event that names the text; the others stay."
+  def await(text, others \\ []) do
     receive do
-      {:log, _level, logged, _meta} = log -> if logged =~ text, do: log, else: await(text)
+      {:log, _level, _text, _meta} = log ->
+        if of?(log, text) do
+          others |> Enum.reverse() |> Enum.each(&send(self(), &1))
+          log
+        else
+          await(text, [log | others])
+        end
     after
       20_000 -> ExUnit.Assertions.flunk("nothing was logged that names #{inspect(text)}")
     end

@@ -97,8 +97,9 @@ defmodule Ferrosock.Test.Raw do
   defp setopts(socket, options) when is_port(socket), do: :inet.setopts(socket, options)
   defp setopts(socket, options), do: :ssl.setopts(socket, options)
 
-  defp transport(socket) when is_port(socket), do: :gen_tcp
-  defp transport(_socket), do: :ssl
+  @doc "The module whose functions the socket is for."
+  def transport(socket) when is_port(socket), do: :gen_tcp
+  def transport(_socket), do: :ssl
 
   def write(socket, data), do: :ok = transport(socket).send(socket, data)
 
@@ -308,6 +309,14 @@ defmodule Ferrosock.Test.Raw do
         {:close, <<code::16, reason::binary>>} -> {:close, code, reason}
         frame -> frame
       end
+    end
+  end
+
+  @doc "The frames of the server until its close frame, with that."
+  def frames_until_close(socket) do
+    case recv_frame(socket) do
+      {:close, _code, _reason} = close -> [close]
+      {opcode, _payload} = frame when opcode != :error -> [frame | frames_until_close(socket)]
     end
   end
 

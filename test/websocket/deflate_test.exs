@@ -3,7 +3,7 @@ defmodule Ferrosock.WebSocket.DeflateTest do
   use ExUnit.Case, async: true
 
   import ExUnit.CaptureLog
-  import Ferrosock.Test.Probe, only: [down: 1, sync: 1]
+  import Ferrosock.Test.Probe, only: [down: 1, sync: 1, waits_for_client?: 1]
   import Ferrosock.Test.Raw
 
   defmodule Socket do
@@ -614,7 +614,7 @@ defmodule Ferrosock.WebSocket.DeflateTest do
       assert_receive {:opened, pid}, 5_000
       send_frame(socket, :text, "go")
       # Each takes some tens of milliseconds, in which nothing else is taken.
-      eventually(fn -> waits?(pid) end)
+      eventually(fn -> waits_for_client?(pid) end)
       refute_received {:pushed, ^pushes}
 
       for i <- 1..pushes do
@@ -866,11 +866,6 @@ defmodule Ferrosock.WebSocket.DeflateTest do
   defp send_next(state, i) do
     send(self(), {:push, i})
     state
-  end
-
-  defp waits?(pid) do
-    {:current_function, {module, function, _}} = Process.info(pid, :current_function)
-    {module, function} == {Ferrosock.Backpressure, :await}
   end
 
   # Of the whole VM, in bytes: what the engine allocates is none of Erlang's.

@@ -798,7 +798,8 @@ defmodule Ferrosock.WebSocket.SockTest do
     end
 
     test "gives up a client that another process finds slow" do
-      options = [websocket_options: [high_water_mark: 100_000, send_timeout: 200]]
+      limits = [high_water_mark: 100_000, send_timeout: 200, close_timeout: 500]
+      options = [websocket_options: limits]
       {client, sender} = open_with_socket(options, recbuf: 1000)
 
       for _ <- 1..200, do: assert(Socket.send_binary_frame(sender, <<0::800_000>>) == :ok)

@@ -1,15 +1,16 @@
 defmodule Ferrosock.HTTP.H2.StreamsTest do
-  # Not async: some tests count what is alive in the engine.
-  use ExUnit.Case, async: false
+  # Requests and responses as a Plug and a client of frames see them. That nothing is left of streams is told by
+  # boundary/streams_test.exs.
+  use ExUnit.Case, async: true
 
-  import ExUnit.CaptureLog
   import Ferrosock.Test.Raw, only: [serve: 1, serve: 2, write: 2, ended: 1, eventually: 1]
   import Plug.Conn
 
-  alias Ferrosock.Native
-  alias Ferrosock.Test.{Certificates, HTTP2, Raw}
+  alias Ferrosock.Test.{Certificates, HTTP2, Logs, Raw}
 
   @file_path List.to_string(:code.which(:lists))
+
+  setup do: Logs.attach()
 
   describe "the preface" do
     test "may come byte by byte" do
@@ -123,14 +124,12 @@ defmodule Ferrosock.HTTP.H2.StreamsTest do
       socket = HTTP2.connect(server)
       many = for n <- 1..11, do: {"x-#{n}", ""}
 
-      capture_log(fn ->
-        HTTP2.request(socket, 1, "GET", "/", many)
-        assert %{status: 431} = HTTP2.response(socket, 1)
-        HTTP2.request(socket, 3, "GET", "/", [{"host", "other"}])
-        assert %{status: 400} = HTTP2.response(socket, 3)
-        HTTP2.request(socket, 5, "GET", "/", [{"host", "LOCALHOST"}])
-        assert %{status: 200} = HTTP2.response(socket, 5)
-      end)
+      HTTP2.request(socket, 1, "GET", "/", many)
+      assert %{status: 431} = HTTP2.response(socket, 1)
+      HTTP2.request(socket, 3, "GET", "/", [{"host", "other"}])
+      assert %{status: 400} = HTTP2.response(socket, 3)
+      HTTP2.request(socket, 5, "GET", "/", [{"host", "LOCALHOST"}])
+      assert %{status: 200} = HTTP2.response(socket, 5)
     end
 
     test "is not delayed by one that is slow" do
@@ -157,21 +156,18 @@ defmodule Ferrosock.HTTP.H2.StreamsTest do
       HTTP2.request(socket, 1, "GET", "/held")
       assert_receive {:serving, "/held", held}
 
-      log =
-        capture_log(fn ->
-          wrong = [{"X-Upper", "a"}, {"x a", ""}, {"x-a", "b\nc"}, {"x-a", <<0>>}, {":foo", "a"}]
+      wrong = [{"X-Upper", "a"}, {"x a", ""}, {"x-a", "b\nc"}, {"x-a", <<0>>}, {":foo", "a"}]
 
-          for {field, id} <- Enum.zip(wrong, Stream.iterate(3, &(&1 + 4))) do
-            # What is put into the header table on the way is named by its index afterwards.
-            kept = {"x-kept-#{id}", "kept"}
-            HTTP2.request(socket, id, "GET", "/wrong", [field, kept])
-            assert %{status: nil, end: {:reset, :protocol_error}} = HTTP2.response(socket, id)
-            HTTP2.request(socket, id + 2, "GET", "/#{id}", [kept])
-            assert %{status: 200} = HTTP2.response(socket, id + 2)
-          end
-        end)
+      for {field, id} <- Enum.zip(wrong, Stream.iterate(3, &(&1 + 4))) do
+        # What is put into the header table on the way is named by its index afterwards.
+        kept = {"x-kept-#{id}", "kept"}
+        HTTP2.request(socket, id, "GET", "/wrong", [field, kept])
+        assert %{status: nil, end: {:reset, :protocol_error}} = HTTP2.response(socket, id)
+        HTTP2.request(socket, id + 2, "GET", "/#{id}", [kept])
+        assert %{status: 200} = HTTP2.response(socket, id + 2)
+      end
 
-      assert log == ""
+      assert Logs.taken(server) == []
       refute_received {:serving, "/wrong", _pid}
       send(held, :go_on)
       assert %{status: 200, body: "/held"} = HTTP2.response(socket, 1)
@@ -183,15 +179,13 @@ defmodule Ferrosock.HTTP.H2.StreamsTest do
       server = serve(&send_resp(&1, 200, ""))
       socket = HTTP2.connect(server)
 
-      log =
-        capture_log(fn ->
-          # More than there may be; the rest is not received any more.
-          for n <- 1..1100, do: HTTP2.request(socket, 2 * n - 1, "GET", "/", [{"X", ""}])
-          assert HTTP2.closed(socket) == :enhance_your_calm
-          ended(server)
-        end)
+      # More than there may be; the rest is not received any more.
+      for n <- 1..1100, do: HTTP2.request(socket, 2 * n - 1, "GET", "/", [{"X", ""}])
+      assert HTTP2.closed(socket) == :enhance_your_calm
+      ended(server)
 
-      assert [_line, _rest] = String.split(log, "http2 protocol error")
+      assert [{:log, :warning, line, _meta}] = Logs.taken(server)
+      assert line =~ "http2 protocol error"
     end
 
     test "may have a body that is larger than the windows" do
@@ -343,31 +337,6 @@ defmodule Ferrosock.HTTP.H2.StreamsTest do
       assert_receive {:chunk, 40}
     end
 
-    test "that its client does not take is given up" do
-      server =
-        serve(
-          fn conn ->
-            case conn.path_info do
-              [] -> send_resp(conn, 200, :binary.copy("x", 100_000))
-              ["chunks"] -> conn |> send_chunked(200) |> endless()
-              ["file"] -> send_file(conn, 200, @file_path)
-            end
-          end,
-          http_2_options: [send_timeout: 300]
-        )
-
-      socket = HTTP2.connect(server, %{initial_window_size: 1_000})
-
-      for {id, path} <- [{1, "/"}, {3, "/chunks"}, {5, "/file"}] do
-        HTTP2.request(socket, id, "GET", path)
-        assert %{status: 200, body: body, end: {:reset, reason}} = HTTP2.response(socket, id)
-        assert byte_size(body) <= 1_000
-        assert reason in [:cancel, :internal_error]
-      end
-
-      eventually(fn -> Native.stats().exchanges == 0 end)
-    end
-
     test "of a file arrives whole" do
       server = serve(&send_file(&1, 200, @file_path))
       socket = HTTP2.connect(server)
@@ -376,49 +345,6 @@ defmodule Ferrosock.HTTP.H2.StreamsTest do
       assert %{status: 200, body: body} = HTTP2.response(socket, 1)
       assert body == File.read!(@file_path)
     end
-  end
-
-  defp endless(conn) do
-    case chunk(conn, :binary.copy("x", 100_000)) do
-      {:ok, conn} -> endless(conn)
-      {:error, :closed} -> conn
-    end
-  end
-
-  describe "a process that fails" do
-    test "leaves its connection to the others" do
-      server =
-        serve(fn conn ->
-          case conn.path_info do
-            ["raise"] -> raise "oops"
-            ["kill"] -> Process.exit(self(), :kill)
-            ["half"] -> conn |> send_chunked(200) |> half()
-            [] -> send_resp(conn, 200, "fine")
-          end
-        end)
-
-      socket = HTTP2.connect(server)
-
-      log =
-        capture_log(fn ->
-          HTTP2.request(socket, 1, "GET", "/raise")
-          assert %{status: 500, end: :fin} = HTTP2.response(socket, 1)
-          HTTP2.request(socket, 3, "GET", "/kill")
-          assert %{status: 500, end: :fin} = HTTP2.response(socket, 3)
-          HTTP2.request(socket, 5, "GET", "/half")
-          assert %{status: 200, end: {:reset, :internal_error}} = HTTP2.response(socket, 5)
-        end)
-
-      assert log =~ "oops"
-      HTTP2.request(socket, 7, "GET", "/")
-      assert %{status: 200, body: "fine"} = HTTP2.response(socket, 7)
-      eventually(fn -> Native.stats().exchanges == 0 end)
-    end
-  end
-
-  defp half(conn) do
-    {:ok, _conn} = chunk(conn, "half")
-    raise "half"
   end
 
   describe "a client" do
@@ -452,23 +378,20 @@ defmodule Ferrosock.HTTP.H2.StreamsTest do
 
       socket = HTTP2.connect(server)
 
-      log =
-        capture_log(fn ->
-          for id <- 1..200//2 do
-            received = Ferrosock.info(server).bytes_received
-            HTTP2.request_and_reset(socket, id)
+      for id <- 1..200//2 do
+        received = Ferrosock.info(server).bytes_received
+        HTTP2.request_and_reset(socket, id)
 
-            eventually(fn ->
-              info = Ferrosock.info(server)
-              info.bytes_received > received or info.connections == 0
-            end)
-          end
-
-          assert HTTP2.closed(socket) == :enhance_your_calm
-          ended(server)
+        eventually(fn ->
+          info = Ferrosock.info(server)
+          info.bytes_received > received or info.connections == 0
         end)
+      end
 
-      assert [_one_line] = Regex.scan(~r/refused what/, log)
+      assert HTTP2.closed(socket) == :enhance_your_calm
+      ended(server)
+
+      assert [{:log, :warning, "Ferrosock refused what" <> _, _meta}] = Logs.taken(server)
       assert count(:serving) in 1..20
     end
 
@@ -497,17 +420,14 @@ defmodule Ferrosock.HTTP.H2.StreamsTest do
       server = serve(&send_resp(&1, 200, ""))
       socket = HTTP2.connect(server)
 
-      log =
-        capture_log(fn ->
-          # HEADERS without an end, and something in between (RFC9113§6.10).
-          write(socket, <<0, 0, 1, 1, 0, 0, 0, 0, 1, 0x82>>)
-          write(socket, :cow_http2.ping(0))
-          assert HTTP2.closed(socket) == :protocol_error
-          ended(server)
-        end)
+      # HEADERS without an end, and something in between (RFC9113§6.10).
+      write(socket, <<0, 0, 1, 1, 0, 0, 0, 0, 1, 0x82>>)
+      write(socket, :cow_http2.ping(0))
+      assert HTTP2.closed(socket) == :protocol_error
+      ended(server)
 
-      assert log =~ "http2 protocol error"
-      assert [_one_line] = String.split(log, "\n") |> Enum.filter(&(&1 =~ "Ferrosock"))
+      assert [{:log, :warning, line, _meta}] = Logs.taken(server)
+      assert line =~ "http2 protocol error"
     end
   end
 
