@@ -170,7 +170,7 @@ defmodule Ferrosock.Adapter do
   defp socket_options(%{upgrade: upgrade, options: options}) do
     Map.merge(upgrade.settings.socket, %{
       control_events: control_events?(upgrade),
-      idle_notice: options.hibernate_after
+      hibernate_after: options.hibernate_after
     })
   end
 

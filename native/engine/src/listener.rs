@@ -183,7 +183,7 @@ impl Listener {
         let reactor = rt::next();
         let socket = {
             let _guard = reactor.enter();
-            Arc::new(Listening::new(socket, &config.addr)?)
+            Arc::new(Listening::new(socket, &config.address)?)
         };
         let addr = socket.local_addr()?;
         let (stage, stages) = watch::channel(Stage::Accepting);

@@ -29,9 +29,9 @@ use crate::owner::{Owner, Request};
 use crate::rt::lock;
 use crate::rt::stats::{self, Counted};
 use crate::rt::{self, Reactor};
-use crate::ws::extension::DeflateConfig;
 use crate::ws::handshake::Handshake;
 use crate::ws::socket::Socket;
+use crate::ws::task;
 
 /// How often hyper may read more of a body before what it has counts as all that has arrived.
 const LOOKS: usize = 2;
@@ -384,10 +384,9 @@ impl<O: Owner> Exchange<O> {
         self: &Arc<Self>,
         mut headers: HeaderMap,
         config: SocketConfig,
-        deflate: Option<&DeflateConfig>,
     ) -> Result<Arc<Socket<O>>, SendError> {
         let handshake = self.handshake.as_ref().ok_or(SendError::NotSupported)?;
-        let (status, agreed) = handshake.agree(&mut headers, deflate);
+        let (status, agreed) = handshake.agree(&mut headers, config.deflate.as_ref());
         let body = ResponseBody::Whole(Bytes::new());
         let line = Line {
             status,
@@ -420,7 +419,9 @@ impl<O: Owner> Exchange<O> {
             });
             return Err(SendError::Closed);
         };
-        self.connection.reactor.spawn(socket.clone().run(carrier));
+        self.connection
+            .reactor
+            .spawn(task::run(socket.clone(), carrier));
         Ok(socket)
     }
 

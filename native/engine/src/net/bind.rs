@@ -19,7 +19,7 @@ const MAX_USER_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
 /// A socket that listens and does not block. A Unix socket's file that a dead server left behind is
 /// replaced.
 pub(crate) fn bind(config: &ListenerConfig) -> io::Result<(Socket, SocketFile)> {
-    match &config.addr {
+    match &config.address {
         Address::Inet(addr) => {
             let socket = new_socket(Domain::for_address(*addr))?;
             socket.set_reuse_address(true)?;
