@@ -159,7 +159,9 @@ defmodule Ferrosock do
   Time is in ms and sizes are in bytes.
   """
 
-  alias Ferrosock.{Drainer, Listener, Options, Server, Session, SockPlug, Upgrade}
+  alias Ferrosock.{Options, Server}
+  alias Ferrosock.Server.{Drain, Listener}
+  alias Ferrosock.WebSocket.{Session, Upgrade}
 
   @typedoc """
   `address` is what the server listens on, with the port that it got where it asked for 0; that of a
@@ -240,7 +242,7 @@ defmodule Ferrosock do
   @spec drain(Supervisor.supervisor(), keyword()) :: :ok | {:timeout, pos_integer()}
   def drain(server, options \\ []) do
     options = Options.drain!(options)
-    server |> Server.drainer() |> Drainer.drain(options)
+    server |> Server.drain() |> Drain.drain(options)
   end
 
   @doc """
@@ -285,7 +287,7 @@ defmodule Ferrosock do
   `handle_info/3`, as of Sock 0.2.0, is not told of messages. The other callbacks are those of 0.2.5.
   """
   @spec sock(Plug.Conn.t(), module(), argument :: term()) :: Plug.Conn.t()
-  defdelegate sock(conn, sock, argument), to: SockPlug
+  defdelegate sock(conn, sock, argument), to: Ferrosock.WebSocket.Sock.Plug
 
   @doc """
   The code and the reason of the client's close frame, in `terminate/2` of a WebSocket; `nil` when it

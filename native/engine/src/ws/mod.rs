@@ -7,8 +7,12 @@
 //! - [`ending`]: the last event, for an owner that asks again
 //! - [`encoder`]: messages into frames, compressed where that takes no time
 //! - [`outbound`]: what goes to the peer: written where the sender stands, queued when it must be
-//! - [`socket`]: the task that reads, keeps the times, and ends the connection
+//! - [`protocol`]: the life of a socket as a machine: its times, its end, and what its owner hears of it
+//! - [`credit`]: how far the owner may be behind
+//! - [`task`]: reads, writes and waits as that machine says
+//! - [`socket`]: the handle that the owner sends through, from any thread
 
+mod credit;
 pub mod deflate;
 mod encoder;
 pub mod ending;
@@ -17,24 +21,15 @@ pub mod frame;
 pub(crate) mod handshake;
 pub mod message;
 mod outbound;
+mod protocol;
 mod queue;
 pub mod socket;
+pub(crate) mod task;
 pub(crate) mod transport;
 mod utf8;
-
-use std::sync::Arc;
-
-use crate::connection::Ward;
-use crate::owner::Owner;
 
 pub use encoder::Message;
 pub use outbound::Sent;
 
 /// Bytes: a control frame's 125 less the code (RFC6455§5.5).
 pub const MAX_CLOSE_REASON: usize = 123;
-
-impl<O: Owner> Ward for socket::Socket<O> {
-    fn owner_down(self: Arc<Self>) {
-        socket::Socket::owner_down(&self);
-    }
-}

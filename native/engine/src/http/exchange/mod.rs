@@ -25,9 +25,9 @@ use crate::net::tls::TlsInfo;
 use crate::owner::Owner;
 use crate::rt::stats::{self, Counted};
 use crate::rt::{Reactor, lock};
-use crate::ws::extension::DeflateConfig;
 use crate::ws::handshake::Handshake;
 use crate::ws::socket::Socket;
+use crate::ws::task;
 
 pub struct Exchange<O: Owner> {
     pub(crate) connection: Arc<Connection<O>>,
@@ -147,10 +147,9 @@ impl<O: Owner> Exchange<O> {
         self: &Arc<Self>,
         mut headers: HeaderMap,
         config: SocketConfig,
-        deflate: Option<&DeflateConfig>,
     ) -> Result<Arc<Socket<O>>, SendError> {
         let handshake = self.handshake.as_ref().ok_or(SendError::NotSupported)?;
-        let (status, agreed) = handshake.agree(&mut headers, deflate);
+        let (status, agreed) = handshake.agree(&mut headers, config.deflate.as_ref());
         let response = of_upgrade(status, headers)?;
         let mut state = lock(&self.state);
         let reply = state.reply.as_ref().ok_or(SendError::AlreadySent)?;
@@ -176,7 +175,9 @@ impl<O: Owner> Exchange<O> {
             });
             return Err(SendError::Closed);
         };
-        self.connection.reactor.spawn(socket.clone().run(transport));
+        self.connection
+            .reactor
+            .spawn(task::run(socket.clone(), transport));
         Ok(socket)
     }
 }
