@@ -60,7 +60,7 @@ pub(super) async fn serve<O: Handler>(
     io: net::io::Io,
     wire: &Arc<Wire>,
 ) -> Outcome {
-    let config = &connection.listener.config;
+    let config = &connection.server.config;
     let writer = io.writer.clone();
     // With TLS, it is known by now what is spoken.
     let may_be_http2 = config.http2.is_some() && !writer.is_tls();
@@ -75,7 +75,7 @@ pub(super) async fn serve<O: Handler>(
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
     let mut deadlines = Deadlines::new(config, wire, &writer);
-    let mut drain = Drain::new(connection.listener.stage.clone());
+    let mut drain = Drain::new(connection.server.stage.clone());
     // hyper does not read while a request is served, so it does not see that the client is gone.
     let mut failed = pin!(writer.stream().failed());
 
@@ -259,7 +259,7 @@ async fn respond<O: Handler>(
     wire: Arc<Wire>,
     mut request: Request<Incoming>,
 ) -> Result<Response<Tracked>, Infallible> {
-    let config = &connection.listener.config;
+    let config = &connection.server.config;
     let is_last = connection.count_request() == config.max_requests;
     let max_line = config.max_request_line_length;
     let keeps_alive = keeps_alive(request.version(), request.headers());
@@ -302,7 +302,7 @@ async fn complete<O: Handler>(
     keeps_alive: bool,
     is_last: bool,
 ) {
-    let server = &exchange.connection.listener;
+    let server = &exchange.connection.server;
     // Not left to hyper: it may write this response before it hears that the listener closes.
     let is_last = is_last || !server.is_accepting();
     if head.status != StatusCode::SWITCHING_PROTOCOLS
