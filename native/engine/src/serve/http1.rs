@@ -22,6 +22,7 @@ use crate::connection::Connection;
 use crate::error::HttpError;
 use crate::http::exchange::Exchange;
 use crate::http::h1::deadlines::Awaited;
+use crate::http::h1::heads::closing_head;
 use crate::http::h1::io::Io;
 use crate::http::h1::wire::Wire;
 use crate::http::handler::{self, Handler};
@@ -37,9 +38,6 @@ use crate::server::{LAST_CALL, Stage};
 
 /// hyper's own limit is on its buffer, which cannot be smaller than this.
 const MIN_BUFFER: usize = 8192;
-
-const REQUEST_TIMEOUT: &[u8] =
-    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// How it ended.
 pub(crate) enum Outcome {
@@ -128,14 +126,12 @@ impl Outcome {
             Self::TimedOut if wire.has_partial_head() => {
                 // Some of an earlier response may still wait for the client.
                 if !wire.in_response() {
-                    let _ = writer.try_write(REQUEST_TIMEOUT);
+                    let _ = writer.try_write(&closing_head(StatusCode::REQUEST_TIMEOUT));
                 }
                 Some(HttpError::HeaderTimeout)
             }
             Self::Refused((status, error)) => {
-                let head =
-                    format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
-                let _ = writer.try_write(head.as_bytes());
+                let _ = writer.try_write(&closing_head(status));
                 Some(error)
             }
             Self::Stalled => Some(HttpError::SlowClient),

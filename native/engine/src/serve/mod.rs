@@ -7,19 +7,18 @@ mod http2;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
+use http::StatusCode;
 use tokio::time::Instant;
 
 use crate::connection::Connection;
 use crate::error::HttpError;
+use crate::http::h1::heads::closing_head;
 use crate::http::h1::wire::Wire;
 use crate::http::handler::Handler;
 use crate::net::io::Io;
 use crate::net::linger::{LINGER_SENDING, linger, linger_for};
 use crate::rt::timer::timeout;
 use http1::Outcome;
-
-const SERVICE_UNAVAILABLE: &[u8] =
-    b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// Tells the owner, by whatever way the task ends.
 struct End<O: Handler>(Arc<Connection<O>>);
@@ -121,7 +120,9 @@ pub(crate) async fn refuse<O: Handler>(connection: Arc<Connection<O>>, io: Io) {
         .owner
         .http_error(connection.peer(), HttpError::Overload);
     if !io.writer.is_tls() {
-        let _ = io.writer.try_write(SERVICE_UNAVAILABLE);
+        let _ = io
+            .writer
+            .try_write(&closing_head(StatusCode::SERVICE_UNAVAILABLE));
         connection.half_closed();
         linger(&io.writer).await;
     }
