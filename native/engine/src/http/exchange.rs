@@ -31,6 +31,7 @@ use crate::rt::stats::{self, Counted};
 use crate::rt::{self, Reactor};
 use crate::ws::handshake::Handshake;
 use crate::ws::socket::Socket;
+use crate::ws::task;
 
 /// How often hyper may read more of a body before what it has counts as all that has arrived.
 const LOOKS: usize = 2;
@@ -418,7 +419,9 @@ impl<O: Owner> Exchange<O> {
             });
             return Err(SendError::Closed);
         };
-        self.connection.reactor.spawn(socket.clone().run(carrier));
+        self.connection
+            .reactor
+            .spawn(task::run(socket.clone(), carrier));
         Ok(socket)
     }
 
