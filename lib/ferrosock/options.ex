@@ -189,11 +189,8 @@ defmodule Ferrosock.Options do
   defp served!(%{plug: _} = checked), do: checked
 
   defp served!(%{sock: sock} = checked) do
-    module = if is_tuple(sock), do: elem(sock, 0), else: sock
-
-    checked
-    |> Map.put(:plug, {Ferrosock.WebSocket.Sock.Plug, sock})
-    |> Map.put_new(:display_plug, module)
+    {module, argument} = if is_tuple(sock), do: sock, else: {sock, []}
+    checked |> Map.put(:plug, {:sock, module, argument}) |> Map.put_new(:display_plug, module)
   end
 
   defp served!(_checked) do
