@@ -43,7 +43,9 @@ defmodule Ferrosock.Server.Listener do
         :closed -> take_over(table, tls)
       end
 
-    {:ok, Map.put(state, :reactors, reactors)}
+    # Last, because without this process nobody would end it.
+    Options.share(table, options)
+    {:ok, Map.merge(state, %{table: table, reactors: reactors})}
   end
 
   @impl true
@@ -93,7 +95,10 @@ defmodule Ferrosock.Server.Listener do
   def handle_info(_message, state), do: {:noreply, state}
 
   @impl true
-  def terminate(_reason, state), do: Native.listener_close(state.listener)
+  def terminate(_reason, state) do
+    Options.unshare(state.table)
+    Native.listener_close(state.listener)
+  end
 
   defp open(table, options, tls) do
     {config, stamp} = certificates(table, tls)
