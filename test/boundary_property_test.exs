@@ -314,7 +314,7 @@ defmodule Ferrosock.BoundaryPropertyTest do
         high_water_mark: Enum.random([1, 1_000, 1_000_000])
       )
 
-    {:ok, listener, tag} = Native.listener_open(options)
+    {:ok, listener, tag} = Native.listener_open(options, nil)
     {_ip, port} = Native.listener_info(listener).address
     {{listener, tag, port}, %{state | listener: listener, listener_tag: tag}}
   end
@@ -825,13 +825,14 @@ defmodule Ferrosock.BoundaryPropertyTest do
       ping_interval: Enum.random([:infinity, 10]),
       ping_timeout: 20,
       max_lifetime: Enum.random([:infinity, :infinity, 50]),
-      idle_notice: Enum.random([:infinity, 10]),
+      hibernate_after: Enum.random([:infinity, 10]),
       close_timeout: 100,
       max_frame_size: Enum.random([:infinity, 1_000]),
       max_fragments: 5,
       validate_utf8: Enum.random([true, false]),
       control_events: Enum.random([true, false]),
       high_water_mark: Enum.random([1, 1_000_000]),
+      send_timeout: 15_000,
       deflate: Enum.random([nil, random_deflate_options()])
     }
   end

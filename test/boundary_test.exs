@@ -197,7 +197,7 @@ defmodule Ferrosock.BoundaryTest do
           high_water_mark: 1_000
         )
 
-      {:ok, listener, tag} = Native.listener_open(options)
+      {:ok, listener, tag} = Native.listener_open(options, nil)
       on_exit(fn -> Native.listener_close(listener) end)
       {_ip, port} = Native.listener_info(listener).address
       [listener: listener, tag: tag, port: port]
@@ -442,7 +442,7 @@ defmodule Ferrosock.BoundaryTest do
       for call <- [
             fn -> Native.take(claim) end,
             fn -> Native.refuse(connection) end,
-            fn -> Native.listener_open(%{}) end,
+            fn -> Native.listener_open(%{}, nil) end,
             fn -> Native.listener_info(exchange) end,
             fn -> Native.attach(exchange) end,
             fn -> Native.attach(make_ref()) end,
@@ -967,7 +967,7 @@ defmodule Ferrosock.BoundaryTest do
       ping_interval: :infinity,
       ping_timeout: 1_000,
       max_lifetime: :infinity,
-      idle_notice: :infinity,
+      hibernate_after: :infinity,
       close_timeout: 1_000,
       max_frame_size: :infinity,
       max_fragments: 100,

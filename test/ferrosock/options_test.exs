@@ -3,8 +3,8 @@ defmodule Ferrosock.OptionsTest do
 
   import Ferrosock.Test.Raw
 
-  alias Ferrosock.Options
-  alias Ferrosock.Options.Type
+  alias Ferrosock.{Native, Options}
+  alias Ferrosock.Options.{Table, Type}
 
   describe "a server's options" do
     test "are complete with a plug alone" do
@@ -276,9 +276,9 @@ defmodule Ferrosock.OptionsTest do
     end
 
     defp integers do
-      for {table, options} <- Options.tables(),
-          {name, {type, _default, _doc}} <- options,
-          max = Type.max(type),
+      for {table, options} <- Table.all(),
+          {name, option} <- options,
+          max = Type.max(elem(option, 0)),
           do: {table, name, max}
     end
 
@@ -293,6 +293,96 @@ defmodule Ferrosock.OptionsTest do
 
     defp merge(one, other) do
       Keyword.merge(one, other, fn _group, one, other -> merge(one, other) end)
+    end
+  end
+
+  describe "an option of the engine" do
+    test "is written in Rust by the table alone: else run bin/config" do
+      [{made, _binary}] = Code.compile_file("native/config.exs")
+
+      for {path, source} <- made.files(),
+          do: assert(File.read!(path) == source, "#{path} is not what the table makes of it")
+    end
+
+    test "reaches it as it is, the least and the largest too" do
+      told = for option <- engine_options(), value <- values(option), do: reaches(option, value)
+      assert length(told) > 60
+    end
+
+    for kind <- [:listener, :socket] do
+      test "of a #{kind} must not be missing, and no other may be given" do
+        given = given(unquote(kind), [])
+        assert Native.config(unquote(kind), given) == given
+        refused(unquote(kind), given, &Map.put(&1, :extra, 1), "option :extra is unknown")
+
+        for {name, _value} <- given do
+          refused(
+            unquote(kind),
+            given,
+            &Map.delete(&1, name),
+            "option #{inspect(name)} is missing"
+          )
+
+          refused(unquote(kind), given, &%{&1 | name => "?"}, "option #{inspect(name)} is wrong")
+        end
+
+        for {group, options} when is_map(options) <- given, {name, _value} <- options do
+          refused(
+            unquote(kind),
+            given,
+            &%{&1 | group => Map.delete(options, name)},
+            "option #{inspect(name)} is missing"
+          )
+        end
+      end
+    end
+
+    defp engine_options do
+      for {table, options} <- Table.all(),
+          {name, {type, _default, _doc, _rust}} <- options,
+          do: {table, name, type}
+    end
+
+    defp values({_table, _name, :boolean}), do: [true, false]
+    defp values({_table, _name, {:one_of, values}}), do: values
+
+    defp values({_table, _name, type}) when type in [:limit, :timeout],
+      do: [:infinity, Type.min(type), Type.max(type)]
+
+    defp values({_table, _name, type}), do: [Type.min(type), Type.max(type)]
+
+    # What is told again is all that was given, and the value is in it.
+    defp reaches({table, name, _type}, value) do
+      {kind, group} = place(table, name)
+      given = given(kind, nested(@groups[table], [{name, value}]))
+      told = Native.config(kind, given)
+      assert told == given
+      assert get_in(told, if(group, do: [group, name], else: [name])) == value
+      told
+    end
+
+    defp place(:server, :hibernate_after), do: {:socket, nil}
+    defp place(table, _name) when table in [:server, :http_1], do: {:listener, nil}
+    defp place(:http_2, _name), do: {:listener, :http2}
+    defp place(:websocket, _name), do: {:socket, nil}
+    defp place(:deflate, _name), do: {:socket, :deflate}
+
+    defp given(:listener, options),
+      do: Options.listener(Options.server!([plug: MyApp, ip: :loopback] ++ options))
+
+    defp given(:socket, options) do
+      %{hibernate_after: hibernate_after, websocket_options: limits} =
+        Options.server!([plug: MyApp] ++ options)
+
+      Map.merge(
+        Options.upgrade!([compress: true], limits).socket,
+        %{hibernate_after: hibernate_after, control_events: true}
+      )
+    end
+
+    defp refused(kind, given, change, message) do
+      error = assert_raise ArgumentError, fn -> Native.config(kind, change.(given)) end
+      assert error.message == message
     end
   end
 

@@ -39,7 +39,6 @@ defmodule Ferrosock.Test.Raw do
     |> Keyword.put(:http_1_options, http_1_options)
     |> Options.server!()
     |> Options.listener()
-    |> Map.put(:tls, nil)
   end
 
   @doc """

@@ -97,9 +97,9 @@ defmodule Ferrosock.Server.Listener do
 
   defp open(table, options, tls) do
     {config, stamp} = certificates(table, tls)
-    native_options = options |> Options.listener() |> Map.put(:tls, config)
+    native_options = Options.listener(options)
 
-    case Native.listener_open(native_options) do
+    case Native.listener_open(native_options, config) do
       {:ok, listener, tag} ->
         :ets.insert(table, {:listener, listener, tag})
         Log.startup(options, Native.listener_info(listener).address)

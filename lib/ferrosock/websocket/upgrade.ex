@@ -59,11 +59,11 @@ defmodule Ferrosock.WebSocket.Upgrade do
   end
 
   @doc "What the engine needs to know of the WebSocket."
-  @spec socket_options(t(), idle_notice :: timeout()) :: Native.socket_options()
-  def socket_options(upgrade, idle_notice) do
+  @spec socket_options(t(), hibernate_after :: timeout()) :: Native.socket_options()
+  def socket_options(upgrade, hibernate_after) do
     Map.merge(upgrade.settings.socket, %{
       control_events: control_events?(upgrade),
-      idle_notice: idle_notice
+      hibernate_after: hibernate_after
     })
   end
 

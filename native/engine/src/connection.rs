@@ -10,18 +10,21 @@ use once_cell::sync::OnceCell;
 use tokio::sync::Notify;
 
 use crate::error::HttpError;
-use crate::exchange::{Exchange, Waiting};
-use crate::http1::{self, Outcome};
-use crate::io::{self, Io};
+use crate::http::exchange::{Exchange, Waiting};
+use crate::http::h1::{self, Outcome};
+use crate::http::h2;
 use crate::listener::Shared;
+use crate::net::Address;
+use crate::net::io::Io;
+use crate::net::linger::{LINGER_SENDING, linger, linger_for};
+use crate::net::shared::Shared as IoShared;
+use crate::net::tls::TlsInfo;
 use crate::owner::Owner;
-use crate::runtime::Reactor;
-use crate::stats::{self, Counted};
-use crate::stream::Address;
-use crate::timer::timeout;
-use crate::tls::TlsInfo;
+use crate::rt::Reactor;
+use crate::rt::lock;
+use crate::rt::stats::{self, Counted};
+use crate::rt::timer::timeout;
 use crate::ws::socket::Socket;
-use crate::{http2, lock};
 
 const REQUEST_TIMEOUT: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
@@ -62,7 +65,7 @@ impl<O: Owner> Connection<O> {
         peer: Address,
         reactor: &'static Reactor,
         listener: Arc<Shared>,
-        io: Arc<io::Shared>,
+        io: Arc<IoShared>,
         owner: impl FnOnce(Weak<Self>) -> O,
     ) -> Arc<Self> {
         let open = Open::new(&listener, io);
@@ -232,7 +235,7 @@ impl<O: Owner> Connection<O> {
         }
     }
 
-    pub(crate) fn io(&self) -> Option<Arc<io::Shared>> {
+    pub(crate) fn io(&self) -> Option<Arc<IoShared>> {
         lock(&self.open).as_ref().map(|open| open.io.clone())
     }
 
@@ -332,13 +335,13 @@ struct Facts {
 
 /// What a handle to the [`Connection`] may outlive.
 struct Open {
-    io: Arc<io::Shared>,
+    io: Arc<IoShared>,
     unsettled: Option<Unsettled>,
     _count: Option<Counted>,
 }
 
 impl Open {
-    fn new(listener: &Arc<Shared>, io: Arc<io::Shared>) -> Self {
+    fn new(listener: &Arc<Shared>, io: Arc<IoShared>) -> Self {
         listener.connections.fetch_add(1, Ordering::Relaxed);
         Self {
             io,
@@ -348,7 +351,7 @@ impl Open {
     }
 
     /// Only the connection that the stream is on counts.
-    fn of_stream(io: Arc<io::Shared>) -> Self {
+    fn of_stream(io: Arc<IoShared>) -> Self {
         Self {
             io,
             unsettled: None,
@@ -392,7 +395,7 @@ pub(crate) async fn serve<O: Owner>(connection: Arc<Connection<O>>, mut io: Io) 
     }
     let outcome = match is_http2 {
         Some(true) => Outcome::Http2(io),
-        _ => http1::serve(&connection, io).await,
+        _ => h1::serve(&connection, io).await,
     };
     if connection.socket.get().is_some() {
         return;
@@ -408,7 +411,7 @@ pub(crate) async fn serve<O: Owner>(connection: Arc<Connection<O>>, mut io: Io) 
         shared.stream().reset();
         return;
     }
-    io::linger_for(&shared, io::LINGER_SENDING).await;
+    linger_for(&shared, LINGER_SENDING).await;
 }
 
 /// What comes before HTTP. `false`: it came to nothing.
@@ -423,7 +426,7 @@ async fn shake_hands<O: Owner>(connection: &Connection<O>, io: &mut Io) -> bool 
     };
     connection.owner.http_error(connection.peer(), error);
     connection.settle();
-    io::linger(&io.shared).await;
+    linger(&io.shared).await;
     false
 }
 
@@ -450,7 +453,7 @@ pub(crate) async fn refuse<O: Owner>(connection: Arc<Connection<O>>, io: Io) {
     if !io.shared.is_tls() {
         let _ = io.shared.try_write(SERVICE_UNAVAILABLE);
         connection.settle();
-        io::linger(&io.shared).await;
+        linger(&io.shared).await;
     }
     connection.end();
 }
@@ -458,7 +461,7 @@ pub(crate) async fn refuse<O: Owner>(connection: Arc<Connection<O>>, io: Io) {
 /// What the client did wrong, if it did.
 async fn finish<O: Owner>(
     connection: &Arc<Connection<O>>,
-    shared: &io::Shared,
+    shared: &IoShared,
     outcome: Outcome,
 ) -> Option<HttpError> {
     match outcome {
@@ -474,7 +477,7 @@ async fn finish<O: Owner>(
         Outcome::Http2(mut io) => {
             let config = connection.listener.config.http2.as_ref()?;
             io.becomes_http2();
-            http2::serve(connection, config, io).await.err()
+            h2::serve(connection, config, io).await.err()
         }
         Outcome::Refused((status, error)) => {
             let head =

@@ -8,17 +8,19 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::backpressure::Budget;
-use crate::bind::{SocketFile, bind};
 use crate::config::{ListenerConfig, Overload, SocketConfig};
 use crate::connection::{self, Connection};
-use crate::io::Io;
+use crate::flow::Budget;
+use crate::net::Address;
+use crate::net::bind::{SocketFile, bind};
+use crate::net::io::Io;
+use crate::net::stream::{Listening, Stream};
+use crate::net::tls::Tls;
+use crate::net::tls::config::TlsConfig;
+use crate::net::traffic::Traffic;
 use crate::owner::Owner;
-use crate::runtime::{self, Reactor};
-use crate::stream::{Address, Listening, Stream, Traffic};
-use crate::tls::Tls;
-use crate::tls::config::TlsConfig;
-use crate::{lock, stats, timer};
+use crate::rt::{self, Reactor};
+use crate::rt::{lock, stats, timer};
 
 /// Pause after an error that will still be there at once: out of descriptors or of memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -171,17 +173,17 @@ pub struct Info {
 }
 
 impl Listener {
-    /// The runtime must have been started ([`runtime::start`]).
+    /// The runtime must have been started ([`rt::start`]).
     pub fn open<H: Host>(
         config: ListenerConfig,
         tls: Option<TlsConfig>,
         host: H,
     ) -> io::Result<Self> {
         let (socket, file) = bind(&config)?;
-        let reactor = runtime::next();
+        let reactor = rt::next();
         let socket = {
             let _guard = reactor.enter();
-            Arc::new(Listening::new(socket, &config.addr)?)
+            Arc::new(Listening::new(socket, &config.address)?)
         };
         let addr = socket.local_addr()?;
         let (stage, stages) = watch::channel(Stage::Accepting);
@@ -302,7 +304,7 @@ async fn accept<H: Host>(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let next = runtime::next();
+                let next = rt::next();
                 welcome(next.adopt(stream, reactor), peer, next, &host, &shared).await;
             }
             Err(e) if is_of_one_connection(&e) => {}
@@ -329,7 +331,7 @@ async fn accept_rest<H: Host>(
     loop {
         match socket.accept_now() {
             Ok((stream, peer)) => {
-                let reactor = runtime::next();
+                let reactor = rt::next();
                 welcome(reactor.take(stream), peer, reactor, host, shared).await;
             }
             Err(e) if is_of_one_connection(&e) => {}
@@ -389,8 +391,8 @@ async fn welcome<H: Host>(
     if let Ok(stream) = stream {
         serve(stream, peer, reactor, host, shared);
     }
-    if runtime::is_late(Instant::now()) {
-        runtime::yield_now().await;
+    if rt::is_late(Instant::now()) {
+        rt::yield_now().await;
     }
 }
 

@@ -4,10 +4,10 @@ use std::sync::Weak;
 
 use http::{HeaderMap, Method, Version};
 
+use crate::buffer::Buffer;
 use crate::connection::Connection;
 use crate::error::HttpError;
-use crate::stream::Address;
-use crate::ws::buffer::Buffer;
+use crate::net::Address;
 use crate::ws::message::Sink;
 
 /// The head of a request, checked: what the handler gets.

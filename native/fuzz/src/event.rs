@@ -1,6 +1,6 @@
 //! The reader's events, kept for comparison.
 
-use ferrosock_engine::ws::buffer::{Buffer, VecBuffer};
+use ferrosock_engine::buffer::{Buffer, VecBuffer};
 use ferrosock_engine::ws::message::{Payload, Sink};
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,9 +16,9 @@ use std::thread::LocalKey;
 
 use zlib_rs::{Deflate, DeflateConfig, DeflateFlush, Inflate, InflateFlush, Status};
 
-use super::buffer::{Buffer, VecBuffer};
 use super::extension::Agreed;
 use super::frame::Error;
+use crate::buffer::{Buffer, VecBuffer};
 
 /// What a flush ends with, and a message leaves out (RFC7692§7.2.1).
 const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];

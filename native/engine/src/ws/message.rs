@@ -5,13 +5,13 @@ use std::mem;
 
 use tungstenite::protocol::frame::coding::CloseCode;
 
-use super::buffer::Buffer;
 use super::deflate::{Inflater, borrow_scratch, return_scratch};
 use super::extension::Agreed;
 use super::frame::{
     Error, Header, MAX_CONTROL_LEN, MAX_HEADER_LEN, Opcode, apply_mask, parse_header,
 };
 use super::utf8::{Invalid, Utf8};
+use crate::buffer::Buffer;
 
 /// What is allocated on the word of a header alone. Past it a buffer only doubles what has arrived,
 /// so that a header that lies costs its sender as much as us.

@@ -1,6 +1,6 @@
 //! Input in pieces, for the tests and the fuzz targets.
 
-use ferrosock_engine::ws::buffer::Buffer;
+use ferrosock_engine::buffer::Buffer;
 use ferrosock_engine::ws::frame::Error;
 use ferrosock_engine::ws::message::{Reader, Sink};
 

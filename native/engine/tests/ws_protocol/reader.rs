@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use ferrosock_engine::ws::buffer::VecBuffer;
+use ferrosock_engine::buffer::VecBuffer;
 use ferrosock_engine::ws::frame::Error;
 use ferrosock_engine::ws::message::{Limits, Reader};
 
