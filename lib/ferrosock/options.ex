@@ -4,7 +4,7 @@ defmodule Ferrosock.Options do
   # is given of them is made here, too. What options there are, and how a type is checked, is not its
   # concern.
 
-  alias Ferrosock.{Address, Native}
+  alias Ferrosock.Address
   alias Ferrosock.Options.{Engine, Table, Type}
 
   # Milliseconds by which the kernel waits longer for a client than the engine.
@@ -132,7 +132,7 @@ defmodule Ferrosock.Options do
   end
 
   @doc "What the engine needs to know of a server, but for TLS."
-  @spec listener(t()) :: Native.listener_options()
+  @spec listener(t()) :: map()
   def listener(%__MODULE__{} = options) do
     options
     |> Map.merge(options.http_1_options)
