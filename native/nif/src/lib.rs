@@ -23,6 +23,7 @@ use bytes::Bytes;
 use ferrosock_engine::config::{Http2Config, ListenerConfig, Overload, Ping, SocketConfig};
 use ferrosock_engine::connection::Taken;
 use ferrosock_engine::http::exchange::FileError;
+use ferrosock_engine::http::handler;
 use ferrosock_engine::listener::Listener;
 use ferrosock_engine::net;
 use ferrosock_engine::net::tls::config::{
@@ -422,7 +423,7 @@ fn attach(env: Env, claim: ResourceArc<Claim>) -> Term {
 #[rustler::nif]
 fn refuse(env: Env, claim: ResourceArc<Claim>) -> Atom {
     if let Some(connection) = claim.connection() {
-        run_with(env, connection.reactor(), || connection.refuse());
+        run_with(env, connection.reactor(), || handler::refuse(&connection));
     }
     atoms::ok()
 }

@@ -9,11 +9,12 @@ use std::time::Instant;
 use crossbeam::sync::ShardedLock;
 use ferrosock_engine::connection::Connection;
 use ferrosock_engine::error::HttpError;
+use ferrosock_engine::http::handler::{Handler, Waiting};
 use ferrosock_engine::listener::Host;
 use ferrosock_engine::net::Address;
 use ferrosock_engine::owner::{Events, Owner};
+use ferrosock_engine::owner::{Payload, Sink};
 use ferrosock_engine::ws::ending::Ending;
-use ferrosock_engine::ws::message::{Payload, Sink};
 use rustler::env::SavedTerm;
 use rustler::{Encoder, Env, LocalPid, OwnedEnv, ResourceArc, Term};
 
@@ -102,7 +103,14 @@ pub struct BeamOwner {
     hall: Arc<Hall>,
 }
 
+impl Handler for BeamOwner {
+    fn of_stream(&self, stream: Weak<Connection<Self>>) -> Self {
+        BeamHost(self.hall.clone()).owner(stream)
+    }
+}
+
 impl Owner for BeamOwner {
+    type Request = Waiting<Self>;
     type Buffer = BinaryBuffer;
     type Batch<'a> = Batch<'a>;
 
@@ -118,10 +126,6 @@ impl Owner for BeamOwner {
             claim.void();
         }
         is_sent
-    }
-
-    fn of_stream(&self, stream: Weak<Connection<Self>>) -> Self {
-        BeamHost(self.hall.clone()).owner(stream)
     }
 
     fn closed(&self) {

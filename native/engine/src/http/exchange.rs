@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::future::poll_fn;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -12,23 +12,23 @@ use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 
+use super::h1::wire::Wire;
+use super::h2 as http2;
+use super::head::expects_continue;
+use super::reply::Reply;
+use super::request_body::{Piece, RequestBody, Rest, Source};
+use super::response::{content_length, forbids_body, no_body, response};
+use super::response_body::{BodySender, Origin, ResponseBody, streamed};
+use super::status::{Line, Status};
 use crate::config::SocketConfig;
-use crate::connection::Connection;
+use crate::connection::{Connection, Ward};
 use crate::error::{ReadError, SendError};
-use crate::flow::Waiter;
-use crate::http::h2 as http2;
-use crate::http::head::{Authority, Refusal, expects_continue};
-use crate::http::reply::Reply;
-use crate::http::request_body::{Piece, RequestBody, Rest, Source};
-use crate::http::response::{content_length, forbids_body, no_body, response};
-use crate::http::response_body::{BodySender, ResponseBody, streamed};
-use crate::http::status::{Line, Status};
+use crate::flow::{Budget, Waiter};
 use crate::net::Address;
 use crate::net::tls::TlsInfo;
-use crate::owner::{Owner, Request};
-use crate::rt::lock;
+use crate::owner::Owner;
 use crate::rt::stats::{self, Counted};
-use crate::rt::{self, Reactor};
+use crate::rt::{self, Reactor, lock};
 use crate::ws::extension::DeflateConfig;
 use crate::ws::handshake::Handshake;
 use crate::ws::socket::Socket;
@@ -42,6 +42,8 @@ pub struct Exchange<O: Owner> {
     /// The response has no body, whatever the handler sends (RFC9110§9.3.2).
     pub(crate) is_head: bool,
     pub(crate) version: Version,
+    /// Of a connection of HTTP/1.
+    wire: Option<Weak<Wire>>,
     handshake: Option<Handshake>,
     state: Mutex<State>,
     _count: Counted,
@@ -90,12 +92,14 @@ impl<O: Owner> Exchange<O> {
         head: &Parts,
         reply: Reply,
         upload: RequestBody,
+        wire: Option<Weak<Wire>>,
     ) -> Arc<Self> {
         let serving = connection.reactor.serving.count();
         let exchange = Arc::new(Self {
             connection,
             is_head: head.method == Method::HEAD,
             version: head.version,
+            wire,
             handshake: Handshake::new(head),
             state: Mutex::new(State {
                 reply: Some(reply),
@@ -111,29 +115,14 @@ impl<O: Owner> Exchange<O> {
             }),
             _count: stats::EXCHANGES.count(),
         });
-        exchange.connection.serves(&exchange);
+        let ward: Weak<dyn Ward> = Arc::<Self>::downgrade(&exchange);
+        exchange.connection.serves(ward);
         exchange
     }
 
-    /// Hands the request to the owner, unless it is to be answered with an error's status.
-    pub(crate) fn dispatch(
-        self: &Arc<Self>,
-        head: Parts,
-        checked: Result<Option<Authority>, Refusal>,
-    ) -> Result<(), StatusCode> {
-        let connection = &self.connection;
-        let authority = checked.map_err(|(status, error)| {
-            connection.owner.http_error(connection.peer(), error);
-            status
-        })?;
-        let is_served = connection.offer(Waiting {
-            exchange: self.clone(),
-            head,
-            authority,
-        });
-        is_served
-            .then_some(())
-            .ok_or(StatusCode::SERVICE_UNAVAILABLE)
+    /// `None`: it is one of HTTP/2, or has ended.
+    fn wire(&self) -> Option<Arc<Wire>> {
+        self.wire.as_ref()?.upgrade()
     }
 
     /// Sends a whole response.
@@ -230,7 +219,7 @@ impl<O: Owner> Exchange<O> {
         let reply = state.reply.take();
         drop(state);
         if let Some(reply) = reply {
-            reply.abandon(self);
+            reply.abandon(|| self.clone());
         }
     }
 
@@ -350,8 +339,7 @@ impl<O: Owner> Exchange<O> {
             Some(body) => body,
             None => {
                 headers.remove(CONTENT_LENGTH);
-                let io = self.connection.io();
-                ResponseBody::file(file, range, io.filter(|_| self.version < Version::HTTP_2))?
+                ResponseBody::file(file, range, self.wire())?
             }
         };
         Ok(self.reply(line, headers, body, Sending::No)?)
@@ -362,7 +350,12 @@ impl<O: Owner> Exchange<O> {
         let line = status.into().of_interim()?;
         let mut state = lock(&self.state);
         let reply = state.reply.as_mut().ok_or(SendError::AlreadySent)?;
-        reply.inform(self, &line, headers)
+        if self.version < Version::HTTP_11 {
+            return Err(SendError::NotSupported);
+        }
+        reply.inform(self.wire().as_deref(), &line, headers)?;
+        self.connection.wake.notify_one();
+        Ok(())
     }
 
     /// What runs the tasks that sending wakes.
@@ -409,10 +402,11 @@ impl<O: Owner> Exchange<O> {
         let config = self.connection.listener.share(config);
         let socket = Socket::new(self.connection.clone(), config, agreed);
         // Before the reply: the end of the HTTP connection must not be told as its end.
-        if !self.connection.becomes(&socket) {
+        let ward: Weak<dyn Ward> = Arc::<Socket<O>>::downgrade(&socket);
+        if !self.connection.becomes(ward) {
             return Err(SendError::Closed);
         }
-        let Ok(carrier) = reply.upgrade(response) else {
+        let Ok(transport) = reply.upgrade(response) else {
             let connection = self.connection.clone();
             // Not from here: owners are told by the engine's own tasks.
             self.connection.reactor.spawn(async move {
@@ -423,7 +417,7 @@ impl<O: Owner> Exchange<O> {
         };
         self.connection
             .reactor
-            .spawn(task::run(socket.clone(), carrier));
+            .spawn(task::run(socket.clone(), transport));
         Ok(socket)
     }
 
@@ -440,11 +434,81 @@ impl<O: Owner> Exchange<O> {
         state.serving = None;
         state.sending = sending;
         drop(state);
-        reply.send(response, self)
+        reply.send(response, || self.clone())
     }
 
-    /// The response is out, or will never be.
-    pub(crate) fn ended(&self) {
+    /// `drains`: what is left of the body comes before the next request.
+    fn request_ended(&self, drains: bool) {
+        if let Some(wire) = self.wire() {
+            match drains {
+                true => wire.drain_started(),
+                false => wire.request_ended(),
+            }
+        }
+    }
+
+    fn let_go(&self, rest: Option<Source>, drains: bool) {
+        match rest {
+            Some(rest) if drains => self.drain(rest),
+            rest => {
+                self.discard(rest);
+                if drains && let Some(wire) = self.wire() {
+                    wire.drain_ended();
+                }
+            }
+        }
+    }
+
+    /// Reads the rest of a body, which hyper then takes for read. The client has sent it before it knew of
+    /// the response, so its next request comes after it. The deadline is the connection's.
+    fn drain(&self, mut rest: Source) {
+        let wire = self.wire();
+        self.reactor().spawn(async move {
+            while let Some(Ok(_)) = poll_fn(|cx| rest.poll_data(cx)).await {}
+            drop(rest);
+            if let Some(wire) = wire {
+                wire.drain_ended();
+            }
+        });
+    }
+
+    /// Lets go of what nobody has read of a body. With HTTP/1 that ends the connection: hyper cannot find
+    /// the next request.
+    fn discard(&self, rest: Option<Source>) {
+        if let Some(Source::Http2 { body, .. }) = rest {
+            http2::leave(self.reactor(), body);
+        }
+    }
+}
+
+impl<O: Owner> Ward for Exchange<O> {
+    fn owner_down(self: Arc<Self>) {
+        self.abandon();
+    }
+}
+
+impl<O: Owner> Origin for Exchange<O> {
+    fn is_head(&self) -> bool {
+        self.is_head
+    }
+
+    fn reactor(&self) -> &'static Reactor {
+        self.connection.reactor
+    }
+
+    fn budget(&self) -> &Arc<Budget> {
+        &self.connection.listener.budget
+    }
+
+    fn send_timeout(&self) -> Duration {
+        self.send_limits().1
+    }
+
+    fn data_sent(&self) -> u64 {
+        self.connection.io().map_or(0, |io| io.data_sent())
+    }
+
+    fn ended(&self) {
         let mut state = lock(&self.state);
         state.ended = true;
         let drains = state.drains;
@@ -459,81 +523,6 @@ impl<O: Owner> Exchange<O> {
         if rest.is_some() {
             self.let_go(rest, drains);
         }
-    }
-
-    /// `drains`: what is left of the body comes before the next request.
-    fn request_ended(&self, drains: bool) {
-        if self.version < Version::HTTP_2
-            && let Some(io) = self.connection.io()
-        {
-            match drains {
-                true => io.drain_started(),
-                false => io.request_ended(),
-            }
-        }
-    }
-
-    fn let_go(&self, rest: Option<Source>, drains: bool) {
-        match rest {
-            Some(rest) if drains => self.drain(rest),
-            rest => {
-                self.discard(rest);
-                if drains && let Some(io) = self.connection.io() {
-                    io.drain_ended();
-                }
-            }
-        }
-    }
-
-    /// Reads the rest of a body, which hyper then takes for read. The client has sent it before it knew of
-    /// the response, so its next request comes after it. The deadline is the connection's.
-    fn drain(&self, mut rest: Source) {
-        let io = self.connection.io();
-        self.reactor().spawn(async move {
-            while let Some(Ok(_)) = poll_fn(|cx| rest.poll_data(cx)).await {}
-            drop(rest);
-            if let Some(io) = io {
-                io.drain_ended();
-            }
-        });
-    }
-
-    /// Lets go of what nobody has read of a body. With HTTP/1 that ends the connection: hyper cannot find
-    /// the next request.
-    fn discard(&self, rest: Option<Source>) {
-        if let Some(Source::Http2 { body, .. }) = rest {
-            http2::leave(self.reactor(), body);
-        }
-    }
-}
-
-/// A request that waits to be taken by its owner, which has been told of it or asks by itself.
-pub struct Waiting<O: Owner> {
-    pub exchange: Arc<Exchange<O>>,
-    head: Parts,
-    authority: Option<Authority>,
-}
-
-impl<O: Owner> Waiting<O> {
-    pub fn request(&self) -> Request<'_> {
-        let authority = self.authority.as_ref();
-        Request {
-            method: &self.head.method,
-            host: authority.map_or("", |authority| authority.host()),
-            port: authority.and_then(Authority::port),
-            path: self.head.uri.path(),
-            query: self.head.uri.query().unwrap_or(""),
-            version: self.head.version,
-            headers: &self.head.headers,
-            peer: self.exchange.connection.peer(),
-        }
-    }
-
-    pub(crate) fn refuse(&self) {
-        let status = StatusCode::SERVICE_UNAVAILABLE.as_u16();
-        let headers = HeaderMap::from_iter([(CONNECTION, HeaderValue::from_static("close"))]);
-        // It fails where the client is gone.
-        let _ = self.exchange.respond(status, headers, Bytes::new());
     }
 }
 

@@ -5,7 +5,7 @@ use std::mem;
 use super::*;
 use crate::buffer::VecBuffer;
 use crate::config;
-use crate::ws::message::{Payload, Sink};
+use crate::owner::{Payload, Sink};
 
 pub(super) const MS: Duration = Duration::from_millis(1);
 
