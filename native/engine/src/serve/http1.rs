@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, UPGRADE};
@@ -20,7 +20,7 @@ use crate::config::ListenerConfig;
 use crate::connection::Connection;
 use crate::error::HttpError;
 use crate::http::exchange::Exchange;
-use crate::http::h1::deadlines::Awaited;
+use crate::http::h1::deadlines::{Awaited, LastCall, Late, Limits};
 use crate::http::h1::io::Io;
 use crate::http::h1::wire::Wire;
 use crate::http::handler::{self, Handler};
@@ -32,7 +32,7 @@ use crate::http::response_body::{ResponseBody, Tracked};
 use crate::net;
 use crate::net::writer::Writer;
 use crate::rt::timer::Timer;
-use crate::server::{LAST_CALL, Stage};
+use crate::server::Stage;
 
 /// hyper's own limit is on its buffer, which cannot be smaller than this.
 const MIN_BUFFER: usize = 8192;
@@ -43,9 +43,7 @@ const REQUEST_TIMEOUT: &[u8] =
 /// How it ended.
 pub(crate) enum Outcome {
     Ended(hyper::Result<()>),
-    TimedOut,
-    /// The client takes nothing of its response.
-    Stalled,
+    Late(Late),
     Closed,
     /// A request was not given to hyper.
     Refused(Refusal),
@@ -60,12 +58,11 @@ pub(super) async fn serve<O: Handler>(
     wire: &Arc<Wire>,
 ) -> Outcome {
     let listener = connection.listener.clone();
-    let ListenerConfig {
-        header_timeout,
-        idle_timeout,
-        send_timeout,
-        ..
-    } = listener.config;
+    let limits = Limits {
+        header: listener.config.header_timeout,
+        idle: listener.config.idle_timeout,
+        send: listener.config.send_timeout,
+    };
     let writer = io.writer.clone();
     // With TLS, it is known by now what is spoken.
     let may_be_http2 = listener.config.http2.is_some() && !writer.is_tls();
@@ -83,7 +80,6 @@ pub(super) async fn serve<O: Handler>(
     let mut stage = Stage::Accepting;
     let mut is_last = false;
     let mut timer = Timer::default();
-    let mut send_timer = Timer::default();
     let mut last_call = Timer::default();
     // hyper does not read while a request is served, so it does not see that the client is gone.
     let mut failed = pin!(writer.stream().failed());
@@ -94,14 +90,9 @@ pub(super) async fn serve<O: Handler>(
             biased;
             result = http.as_mut() => return Outcome::Ended(result),
             // After hyper, so that it sees what hyper has just read.
-            () = poll_fn(|cx| match wire.deadline(header_timeout, idle_timeout) {
-                Some(due) => timer.poll(cx, due),
-                None => Poll::Pending,
-            }) => return Outcome::TimedOut,
-            () = poll_fn(|cx| match writer.send_deadline(send_timeout) {
-                Some(due) => send_timer.poll(cx, due),
-                None => Poll::Pending,
-            }) => return Outcome::Stalled,
+            late = poll_fn(|cx| poll_late(cx, wire, &writer, &limits, &mut timer)) => {
+                return Outcome::Late(late);
+            }
             refusal = poll_fn(|_| match wire.refused() {
                 // The response before it goes first.
                 Some(refusal) if !wire.in_response() => Poll::Ready(refusal),
@@ -149,7 +140,7 @@ fn builder(config: &ListenerConfig) -> http1::Builder {
         .max_headers(config.max_header_count)
         .max_header_size(config.max_header_length)
         .max_buf_size(config.max_header_length.max(MIN_BUFFER))
-        // `Wire::deadline` is the time for a head, also for the first byte.
+        // `Limits::header` is the time for a head, also for the first byte.
         .header_read_timeout(None)
         .half_close(config.half_close);
     builder
@@ -161,7 +152,7 @@ impl Outcome {
         match self {
             Self::Ended(Err(e)) if e.is_parse_too_large() => Some(HttpError::HeadTooLarge),
             Self::Ended(Err(e)) if e.is_parse() => Some(HttpError::Malformed),
-            Self::TimedOut if wire.has_partial_head() => {
+            Self::Late(Late::Head) => {
                 // Some of an earlier response may still wait for the client.
                 if !wire.in_response() {
                     let _ = writer.try_write(REQUEST_TIMEOUT);
@@ -174,10 +165,27 @@ impl Outcome {
                 let _ = writer.try_write(head.as_bytes());
                 Some(error)
             }
-            Self::Stalled => Some(HttpError::SlowClient),
-            Self::Ended(_) | Self::TimedOut | Self::Closed | Self::Http2(..) => None,
+            Self::Late(Late::Receipt) => Some(HttpError::SlowClient),
+            Self::Late(Late::Request) | Self::Ended(_) | Self::Closed | Self::Http2(..) => None,
         }
     }
+}
+
+/// Ready when the client is late.
+fn poll_late(
+    cx: &mut Context<'_>,
+    wire: &Wire,
+    writer: &Writer,
+    limits: &Limits,
+    timer: &mut Timer,
+) -> Poll<Late> {
+    while let Some(due) = wire.next_timeout(limits, writer) {
+        ready!(timer.poll(cx, due));
+        if let Some(late) = wire.handle_timeout(limits, writer) {
+            return Poll::Ready(late);
+        }
+    }
+    Poll::Pending
 }
 
 /// Ready when the last request is being served, or when there is none to wait for.
@@ -187,11 +195,11 @@ fn poll_last_call(
     writer: &Writer,
     timer: &mut Timer,
 ) -> Poll<()> {
-    match wire.awaited(writer) {
-        Awaited::Response | Awaited::NextRequest | Awaited::RestOfBody => Poll::Ready(()),
+    match wire.awaited(writer).last_call() {
+        LastCall::Over => Poll::Ready(()),
+        LastCall::OverAt(due) => timer.poll(cx, due),
         // hyper reads it, and this is polled again.
-        Awaited::Rest => Poll::Pending,
-        Awaited::FirstRequest { since } => timer.poll(cx, since + LAST_CALL),
+        LastCall::Later => Poll::Pending,
     }
 }
 
