@@ -160,7 +160,7 @@ defmodule Ferrosock do
   """
 
   alias Ferrosock.{Options, Server}
-  alias Ferrosock.Server.{Drainer, Listener}
+  alias Ferrosock.Server.{Drain, Listener}
   alias Ferrosock.WebSocket.{Session, Upgrade}
 
   @typedoc """
@@ -242,7 +242,7 @@ defmodule Ferrosock do
   @spec drain(Supervisor.supervisor(), keyword()) :: :ok | {:timeout, pos_integer()}
   def drain(server, options \\ []) do
     options = Options.drain!(options)
-    server |> Server.drainer() |> Drainer.drain(options)
+    server |> Server.drain() |> Drain.drain(options)
   end
 
   @doc """

@@ -38,8 +38,8 @@ defmodule Ferrosock.Native do
   #     {tag, [event]}                          once upgraded: a batch of WebSocket events, see `t:event/0`
   #     {tag, {:paused, batches}}               reading has waited for answers for 250 ms, or twice as
   #                                             long as the last time: `socket_resume/2`
-  #     {tag, :idle}                            nothing was sent either way for the socket's `idle_notice`;
-  #                                             once, until something is
+  #     {tag, :idle}                            nothing was sent either way for `hibernate_after`; once, until
+  #                                             something is
   #
   # A batch is answered by exactly one `socket_ack/2`, which lets the engine read on.
   #
@@ -52,6 +52,7 @@ defmodule Ferrosock.Native do
   # WebSocket is closed with 1011. A handle that is garbage collected ends in the same way.
 
   alias Ferrosock.Address
+  alias Ferrosock.Options.Engine
 
   @on_load :load
 
@@ -95,68 +96,16 @@ defmodule Ferrosock.Native do
 
   @type message :: {:text | :binary | :ping | :pong, iodata() | nil}
 
-  @type listener_options :: %{
-          address: Address.t(),
-          tls: tls() | nil,
-          reuse_port: boolean(),
-          user_timeout: pos_integer(),
-          nodelay: boolean(),
-          max_connections: pos_integer() | :infinity,
-          overload: :wait | :refuse,
-          max_queued_bytes: pos_integer() | :infinity,
-          proxy_protocol: boolean(),
-          handshake_timeout: pos_integer(),
-          backlog: pos_integer(),
-          header_timeout: pos_integer(),
-          idle_timeout: pos_integer(),
-          send_timeout: pos_integer(),
-          max_request_line_length: pos_integer(),
-          max_header_length: pos_integer(),
-          max_header_count: pos_integer(),
-          max_requests: non_neg_integer(),
-          half_close: boolean(),
-          max_unread_length: non_neg_integer(),
-          high_water_mark: pos_integer(),
-          http2: http2_options() | nil
-        }
+  @typedoc "What a server's options are to the engine"
+  @type listener_options :: unquote(Engine.typespec(:listener))
 
-  @type http2_options :: %{
-          max_concurrent_streams: pos_integer(),
-          max_header_length: pos_integer(),
-          max_header_count: pos_integer(),
-          max_requests: non_neg_integer(),
-          initial_window_size: pos_integer(),
-          idle_timeout: pos_integer(),
-          send_timeout: pos_integer(),
-          high_water_mark: pos_integer()
-        }
+  @type http2_options :: unquote(Engine.typespec(:http2))
 
-  @type socket_options :: %{
-          timeout: timeout(),
-          ping_interval: timeout(),
-          ping_timeout: pos_integer(),
-          max_lifetime: timeout(),
-          idle_notice: timeout(),
-          close_timeout: pos_integer(),
-          max_frame_size: pos_integer() | :infinity,
-          max_fragments: pos_integer(),
-          validate_utf8: boolean(),
-          control_events: boolean(),
-          high_water_mark: pos_integer(),
-          send_timeout: pos_integer(),
-          deflate: deflate_options() | nil
-        }
+  @typedoc "What an upgrade's options are to the engine"
+  @type socket_options :: unquote(Engine.typespec(:socket))
 
   @typedoc "How permessage-deflate may be negotiated (RFC7692§7.1)"
-  @type deflate_options :: %{
-          level: 1..9,
-          mem_level: 1..9,
-          window_bits: 9..15,
-          client_window_bits: 9..15,
-          server_context_takeover: boolean(),
-          client_context_takeover: boolean(),
-          threshold: non_neg_integer()
-        }
+  @type deflate_options :: unquote(Engine.typespec(:deflate))
 
   @type send_error :: :closed | :already_sent | {:invalid_header, binary()} | :invalid_status
 
@@ -193,6 +142,11 @@ defmodule Ferrosock.Native do
         }
   def stats, do: nif_error()
 
+  @doc "The configuration that the engine makes of options, told again: for tests."
+  @spec config(:listener, listener_options()) :: listener_options()
+  @spec config(:socket, socket_options()) :: socket_options()
+  def config(_kind, _options), do: nif_error()
+
   @doc """
   Checks certificates and keys, in DER, and makes a configuration of them. The number in an error is
   the index of the identity or authority that is wrong.
@@ -210,8 +164,9 @@ defmodule Ferrosock.Native do
   def tls_config(_terms), do: nif_error()
 
   @doc "Binds and listens. The caller owns the listener: it closes when the caller dies."
-  @spec listener_open(listener_options()) :: {:ok, listener(), tag()} | {:error, atom()}
-  def listener_open(_options), do: nif_error()
+  @spec listener_open(listener_options(), tls() | nil) ::
+          {:ok, listener(), tag()} | {:error, posix :: atom()}
+  def listener_open(_options, _tls), do: nif_error()
 
   @doc """
   The bound address, and counts since the start, but for the first three: on `connections` there may be

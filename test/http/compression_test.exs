@@ -1,5 +1,5 @@
 defmodule Ferrosock.HTTP.CompressionTest do
-  # Which responses are coded is told row by row in test/ferrosock/compression_test.exs.
+  # Which responses are coded is told row by row in coding_test.exs.
   use ExUnit.Case, async: true
 
   import Ferrosock.Test.Raw

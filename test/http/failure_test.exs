@@ -248,7 +248,7 @@ defmodule Ferrosock.HTTP.FailureTest do
       test = self()
 
       fun = fn _conn ->
-        send(test, {:linked, spawn_link(fn -> Process.sleep(:infinity) end)})
+        send(test, {:linked, spawn_link(&forever/0)})
         raise "oops"
       end
 

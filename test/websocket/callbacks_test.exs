@@ -3,7 +3,7 @@ defmodule Ferrosock.WebSocket.CallbacksTest do
   use ExUnit.Case, async: true
 
   import ExUnit.CaptureLog
-  import Ferrosock.Test.Probe, only: [down: 1, sync: 1]
+  import Ferrosock.Test.Probe, only: [binary_bytes: 1, down: 1, sync: 1]
   import Ferrosock.Test.Raw
 
   alias Ferrosock.ResultError
@@ -414,10 +414,5 @@ defmodule Ferrosock.WebSocket.CallbacksTest do
     assert_receive {:opened, pid}
     Process.monitor(pid)
     {socket, pid}
-  end
-
-  defp binary_bytes(pid) do
-    {:binary, binaries} = Process.info(pid, :binary)
-    binaries |> Enum.map(&elem(&1, 1)) |> Enum.sum()
   end
 end

@@ -3,7 +3,7 @@ defmodule Ferrosock.WebSocket.DeflateTest do
   use ExUnit.Case, async: true
 
   import ExUnit.CaptureLog
-  import Ferrosock.Test.Probe, only: [down: 1, sync: 1]
+  import Ferrosock.Test.Probe, only: [down: 1, sync: 1, waits_for_client?: 1]
   import Ferrosock.Test.Raw
 
   defmodule Socket do
@@ -614,7 +614,7 @@ defmodule Ferrosock.WebSocket.DeflateTest do
       assert_receive {:opened, pid}, 5_000
       send_frame(socket, :text, "go")
       # Each takes some tens of milliseconds, in which nothing else is taken.
-      eventually(fn -> waits?(pid) end)
+      eventually(fn -> waits_for_client?(pid) end)
       refute_received {:pushed, ^pushes}
 
       for i <- 1..pushes do
@@ -644,13 +644,14 @@ defmodule Ferrosock.WebSocket.DeflateTest do
 
     test "leaves nothing behind when its client leaves while it is compressed" do
       large = json(8_000_000)
+      test = self()
 
-      server =
-        serve!([handle_in: fn _, state -> {:push, {:text, large <> <<"\n">>}, state} end],
-          compress: true,
-          deflate_options: [level: 9]
-        )
+      push = fn _, state ->
+        send(test, :pushing)
+        {:push, {:text, large <> <<"\n">>}, state}
+      end
 
+      server = serve!([handle_in: push], compress: true, deflate_options: [level: 9])
       before = peak_memory()
 
       for i <- 1..100 do
@@ -658,7 +659,7 @@ defmodule Ferrosock.WebSocket.DeflateTest do
         assert_receive {:opened, pid}, 5_000
         Process.monitor(pid)
         send_frame(socket, :text, "go")
-        if rem(i, 2) == 0, do: Process.sleep(5)
+        if rem(i, 2) == 0, do: assert_receive(:pushing)
         if rem(i, 3) == 0, do: :gen_tcp.close(socket), else: reset(socket)
         assert down(pid) == {:shutdown, :closed}
       end
@@ -865,11 +866,6 @@ defmodule Ferrosock.WebSocket.DeflateTest do
   defp send_next(state, i) do
     send(self(), {:push, i})
     state
-  end
-
-  defp waits?(pid) do
-    {:current_function, {module, function, _}} = Process.info(pid, :current_function)
-    {module, function} == {Ferrosock.Backpressure, :await}
   end
 
   # Of the whole VM, in bytes: what the engine allocates is none of Erlang's.

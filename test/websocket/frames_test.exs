@@ -64,15 +64,14 @@ defmodule Ferrosock.WebSocket.FramesTest do
     end
 
     test "may be cut anywhere" do
-      {socket, _pid} = Socket.open(Socket.serve!())
+      server = Socket.serve!()
+      {socket, _pid} = Socket.open(server)
       long = String.duplicate("é", 3_000)
       bytes = frame(:text, long) <> frame(:ping, "p") <> frame(:text, "short")
 
       for cut <- [1, 2, 3, 7, 8, 9, 4_000, 6_007, 6_008, 6_009, 6_010, 6_012, 6_016] do
         <<first::binary-size(^cut), rest::binary>> = bytes
-        write(socket, first)
-        # So that the server reads it alone.
-        Process.sleep(1)
+        write_alone(server, socket, first)
         write(socket, rest)
 
         frames = for _ <- 1..3, do: recv_frame(socket)

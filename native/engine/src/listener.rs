@@ -76,7 +76,7 @@ impl Listener {
         host: H,
     ) -> io::Result<Self> {
         let (socket, file) = bind(&Binding {
-            addr: &config.addr,
+            addr: &config.address,
             backlog: config.backlog,
             reuse_port: config.reuse_port,
             user_timeout: config.user_timeout,
@@ -84,7 +84,7 @@ impl Listener {
         let reactor = rt::next();
         let socket = {
             let _guard = reactor.enter();
-            Arc::new(Listening::new(socket, &config.addr)?)
+            Arc::new(Listening::new(socket, &config.address)?)
         };
         let addr = socket.local_addr()?;
         let (stage, stages) = watch::channel(Stage::Accepting);

@@ -7,7 +7,6 @@ use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-use ferrosock_engine::buffer::Buffer;
 use ferrosock_engine::error::{ReadError, SendError};
 use ferrosock_engine::http::handler::Request;
 use ferrosock_engine::http::status::Status;
@@ -16,15 +15,13 @@ use ferrosock_engine::ws::Message;
 use ferrosock_engine::ws::frame::Opcode;
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use rustler::types::tuple::{get_tuple, make_tuple};
-use rustler::{
-    Atom, Binary, Decoder, Encoder, Env, Error, NewBinary, NifResult, OwnedBinary, Term,
-};
+use rustler::{Atom, Binary, Decoder, Encoder, Env, Error, NewBinary, NifResult, Term};
 
 pub mod atoms {
     rustler::atoms! {
-        accept_error, authority, already_reading, already_sent, binary, close, closed, connection, drained, ended,
+        __exception__, __struct__, accept_error, authority, already_reading, already_sent, binary, close, closed, connection, drained, ended,
         error, full, gone, http_error, http_1_0 = "HTTP/1.0", http_1_1 = "HTTP/1.1", http_2 = "HTTP/2", identity, idle, infinity,
-        invalid_header, invalid_status, local, malformed, max_lifetime, more, nil, none, not_supported, ok, other, paused, ping, pong, request, soon, text,
+        invalid_header, invalid_status, local, malformed, max_lifetime, message, more, nil, none, not_supported, ok, other, paused, ping, pong, request, soon, text,
         timeout, tls12 = "tlsv1.2", tls13 = "tlsv1.3", undefined, wait
     }
 }
@@ -95,11 +92,6 @@ fn elements(list: Term<'_>) -> impl Iterator<Item = NifResult<Term<'_>>> {
 pub struct Limit(pub Option<u64>);
 
 impl Limit {
-    /// Of bytes, or of anything that is counted in memory.
-    pub fn size(&self) -> usize {
-        self.0.map_or(usize::MAX, |limit| limit as usize)
-    }
-
     /// Of milliseconds.
     pub fn duration(&self) -> Option<Duration> {
         self.0.map(Duration::from_millis)
@@ -314,60 +306,6 @@ fn decode_opcode(term: Term) -> NifResult<Opcode> {
     ];
     let found = opcodes.into_iter().find(|(atom, _)| *atom == term);
     found.map(|(_, opcode)| opcode).ok_or(Error::BadArg)
-}
-
-/// A binary that grows while a message arrives.
-pub struct BinaryBuffer {
-    binary: OwnedBinary,
-    len: usize,
-}
-
-impl BinaryBuffer {
-    pub fn into_binary<'a>(mut self, env: Env<'a>) -> Term<'a> {
-        if self.len < self.binary.len() {
-            self.binary.realloc_or_copy(self.len);
-        }
-        self.binary.release(env).to_term(env)
-    }
-}
-
-impl Buffer for BinaryBuffer {
-    fn with_capacity(capacity: usize) -> Self {
-        Self {
-            binary: OwnedBinary::new(capacity),
-            len: 0,
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.len
-    }
-
-    fn capacity(&self) -> usize {
-        self.binary.len()
-    }
-
-    fn reserve(&mut self, capacity: usize) {
-        if capacity > self.binary.len() {
-            self.binary.realloc_or_copy(capacity);
-        }
-    }
-
-    fn filled(&mut self) -> &mut [u8] {
-        &mut self.binary.as_mut_slice()[..self.len]
-    }
-
-    fn spare(&mut self) -> &mut [u8] {
-        &mut self.binary.as_mut_slice()[self.len..]
-    }
-
-    fn advance(&mut self, n: usize) {
-        assert!(
-            n <= self.capacity() - self.len,
-            "advanced past the capacity"
-        );
-        self.len += n;
-    }
 }
 
 /// A POSIX code where there is one, else `:closed`.

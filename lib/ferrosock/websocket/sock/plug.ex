@@ -1,7 +1,8 @@
 defmodule Ferrosock.WebSocket.Sock.Plug do
   @moduledoc false
-  # The way of a request to a `Sock`: validation, negotiation, upgrade or refusal. As a Plug it is
-  # what serves a server with the option `:sock`.
+  # The way of a request to a `Sock`: validation, negotiation, upgrade or refusal. As a Plug it serves all
+  # requests of a server with the option `:sock`. What the `Sock` does once it is connected is the concern
+  # of `Ferrosock.WebSocket.Sock.Host`.
 
   @behaviour Plug
 
@@ -10,12 +11,10 @@ defmodule Ferrosock.WebSocket.Sock.Plug do
 
   @impl true
   def init({sock, argument}) do
-    # One that refuses all requests needs no more.
+    # A Sock that refuses all requests needs no more callbacks than these.
     Options.implements!(sock, [init: 1, negotiate: 2], "option :sock needs a Sock")
     {sock, sock.init(argument)}
   end
-
-  def init(sock), do: init({sock, []})
 
   @impl true
   def call(conn, {sock, state}) do

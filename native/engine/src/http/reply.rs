@@ -42,7 +42,7 @@ impl Reply {
             Self::Http2 { stream, receiving } => {
                 let origin = origin();
                 if let Some(receiving) = receiving {
-                    http2::leave(origin.reactor(), receiving);
+                    http2::drain(origin.reactor(), receiving);
                 }
                 http2::send(stream, response.map(|body| Tracked { body, origin }))
             }

@@ -2,19 +2,20 @@
 //! request that hyper has read becomes an exchange.
 
 use std::convert::Infallible;
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, UPGRADE};
+use http::response::Parts;
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::config::ListenerConfig;
 use crate::connection::Connection;
@@ -57,30 +58,22 @@ pub(super) async fn serve<O: Handler>(
     io: net::io::Io,
     wire: &Arc<Wire>,
 ) -> Outcome {
-    let listener = connection.listener.clone();
-    let limits = Limits {
-        header: listener.config.header_timeout,
-        idle: listener.config.idle_timeout,
-        send: listener.config.send_timeout,
-    };
+    let config = &connection.listener.config;
     let writer = io.writer.clone();
     // With TLS, it is known by now what is spoken.
-    let may_be_http2 = listener.config.http2.is_some() && !writer.is_tls();
-    let max_line = listener.config.max_request_line_length;
+    let may_be_http2 = config.http2.is_some() && !writer.is_tls();
+    let max_line = config.max_request_line_length;
     let io = Io::new(io, wire.clone(), max_line, may_be_http2);
     let service = service_fn(|request: Request<Incoming>| {
         // At once, and not when the future is polled: hyper goes on to read the body before that.
         wire.request_started(known_length(request.body()));
         respond(connection.clone(), wire.clone(), request)
     });
-    let mut http = builder(&listener.config)
+    let mut http = builder(config)
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
-    let mut stages = listener.stage.clone();
-    let mut stage = Stage::Accepting;
-    let mut is_last = false;
-    let mut timer = Timer::default();
-    let mut last_call = Timer::default();
+    let mut ends = Ends::new(config, wire, &writer);
+    let mut drain = Drain::new(connection.listener.stage.clone());
     // hyper does not read while a request is served, so it does not see that the client is gone.
     let mut failed = pin!(writer.stream().failed());
 
@@ -90,40 +83,18 @@ pub(super) async fn serve<O: Handler>(
             biased;
             result = http.as_mut() => return Outcome::Ended(result),
             // After hyper, so that it sees what hyper has just read.
-            late = poll_fn(|cx| poll_late(cx, wire, &writer, &limits, &mut timer)) => {
-                return Outcome::Late(late);
-            }
-            refusal = poll_fn(|_| match wire.refused() {
-                // The response before it goes first.
-                Some(refusal) if !wire.in_response() => Poll::Ready(refusal),
-                _ => Poll::Pending,
-            }) => return Outcome::Refused(refusal),
+            end = poll_fn(|cx| ends.poll(cx)) => return end,
             () = failed.as_mut() => return Outcome::Closed,
-            () = poll_fn(|_| match wire.found_preface() {
-                true => Poll::Ready(()),
-                false => Poll::Pending,
-            }), if may_be_http2 => break,
+            () = poll_fn(|_| wire.poll_preface()), if may_be_http2 => break,
             () = connection.wake.notified() => {
                 if connection.is_retired() {
                     http.as_mut().graceful_shutdown();
                 }
             }
-            Ok(next) = stages.wait_for(|next| *next > stage) => {
-                stage = *next;
-                if stage == Stage::Closed && wire.awaited(&writer) != Awaited::Response {
-                    return Outcome::Closed;
-                }
-            }
-            // Not at once: hyper would drop what it has of a request.
-            () = poll_fn(|cx| poll_last_call(cx, wire, &writer, &mut last_call)),
-                if stage > Stage::Accepting && !is_last =>
-            {
-                // Its client has the response, and has not begun the next request.
-                if wire.awaited(&writer) == Awaited::RestOfBody && !wire.in_response() {
-                    return Outcome::Closed;
-                }
-                http.as_mut().graceful_shutdown();
-                is_last = true;
+            step = drain.next(wire, &writer) => match step {
+                DrainStep::None => {}
+                DrainStep::NoFurtherRequest => http.as_mut().graceful_shutdown(),
+                DrainStep::Close => return Outcome::Closed,
             }
         }
     }
@@ -171,21 +142,104 @@ impl Outcome {
     }
 }
 
-/// Ready when the client is late.
-fn poll_late(
-    cx: &mut Context<'_>,
-    wire: &Wire,
-    writer: &Writer,
-    limits: &Limits,
-    timer: &mut Timer,
-) -> Poll<Late> {
-    while let Some(due) = wire.next_timeout(limits, writer) {
-        ready!(timer.poll(cx, due));
-        if let Some(late) = wire.handle_timeout(limits, writer) {
-            return Poll::Ready(late);
+/// What ends a connection although hyper would go on.
+struct Ends<'a> {
+    config: &'a ListenerConfig,
+    wire: &'a Wire,
+    writer: &'a Writer,
+    timer: Timer,
+}
+
+impl<'a> Ends<'a> {
+    fn new(config: &'a ListenerConfig, wire: &'a Wire, writer: &'a Writer) -> Self {
+        Self {
+            config,
+            wire,
+            writer,
+            timer: Timer::default(),
         }
     }
-    Poll::Pending
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
+        if let Poll::Ready(late) = self.poll_late(cx) {
+            return Poll::Ready(Outcome::Late(late));
+        }
+        match self.wire.refused() {
+            // The response before it goes first.
+            Some(refusal) if !self.wire.in_response() => Poll::Ready(Outcome::Refused(refusal)),
+            _ => Poll::Pending,
+        }
+    }
+
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<Late> {
+        let (wire, writer) = (self.wire, self.writer);
+        let limits = Limits {
+            header: self.config.header_timeout,
+            idle: self.config.idle_timeout,
+            send: self.config.send_timeout,
+        };
+        while let Some(due) = wire.next_timeout(&limits, writer) {
+            ready!(self.timer.poll(cx, due));
+            if let Some(late) = wire.handle_timeout(&limits, writer) {
+                return Poll::Ready(late);
+            }
+        }
+        Poll::Pending
+    }
+}
+
+/// What becomes of the connection as its listener drains, or is closed.
+struct Drain {
+    stages: watch::Receiver<Stage>,
+    stage: Stage,
+    /// No request may follow the one that is served.
+    is_last: bool,
+    last_call: Timer,
+}
+
+enum DrainStep {
+    None,
+    NoFurtherRequest,
+    Close,
+}
+
+impl Drain {
+    fn new(stages: watch::Receiver<Stage>) -> Self {
+        Self {
+            stages,
+            stage: Stage::Accepting,
+            is_last: false,
+            last_call: Timer::default(),
+        }
+    }
+
+    /// May be dropped and called anew.
+    async fn next(&mut self, wire: &Wire, writer: &Writer) -> DrainStep {
+        let (stage, last_call) = (self.stage, &mut self.last_call);
+        tokio::select! {
+            biased;
+            Ok(next) = self.stages.wait_for(|next| *next > stage) => {
+                self.stage = *next;
+                match *next == Stage::Closed && wire.awaited(writer) != Awaited::Response {
+                    true => DrainStep::Close,
+                    false => DrainStep::None,
+                }
+            }
+            // Not at once: hyper would drop what it has of a request.
+            () = poll_fn(|cx| poll_last_call(cx, wire, writer, last_call)),
+                if stage > Stage::Accepting && !self.is_last =>
+            {
+                // Its client has the response, and has not begun the next request.
+                if wire.awaited(writer) == Awaited::RestOfBody && !wire.in_response() {
+                    return DrainStep::Close;
+                }
+                self.is_last = true;
+                DrainStep::NoFurtherRequest
+            }
+            // The listener is gone, and nothing is left to do about it.
+            () = pending() => DrainStep::None,
+        }
+    }
 }
 
 /// Ready when the last request is being served, or when there is none to wait for.
@@ -212,8 +266,6 @@ async fn respond<O: Handler>(
     let config = &connection.listener.config;
     let is_last = connection.count_request() == config.max_requests;
     let max_line = config.max_request_line_length;
-    let max_unread = config.max_unread_length;
-
     let keeps_alive = keeps_alive(request.version(), request.headers());
     let on_upgrade = request
         .headers()
@@ -226,8 +278,8 @@ async fn respond<O: Handler>(
         on_upgrade,
     };
     let weak = Arc::downgrade(&wire);
-    let upload = RequestBody::new(Source::Http1 { body, wire });
-    let exchange = Exchange::new(connection, &head, reply, upload, Some(weak));
+    let body = RequestBody::new(Source::Http1 { body, wire });
+    let exchange = Exchange::new(connection, &head, reply, body, Some(weak));
     // Made before the wait: also when hyper drops this future, the exchange is ended.
     let mut tracked = Tracked {
         body: ResponseBody::Whole(Bytes::new()),
@@ -242,11 +294,24 @@ async fn respond<O: Handler>(
         Err(status) => closing(status),
     };
     let (mut head, body) = response.into_parts();
+    complete(&mut head, &exchange, keeps_alive, is_last).await;
+    tracked.body = body;
+    Ok(Response::from_parts(head, tracked))
+}
+
+/// Says in the head whether the connection goes on. `keeps_alive`: the client would have it so.
+async fn complete<O: Handler>(
+    head: &mut Parts,
+    exchange: &Exchange<O>,
+    keeps_alive: bool,
+    is_last: bool,
+) {
+    let server = &exchange.connection.listener;
     // Not left to hyper: it may write this response before it hears that the listener closes.
-    let is_last = is_last || !exchange.connection.listener.is_accepting();
+    let is_last = is_last || !server.is_accepting();
     if head.status != StatusCode::SWITCHING_PROTOCOLS
         && !has_close(&head.headers)
-        && (is_last || keeps_alive && !exchange.can_go_on(max_unread).await)
+        && (is_last || keeps_alive && !exchange.can_go_on(server.config.max_unread_length).await)
     {
         head.headers
             .insert(CONNECTION, HeaderValue::from_static("close"));
@@ -255,6 +320,4 @@ async fn respond<O: Handler>(
     if exchange.version < Version::HTTP_11 && head.headers.contains_key(CONNECTION) {
         head.version = Version::HTTP_10;
     }
-    tracked.body = body;
-    Ok(Response::from_parts(head, tracked))
 }

@@ -257,14 +257,14 @@ fn serve_stream<O: Handler>(
 ) {
     let (mut head, body) = request.into_parts();
     let checked = check_http2(&mut head, config);
-    let (upload, receiving) = if head.headers.contains_key(UPGRADE) {
+    let (body, receiving) = if head.headers.contains_key(UPGRADE) {
         (RequestBody::none(), Some(body))
     } else {
         let length = content_length(&head.headers).ok().flatten();
         (RequestBody::new(Source::Http2 { body, length }), None)
     };
     let reply = Reply::Http2 { stream, receiving };
-    let exchange = Exchange::new(connection, &head, reply, upload, None);
+    let exchange = Exchange::new(connection, &head, reply, body, None);
     if let Err(status) = handler::offer(&exchange, head, checked) {
         // It fails where the client is gone.
         let _ = exchange.respond(status.as_u16(), HeaderMap::new(), Bytes::new());

@@ -28,19 +28,8 @@ pub(crate) mod task;
 pub(crate) mod transport;
 mod utf8;
 
-use std::sync::Arc;
-
-use crate::connection::Ward;
-use crate::owner::Owner;
-
 pub use encoder::Message;
 pub use outbound::Sent;
 
 /// Bytes: a control frame's 125 less the code (RFC6455§5.5).
 pub const MAX_CLOSE_REASON: usize = 123;
-
-impl<O: Owner> Ward for socket::Socket<O> {
-    fn owner_down(self: Arc<Self>) {
-        socket::Socket::owner_down(&self);
-    }
-}

@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use ferrosock_engine::buffer::{Buffer, VecBuffer};
-use ferrosock_engine::config::{ListenerConfig, Overload, SocketConfig};
+use ferrosock_engine::config::{DeflateConfig, ListenerConfig, Overload, SocketConfig};
 use ferrosock_engine::connection::{Connection, Taken};
 use ferrosock_engine::error::HttpError;
 use ferrosock_engine::http::exchange::Exchange;
@@ -17,7 +17,6 @@ use ferrosock_engine::owner::{Events, Owner};
 use ferrosock_engine::owner::{Payload, Sink};
 use ferrosock_engine::rt::{self, Driver};
 use ferrosock_engine::ws::Message;
-use ferrosock_engine::ws::extension::DeflateConfig;
 use ferrosock_engine::ws::frame::Opcode;
 use ferrosock_engine::ws::socket::Socket;
 
@@ -120,11 +119,7 @@ impl Owner for TestOwner {
         let (exchange, request) = (&waiting.exchange, &waiting.request());
         if request.path == "/ws" {
             let socket = exchange
-                .upgrade(
-                    Default::default(),
-                    self.config.clone(),
-                    Some(&DeflateConfig::default()),
-                )
+                .upgrade(Default::default(), self.config.clone())
                 .expect("a handshake");
             let _ = self.socket.set(Arc::downgrade(&socket));
             socket.ack(&[], |_| unreachable!("nothing is sent"));
@@ -246,9 +241,10 @@ fn into_vec(payload: Payload<'_, VecBuffer>) -> Vec<u8> {
 pub fn socket_config() -> SocketConfig {
     SocketConfig {
         timeout: Some(Duration::from_millis(300)),
-        ping: None,
+        ping_interval: None,
+        ping_timeout: Duration::from_millis(1000),
         max_lifetime: None,
-        idle_notice: None,
+        hibernate_after: None,
         close_timeout: Duration::from_millis(300),
         max_frame_size: 1 << 24,
         max_fragments: 1000,
@@ -256,6 +252,7 @@ pub fn socket_config() -> SocketConfig {
         control_events: true,
         high_water_mark: 1 << 20,
         send_timeout: Duration::from_millis(600),
+        deflate: Some(DeflateConfig::default()),
     }
 }
 
@@ -278,7 +275,7 @@ impl Server {
     ) -> Self {
         rt::start(0, Driver::Threads).expect("threads");
         let config = ListenerConfig {
-            addr: Address::Inet(([127, 0, 0, 1], 0).into()),
+            address: Address::Inet(([127, 0, 0, 1], 0).into()),
             backlog: 16,
             reuse_port: false,
             user_timeout: Duration::from_secs(10),

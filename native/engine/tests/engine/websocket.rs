@@ -1,7 +1,7 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use ferrosock_engine::config::{Ping, SocketConfig};
+use ferrosock_engine::config::SocketConfig;
 
 use crate::support::{Event, Server, eventually, frame, read_exact, read_to_end, socket_config};
 
@@ -140,10 +140,8 @@ fn with(config: SocketConfig) -> Server {
 #[test]
 fn a_peer_that_does_not_answer_our_ping_times_out() {
     let server = with(SocketConfig {
-        ping: Some(Ping {
-            interval: 50 * MS,
-            timeout: 100 * MS,
-        }),
+        ping_interval: Some(50 * MS),
+        ping_timeout: 100 * MS,
         timeout: None,
         ..socket_config()
     });
@@ -169,9 +167,9 @@ fn a_lifetime_ends_with_1012_whatever_the_peer_sends() {
 
 #[test]
 fn an_owner_is_told_once_that_nothing_happens() {
-    let idle_notice = Some(50 * MS);
+    let hibernate_after = Some(50 * MS);
     let server = with(SocketConfig {
-        idle_notice,
+        hibernate_after,
         timeout: None,
         ..socket_config()
     });

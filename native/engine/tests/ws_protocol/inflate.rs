@@ -1,7 +1,8 @@
 //! Compressed messages from the client (RFC 7692).
 
 use ferrosock_engine::buffer::VecBuffer;
-use ferrosock_engine::ws::extension::{Agreed, DeflateConfig};
+use ferrosock_engine::config::DeflateConfig;
+use ferrosock_engine::ws::extension::Agreed;
 use ferrosock_engine::ws::frame::Error;
 use ferrosock_engine::ws::message::{Limits, Reader};
 

@@ -1,9 +1,10 @@
 use std::cell::Cell;
 
 use ferrosock_engine::buffer::{Buffer, VecBuffer};
+use ferrosock_engine::config::DeflateConfig;
 use ferrosock_engine::owner::{Payload, Sink};
 use ferrosock_engine::ws::deflate::Deflater;
-use ferrosock_engine::ws::extension::{Agreed, DeflateConfig, negotiate};
+use ferrosock_engine::ws::extension::{Agreed, negotiate};
 use ferrosock_engine::ws::frame::{Error, apply_mask};
 use ferrosock_engine::ws::message::{Limits, Reader};
 

@@ -15,7 +15,7 @@ use super::deadlines::Expected;
 use super::head_scanner::{RequestHead, Verdict, head_end};
 use super::wire::Wire;
 use crate::http::head::Refusal;
-use crate::http::preface::{Guess, Opening, guess};
+use crate::http::preface::{Guess, Preface, guess};
 use crate::net;
 use crate::net::io::poll_late;
 use crate::net::sendfile::{Front, front};
@@ -25,7 +25,7 @@ pub(crate) struct Io {
     io: net::io::Io,
     wire: Arc<Wire>,
     /// As long as it is not known what the peer speaks.
-    opening: Option<Box<Opening>>,
+    preface: Option<Box<Preface>>,
     head: Box<Head>,
     /// Sends a file. It has the socket, too, which nobody can close or reuse while it does.
     sending: Option<JoinHandle<io::Result<usize>>>,
@@ -33,7 +33,7 @@ pub(crate) struct Io {
 
 impl Io {
     /// `max_line`: of a request line. Where the peer `may_be_http2`, nothing can be read any more once its
-    /// preface was found ([`Wire::found_preface`]).
+    /// preface was found ([`Wire::poll_preface`]).
     pub(crate) fn new(
         io: net::io::Io,
         wire: Arc<Wire>,
@@ -43,7 +43,7 @@ impl Io {
         Self {
             io,
             wire,
-            opening: may_be_http2.then(Box::default),
+            preface: may_be_http2.then(Box::default),
             head: Box::new(Head::new(max_line)),
             sending: None,
         }
@@ -52,35 +52,35 @@ impl Io {
     /// What follows is not HTTP/1. Also returns what would have been read next.
     pub(crate) fn into_parts(self) -> (net::io::Io, Vec<u8>) {
         let mut early = self.head.into_held();
-        if let Some(opening) = self.opening {
-            early.extend_from_slice(&opening.held);
+        if let Some(preface) = self.preface {
+            early.extend_from_slice(&preface.held);
         }
         (self.io, early)
     }
 
     /// Ready with what was read, unless it is the beginning of a preface.
-    fn poll_opening(
+    fn poll_unless_preface(
         &mut self,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let start = buf.filled().len();
-        while let Some(mut opening) = self.opening.take() {
-            if opening.is_known {
-                self.opening = opening.give_back(buf);
+        while let Some(mut preface) = self.preface.take() {
+            if preface.is_known {
+                self.preface = preface.give_back(buf);
                 return Poll::Ready(Ok(()));
             }
             let result = self.io.poll_bytes(cx, buf);
             let read = &buf.filled()[start..];
-            if result.is_ready() && opening.held.is_empty() && guess(read) == Guess::Http1 {
+            if result.is_ready() && preface.held.is_empty() && guess(read) == Guess::Http1 {
                 return result;
             }
             let at_end = read.is_empty();
-            opening.held.extend_from_slice(read);
+            preface.held.extend_from_slice(read);
             buf.set_filled(start);
-            let guess = guess(&opening.held);
-            opening.is_known = result.is_ready() && (guess == Guess::Http1 || at_end);
-            self.opening = Some(opening);
+            let guess = guess(&preface.held);
+            preface.is_known = result.is_ready() && (guess == Guess::Http1 || at_end);
+            self.preface = Some(preface);
             ready!(result)?;
             self.wire.read_some();
             if guess == Guess::Http2 {
@@ -239,7 +239,7 @@ impl AsyncRead for Io {
         }
         let before = buf.filled().len();
         if !this.head.take_held(buf) {
-            ready!(this.poll_opening(cx, buf))?;
+            ready!(this.poll_unless_preface(cx, buf))?;
         }
         if buf.filled().len() > before
             && let Err(refusal) = this.head.look(&this.wire, buf, before)

@@ -81,12 +81,15 @@ impl Wire {
         result
     }
 
-    /// Whether the peer has turned out to speak HTTP/2.
-    pub(crate) fn found_preface(&self) -> bool {
-        self.found_preface.load(Ordering::Relaxed)
+    /// Ready where the peer has turned out to speak HTTP/2. Wakes nobody: it is hyper that reads it.
+    pub(crate) fn poll_preface(&self) -> Poll<()> {
+        match self.found_preface.load(Ordering::Relaxed) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
     }
 
-    pub(crate) fn set_found_preface(&self) {
+    pub(super) fn set_found_preface(&self) {
         self.found_preface.store(true, Ordering::Relaxed);
     }
 

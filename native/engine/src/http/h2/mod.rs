@@ -15,4 +15,4 @@ mod response;
 mod streams;
 
 pub(crate) use filtered::{Fault, Filtered};
-pub(crate) use response::{inform, leave, open, send};
+pub(crate) use response::{drain, inform, open, send};

@@ -15,6 +15,7 @@ use hyper::body::{Body, Frame};
 
 use crate::error::SendError;
 use crate::flow::{HeldBytes, Stall};
+use crate::http::response::added_length;
 use crate::http::response_body::{Data, ResponseBody, Tracked};
 use crate::net::linger::linger_on_stream;
 use crate::rt::Reactor;
@@ -32,9 +33,7 @@ pub(crate) fn send(
     let mut head = Response::from_parts(head, ());
     complete(head.headers_mut());
     let is_head = body.origin.is_head();
-    let length = body.size_hint().exact();
-    // An empty body says nothing of what a GET would have got (RFC9110§8.6).
-    if let Some(length) = length.filter(|length| *length > 0 || !is_head) {
+    if let Some(length) = added_length(&body.body, is_head) {
         let headers = head.headers_mut();
         headers.entry(CONTENT_LENGTH).or_insert(length.into());
     }
@@ -85,7 +84,7 @@ pub(crate) fn open(
 
 /// Lets the client end a stream whose response it gets. Some take a reset for a failure of the response,
 /// although it may say NO_ERROR (RFC9113§8.1). What they send meanwhile is not received.
-pub(crate) fn leave(reactor: &Reactor, body: RecvStream) {
+pub(crate) fn drain(reactor: &Reactor, body: RecvStream) {
     let mut end = Box::pin(linger_on_stream(body));
     let mut context = Context::from_waker(Waker::noop());
     if end.as_mut().poll(&mut context).is_pending() {

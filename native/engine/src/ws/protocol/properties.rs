@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::sim::Seen::*;
 use super::sim::*;
-use crate::config::{Ping, SocketConfig};
+use crate::config::SocketConfig;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -78,22 +78,20 @@ fn limit() -> impl Strategy<Value = Option<Duration>> {
 prop_compose! {
     fn config()(
         timeout in limit(),
-        interval in limit(),
+        ping_interval in limit(),
         ping_timeout in 1..1_000u64,
         max_lifetime in limit(),
-        idle_notice in limit(),
+        hibernate_after in limit(),
         close_timeout in 0..2_000u64,
         send_timeout in 1..3_000u64,
         control_events in any::<bool>(),
     ) -> SocketConfig {
         SocketConfig {
             timeout,
-            ping: interval.map(|interval| Ping {
-                interval,
-                timeout: Duration::from_millis(ping_timeout),
-            }),
+            ping_interval,
+            ping_timeout: Duration::from_millis(ping_timeout),
             max_lifetime: max_lifetime.map(|limit| limit * 10),
-            idle_notice,
+            hibernate_after,
             close_timeout: Duration::from_millis(close_timeout),
             send_timeout: Duration::from_millis(send_timeout),
             control_events,

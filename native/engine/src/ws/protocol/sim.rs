@@ -4,7 +4,6 @@ use std::mem;
 
 use super::*;
 use crate::buffer::VecBuffer;
-use crate::config;
 use crate::owner::{Payload, Sink};
 
 pub(super) const MS: Duration = Duration::from_millis(1);
@@ -329,9 +328,10 @@ pub(super) fn close_frame(code: u16) -> Vec<u8> {
 pub(super) fn patient() -> SocketConfig {
     SocketConfig {
         timeout: None,
-        ping: None,
+        ping_interval: None,
+        ping_timeout: 300 * MS,
         max_lifetime: None,
-        idle_notice: None,
+        hibernate_after: None,
         close_timeout: 5_000 * MS,
         max_frame_size: 1 << 20,
         max_fragments: 100,
@@ -339,15 +339,13 @@ pub(super) fn patient() -> SocketConfig {
         control_events: false,
         high_water_mark: 1 << 16,
         send_timeout: 30_000 * MS,
+        deflate: None,
     }
 }
 
 pub(super) fn pinging() -> SocketConfig {
     SocketConfig {
-        ping: Some(config::Ping {
-            interval: 1_000 * MS,
-            timeout: 300 * MS,
-        }),
+        ping_interval: Some(1_000 * MS),
         ..patient()
     }
 }

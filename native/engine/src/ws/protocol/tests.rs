@@ -225,7 +225,7 @@ mod idleness {
 
     fn noticing() -> SocketConfig {
         SocketConfig {
-            idle_notice: Some(100 * MS),
+            hibernate_after: Some(100 * MS),
             ..patient()
         }
     }
@@ -265,7 +265,7 @@ mod idleness {
     #[test]
     fn is_not_broken_by_pings_that_the_owner_does_not_hear_of() {
         let mut sim = Sim::new(SocketConfig {
-            idle_notice: Some(1_500 * MS),
+            hibernate_after: Some(1_500 * MS),
             ..pinging()
         });
         for _ in 0..3 {

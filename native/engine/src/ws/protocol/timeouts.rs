@@ -119,14 +119,14 @@ impl<B: Buffer> Protocol<'_, B> {
         let pause = self.credit.next_notice().map(|at| (at, Due::Pause));
         let is_listening = self.is_ready && pause.is_none();
         let silence = after(self.last_read, config.timeout, Due::Silence);
-        let ping = config.ping.map(|ping| match self.pinged {
-            Some(at) => (at + ping.timeout, Due::Silence),
-            None => (self.last_read + ping.interval, Due::Ping),
+        let ping = config.ping_interval.map(|interval| match self.pinged {
+            Some(at) => (at + config.ping_timeout, Due::Silence),
+            None => (self.last_read + interval, Due::Ping),
         });
         let stall = self
             .stalled
             .map(|since| (since + config.send_timeout, Due::Stall));
-        let idle = after(self.last_active, config.idle_notice, Due::Idle);
+        let idle = after(self.last_active, config.hibernate_after, Due::Idle);
         earliest([
             pause,
             silence.filter(|_| is_listening),
