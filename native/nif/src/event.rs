@@ -3,8 +3,8 @@
 use std::io;
 
 use ferrosock_engine::owner::Events;
+use ferrosock_engine::owner::{Payload, Sink};
 use ferrosock_engine::ws::ending::Ending;
-use ferrosock_engine::ws::message::{Payload, Sink};
 use rustler::{Encoder, Env, Term};
 
 use crate::raw::BinaryBuffer;

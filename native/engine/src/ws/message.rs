@@ -12,6 +12,7 @@ use super::frame::{
 };
 use super::utf8::{Invalid, Utf8};
 use crate::buffer::{Buffer, ReadBuf};
+use crate::owner::{Payload, Sink};
 
 /// What is allocated on the word of a header alone. Past it a buffer only doubles what has arrived,
 /// so that a header that lies costs its sender as much as us.
@@ -32,24 +33,6 @@ pub struct Limits {
     pub max_fragments: u32,
     /// Of text and close reasons.
     pub validate_utf8: bool,
-}
-
-/// A message's bytes, inflated: lent when its frame was in the input as a whole, given away otherwise.
-/// A given buffer may have spare capacity.
-#[derive(Debug)]
-pub enum Payload<'a, B> {
-    Slice(&'a [u8]),
-    Buffer(B),
-}
-
-/// Takes what was read, in order, from within [`Reader::feed`] and [`Reader::tail_filled`].
-pub trait Sink<B: Buffer> {
-    fn text(&mut self, payload: Payload<'_, B>);
-    fn binary(&mut self, payload: Payload<'_, B>);
-    fn ping(&mut self, payload: &[u8]);
-    fn pong(&mut self, payload: &[u8]);
-    /// The last call there is. `code` is `None` when the frame had none.
-    fn close(&mut self, code: Option<u16>, reason: &[u8]);
 }
 
 /// The receiving half of a server's WebSocket. Between messages it owns no memory but what

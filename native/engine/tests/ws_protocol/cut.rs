@@ -1,8 +1,9 @@
 //! Input in pieces, for the tests and the fuzz targets.
 
 use ferrosock_engine::buffer::{Buffer, ReadBuf};
+use ferrosock_engine::owner::Sink;
 use ferrosock_engine::ws::frame::Error;
-use ferrosock_engine::ws::message::{Reader, Sink};
+use ferrosock_engine::ws::message::Reader;
 
 /// Feeds as a socket would that has `sizes` bytes ready, in turn: into the reader's tail where it
 /// has one, else from a buffer of its own.

@@ -2,10 +2,11 @@ use std::cell::Cell;
 
 use ferrosock_engine::buffer::{Buffer, ReadBuf, VecBuffer};
 use ferrosock_engine::config::DeflateConfig;
+use ferrosock_engine::owner::{Payload, Sink};
 use ferrosock_engine::ws::deflate::Deflater;
 use ferrosock_engine::ws::extension::{Agreed, negotiate};
 use ferrosock_engine::ws::frame::{Error, apply_mask};
-use ferrosock_engine::ws::message::{Limits, Payload, Reader, Sink};
+use ferrosock_engine::ws::message::{Limits, Reader};
 
 use crate::cut;
 
