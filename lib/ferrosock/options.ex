@@ -146,7 +146,7 @@ defmodule Ferrosock.Options do
   end
 
   @doc "What the engine needs to know of a server, but for TLS."
-  @spec listener(t()) :: Native.listener_options()
+  @spec listener(t()) :: map()
   def listener(%__MODULE__{} = options) do
     options
     |> Map.merge(options.http_1_options)

@@ -74,7 +74,7 @@ defmodule Ferrosock.Server.Listener do
 
   def handle_info({:DOWN, monitor, :process, _pid, _reason}, %{reactors: monitor} = state) do
     cond do
-      # They have been started again.
+      # The reactors have been started again.
       Process.whereis(Reactors) -> {:noreply, %{state | reactors: Reactors.monitor!()}}
       # The end of the node is no fault.
       match?({:stopping, _}, :init.get_status()) -> {:stop, {:shutdown, :stopping}, state}
@@ -112,8 +112,8 @@ defmodule Ferrosock.Server.Listener do
         %{listener: listener, tag: tag, tls: tls, stamp: stamp}
 
       {:error, reason} ->
-        # Raised and not returned: who reports a failed start puts only an exception with its stacktrace in
-        # words.
+        # It is raised and not returned, because reports of a failed start print the message of an exception only
+        # if it comes with a stacktrace.
         raise ListenError, address: native_options.address, reason: reason
     end
   end
