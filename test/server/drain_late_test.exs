@@ -23,7 +23,7 @@ defmodule Ferrosock.Server.DrainLateTest do
       # Silence for which an older connection would be closed.
       assert :gen_tcp.recv(socket, 0, 30) == {:error, :timeout}
       assert request(socket, "GET", "/").body == "hello"
-      assert Task.await(draining) == :ok
+      assert Task.await(draining, 20_000) == :ok
     end
 
     test "is served when the kernel has its request, also where it has not been accepted" do
@@ -46,7 +46,7 @@ defmodule Ferrosock.Server.DrainLateTest do
         assert header(response, "connection") == ["close"]
       end
 
-      assert Task.await(draining) == :ok
+      assert Task.await(draining, 20_000) == :ok
       assert refused?(port)
     end
   end
