@@ -510,7 +510,7 @@ defmodule Ferrosock.HTTP.BodyTest do
   test "two reads at once are one too many, whoever makes them" do
     socket =
       connect(
-        serve_reading(fn %{adapter: {_adapter, %{exchange: exchange}}} ->
+        serve_reading(fn %{adapter: {_adapter, %{handle: exchange}}} ->
           [first, second] = [make_ref(), make_ref()]
           :ok = Native.exchange_read(exchange, 10, 5_000, first)
           :ok = Native.exchange_read(exchange, 10, 5_000, second)

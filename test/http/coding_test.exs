@@ -1,8 +1,8 @@
 defmodule Ferrosock.HTTP.CodingTest do
   use ExUnit.Case, async: true
 
-  alias Ferrosock.{Adapter, Options}
-  alias Ferrosock.HTTP.Compression
+  alias Ferrosock.HTTP.{Compression, Exchange}
+  alias Ferrosock.Options
 
   @all ["zstd", "gzip", "deflate"]
   @zstd? Code.ensure_loaded?(:zstd)
@@ -73,8 +73,8 @@ defmodule Ferrosock.HTTP.CodingTest do
   # The headers of a response to a client that accepts gzip.
   defp headers(headers, body \\ @text, {method, status} \\ {"GET", 200}) do
     options = Options.server!(plug: MyApp)
-    adapter = %Adapter{method: method, accept_encoding: ["gzip"], options: options}
-    {headers, _body} = Compression.encode(adapter, status, headers, body)
+    exchange = %Exchange{method: method, accept_encoding: ["gzip"], options: options}
+    {headers, _body} = Compression.encode(exchange, status, headers, body)
     headers
   end
 

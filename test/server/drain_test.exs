@@ -55,7 +55,7 @@ defmodule Ferrosock.Server.DrainTest do
   describe "a process of a drained server that is started again" do
     @describetag :capture_log
 
-    for id <- [Ferrosock.Server.Listener, Ferrosock.Server.Drainer] do
+    for id <- [Ferrosock.Server.Listener, Ferrosock.Server.Drain] do
       test "does not listen: #{inspect(id)}" do
         {server, port} = hello()
         server |> connect() |> request("GET", "/")

@@ -1,47 +1,43 @@
 defmodule Ferrosock.HTTP.Compression do
   @moduledoc false
-  # The content coding of a response (RFC9110§8.4): whether it may have one, which one both sides
-  # take, and the coded body. How a body goes down is not its concern.
+  # The content coding of a response (RFC9110§8.4): whether it may have one, which one both sides accept, and
+  # the coded body. How a body is sent is not its concern.
   #
-  # Only whole bodies are coded. Chunks may come from any process, and from an app that ignores the
-  # conn which `chunk/2` returns, while a compressor belongs to one process and must be ended. Files
-  # are left to the kernel to send.
+  # Only whole bodies are coded. Chunks may come from any process, and from an app that ignores the conn which
+  # `chunk/2` returns, but a compressor belongs to one process and must be closed at the end. Files are left
+  # to the kernel to send.
 
-  alias Ferrosock.Adapter
-  alias Ferrosock.HTTP.Header
+  alias Ferrosock.HTTP.{Exchange, Header, Response}
 
-  # The module is there from OTP 28 on.
+  # OTP 28 brought the module.
   @zstd? Code.ensure_loaded?(:zstd)
 
   @codings if @zstd?, do: ["zstd", "gzip", "deflate"], else: ["gzip", "deflate"]
 
-  # Bytes. What is smaller goes out in one packet as it is.
+  # Bytes. A smaller body goes out in one packet as it is.
   @threshold 1_024
 
-  # zstd compresses all of a binary in one call into the VM; this much takes some tenths of a ms.
+  # Bytes. One call into the VM compresses all of a binary with zstd; for this many it takes some tenths of a
+  # millisecond.
   @piece 65_536
 
+  # The names of the fields that say something about these very bytes: that they have a coding or are a part,
+  # their digest (RFC9530, RFC3230, RFC1864), or a signature that may cover it (RFC9421).
+  @of_the_bytes ["content-encoding", "content-range", "content-digest", "repr-digest", "digest"] ++
+                  ["content-md5", "signature", "signature-input"]
+
   @doc "The headers and the body of a response as this client gets them."
-  @spec encode(Adapter.t(), Plug.Conn.int_status(), Plug.Conn.headers(), iodata()) ::
+  @spec encode(Exchange.t(), Plug.Conn.int_status(), Plug.Conn.headers(), iodata()) ::
           {Plug.Conn.headers(), iodata()}
-  def encode(%{options: %{http_options: options}} = adapter, status, headers, body) do
+  def encode(%{options: %{http_options: options}} = exchange, status, headers, body) do
     size = IO.iodata_length(body)
-    subject = if options.compress, do: subject(adapter.method, status, size), else: :nothing
+    subject = if options.compress, do: subject(exchange.method, status, size), else: :nothing
 
     cond do
       subject == :nothing or fixed?(headers) -> {headers, body}
       subject == :head -> {vary(headers), body}
-      subject == :body -> encode(adapter, vary(headers), body, size, options)
+      subject == :body -> encode_body(exchange, vary(headers), body, size)
     end
-  end
-
-  defp encode(adapter, headers, body, size, options) do
-    coding = negotiate(adapter.accept_encoding, options.response_encodings)
-    coded = coding && code(coding, body, options)
-
-    if coded && IO.iodata_length(coded) < size,
-      do: {[{"content-encoding", coding} | Header.delete(headers, "content-length")], coded},
-      else: {headers, body}
   end
 
   @doc """
@@ -62,39 +58,21 @@ defmodule Ferrosock.HTTP.Compression do
     end)
   end
 
-  defp weighted(element) do
-    [coding | parameters] = element |> String.split(";") |> Enum.map(&String.trim/1)
-    {canonical(coding), weight(parameters)}
+  # A response to a part (RFC9110§15.3.7), and one that describes its content without having it, say what the
+  # whole response would depend on. So does a response to HEAD whose body the app did not make.
+  defp subject(_method, 206, _size), do: :head
+
+  defp subject(method, status, size) do
+    case Response.content(method, status) do
+      :none -> :nothing
+      :described -> :head
+      :left_out when size == 0 -> :head
+      _content -> if size < @threshold, do: :nothing, else: :body
+    end
   end
 
-  # RFC9110§8.4.1.3
-  defp canonical("x-gzip"), do: "gzip"
-  defp canonical(coding), do: coding
-
-  # RFC9110§12.4.2. What is malformed is not accepted: no coding is always right.
-  defp weight([]), do: 1.0
-
-  defp weight(["q=" <> value]) do
-    if value =~ ~r/\A(0(\.\d{0,3})?|1(\.0{0,3})?)\z/,
-      do: value |> Float.parse() |> elem(0),
-      else: 0.0
-  end
-
-  defp weight(_parameters), do: 0.0
-
-  # A part and a 304 say what the whole response would depend on (RFC9110§15.3.7, §15.4.5), and so
-  # does a HEAD whose body the app did not make.
-  defp subject(_method, status, _size) when status in [204, 205], do: :nothing
-  defp subject(_method, status, _size) when status in [206, 304], do: :head
-  defp subject("HEAD", _status, 0), do: :head
-  defp subject(_method, _status, size), do: if(size < @threshold, do: :nothing, else: :body)
-
-  # What says something of these very bytes: that they have a coding or are a part, a digest (RFC9530,
-  # RFC3230, RFC1864), a signature that may be of one (RFC9421).
-  @of_the_bytes ["content-encoding", "content-range", "content-digest", "repr-digest", "digest"] ++
-                  ["content-md5", "signature", "signature-input"]
-
-  # Or a validator of them (RFC9110§8.8.1), or the app forbids to change them (RFC9111§5.2.2.6).
+  # The bytes must stay as they are also if the response has a strong validator of them (RFC9110§8.8.1), or if
+  # the app forbids to change them (RFC9111§5.2.2.6).
   defp fixed?(headers) do
     Enum.any?(headers, fn {name, value} -> fixes?(String.downcase(name, :ascii), value) end)
   end
@@ -115,7 +93,36 @@ defmodule Ferrosock.HTTP.Compression do
       else: [{"vary", Enum.join(values ++ ["accept-encoding"], ", ")} | others]
   end
 
-  # Names and tokens are compared regardless of case.
+  defp encode_body(%{options: %{http_options: options}} = exchange, headers, body, size) do
+    coding = negotiate(exchange.accept_encoding, options.response_encodings)
+    coded = coding && code(coding, body, options)
+
+    if coded && IO.iodata_length(coded) < size,
+      do: {[{"content-encoding", coding} | Response.delete_length(headers)], coded},
+      else: {headers, body}
+  end
+
+  defp weighted(element) do
+    [coding | parameters] = element |> String.split(";") |> Enum.map(&String.trim/1)
+    {canonical(coding), weight(parameters)}
+  end
+
+  # The old name means the same (RFC9110§8.4.1.3).
+  defp canonical("x-gzip"), do: "gzip"
+  defp canonical(coding), do: coding
+
+  # A malformed weight (RFC9110§12.4.2) counts as a refusal, because a body without a coding is always right.
+  defp weight([]), do: 1.0
+
+  defp weight(["q=" <> value]) do
+    if value =~ ~r/\A(0(\.\d{0,3})?|1(\.0{0,3})?)\z/,
+      do: value |> Float.parse() |> elem(0),
+      else: 0.0
+  end
+
+  defp weight(_parameters), do: 0.0
+
+  # Names and tokens are compared without regard to case.
   defp list(value), do: value |> String.downcase(:ascii) |> Plug.Conn.Utils.list()
 
   defp code("gzip", body, options), do: deflate(body, options.deflate_options, 16)
@@ -129,8 +136,8 @@ defmodule Ferrosock.HTTP.Compression do
     defp pieces(rest), do: [rest]
   end
 
-  # The coding named deflate is deflate in zlib's format (RFC9110§8.4.1.2); 16 more bits ask for
-  # gzip's. OTP gives the scheduler back every few kB.
+  # The coding named deflate has zlib's format (RFC9110§8.4.1.2); 16 added to the window bits ask for gzip's. OTP
+  # gives the scheduler back every few kB.
   defp deflate(body, options, format) do
     z = :zlib.open()
 

@@ -1,105 +1,58 @@
 defmodule Ferrosock.HTTP.Connection do
   @moduledoc false
-  # The process of one connection, and the only receiver of its events: serves its requests one
-  # after the other, and goes on as the owner of its WebSocket once one of them upgraded, so that
-  # `self()`, links, the process dictionary and Logger metadata of the Plug stay valid. What a
-  # request or an event means is the concern of the pipeline and of the session.
+  # The process of one connection, or of one stream of HTTP/2, and the only receiver of its events. It serves
+  # the requests one after the other. When one of them upgrades, it goes on as the owner of the WebSocket, so
+  # that `self()`, links, the process dictionary and Logger metadata of the Plug stay valid. What a request or
+  # an event means is the concern of the pipeline and of the session.
   #
-  # A special process (`:proc_lib`, `:sys`) and not a GenServer, because it must receive selectively
-  # while a Plug runs and hand every unknown message to the app.
+  # It is a special process (`:proc_lib`, `:sys`) and not a GenServer, because it must receive selectively while
+  # a Plug runs, and hand every unknown message to the app.
 
-  alias Ferrosock.{Label, Native, Options}
-  alias Ferrosock.HTTP.Pipeline
-  alias Ferrosock.Server.Drain
+  alias Ferrosock.{Draining, Label, Native, Options, Trace}
+  alias Ferrosock.HTTP.{LeftOver, Pipeline}
   alias Ferrosock.WebSocket.{Ending, Session}
 
   @enforce_keys [:parent, :heir, :tag, :options, :hibernate_after]
   defstruct @enforce_keys ++ [:session, :left, idle?: false, debug: []]
 
   @type t :: %__MODULE__{
+          # The acceptor that has started it, or the heir of that.
           parent: pid(),
-          # Who is the parent when that has failed.
+          # The parent's replacement, should that fail.
           heir: pid(),
           tag: Native.tag(),
           # `nil` once upgraded: a WebSocket holds only what it needs.
           options: Options.t() | nil,
           hibernate_after: timeout(),
+          # `nil` until upgraded.
           session: Session.t() | nil,
           # How many messages of the mailbox are still to be handled before the last event is looked up;
-          # `nil` until there is one.
+          # `nil` while there is no last event.
           left: non_neg_integer() | nil,
-          # Those of `:sys`.
+          # The debug options that `:sys` has set.
           debug: [:sys.dbg_opt()],
-          # The engine has said that nothing is sent, and nothing has come since.
+          # The engine has said that nothing is being sent, and no event has come since.
           idle?: boolean()
         }
 
-  # What the process dictionary holds on behalf of the VM and of Logger's crash reports.
-  @kept_keys [:"$ancestors", :"$initial_call", :"$process_label"]
-
-  @uploads Plug.Upload.Path
-
-  # When this module is loaded anew, processes that wait in the old code stay there, and the VM kills them
-  # at the next load. So whoever waits is made to wait elsewhere before.
+  # When this module is loaded anew, processes that wait in the old code stay there, and the next load kills
+  # them. So the load itself wakes them, and they wait in the new code from then on.
   @on_load :leave_old_code
 
-  # ms that a load waits for them.
+  # Milliseconds that a load waits for them.
   @patience 1_000
 
+  # In the process dictionary of a connection that has become a WebSocket.
   @websocket {__MODULE__, :websocket}
 
-  # Ours: an event, or a message that only a special process may handle.
-  defguardp is_ours(message, tag, parent)
-            when is_tuple(message) and
-                   ((tuple_size(message) == 2 and elem(message, 0) == tag) or
-                      (tuple_size(message) == 3 and elem(message, 0) == :EXIT and
-                         elem(message, 1) == parent) or
-                      (tuple_size(message) == 3 and elem(message, 0) == :system))
-
   @doc """
-  Starts the process of a connection, linked to the caller. An exit signal from that closes a WebSocket: one
-  with the reason `{:shutdown, {:drain, code}}` with that code. But a caller that fails ends nothing: `heir`
-  takes its place. While the server drains, the caller is sent `{:upgraded, pid}` when the connection has
-  become a WebSocket.
+  Starts the process of a connection, linked to the caller. When the caller sends an exit signal, a WebSocket
+  is closed, with the code in a reason of `{:shutdown, {:drain, code}}`. When the caller fails, the connection
+  goes on, and `heir` takes the caller's place.
   """
   @spec start_link(heir :: pid(), Options.t(), Native.claim()) :: pid()
   def start_link(heir, options, claim),
     do: :proc_lib.spawn_link(__MODULE__, :init, [self(), heir, options, claim])
-
-  # A system message that none has heard of, which is answered all the same.
-  @doc false
-  def leave_old_code do
-    nudged =
-      for pid <- :erlang.processes(), connection?(pid), into: %{} do
-        ref = make_ref()
-        send(pid, {:system, {self(), ref}, :leave_old_code})
-        {ref, pid}
-      end
-
-    Process.send_after(self(), :leave_old_code, @patience)
-    await_left(nudged)
-  end
-
-  # Those at work answer later, when they have left old code by themselves.
-  defp await_left(nudged) when nudged == %{}, do: :ok
-
-  defp await_left(nudged) do
-    receive do
-      {ref, _reply} when is_map_key(nudged, ref) -> nudged |> Map.delete(ref) |> await_left()
-      :leave_old_code -> :ok
-    end
-  end
-
-  defp connection?(pid) do
-    with {:initial_call, {:proc_lib, _function, _arity}} <-
-           :erlang.process_info(pid, :initial_call),
-         {:dictionary, dictionary} <- :erlang.process_info(pid, :dictionary) do
-      :lists.keyfind(:"$initial_call", 1, dictionary) ==
-        {:"$initial_call", {__MODULE__, :init, 4}}
-    else
-      _other -> false
-    end
-  end
 
   @doc "Whether the connection has become a WebSocket."
   @spec websocket?(pid()) :: boolean()
@@ -112,10 +65,10 @@ defmodule Ferrosock.HTTP.Connection do
 
   @doc false
   def init(parent, heir, options, claim) do
-    # So that the end of a process that the app linked reaches the app, and the server's own end
-    # does not cut off a request.
+    # An exit signal of a process that the app has linked is the app's to handle, and one of the server must
+    # not cut off a request.
     Process.flag(:trap_exit, true)
-    Label.set(plug_label(options.plug))
+    Label.serves(plug_name(options.plug))
 
     case Native.attach(claim) do
       {:ok, tag} ->
@@ -132,67 +85,34 @@ defmodule Ferrosock.HTTP.Connection do
     end
   end
 
-  # Called by the name of the module, so that it goes on in new code where that was loaded.
+  # It is always called as a remote function, so that it goes on in new code after a load.
   @doc false
   @spec loop(t()) :: no_return()
   def loop(%__MODULE__{left: nil} = connection) do
     receive do
-      message -> connection |> traced({:in, message}) |> handle(message)
+      message -> connection |> traced(message) |> handle(message)
     after
       patience(connection) -> :proc_lib.hibernate(__MODULE__, :loop, [connection])
     end
   end
 
-  # What had come when the last event was told is handled, in its order; mostly the event is among it.
-  # Where it is not, a callback has received it.
+  # The messages that had come when the engine said that there is a last event are handled in their order. The
+  # last event is usually among them. If it is not, a callback has received it, and the engine tells it again.
   def loop(%__MODULE__{left: 0} = connection), do: last_event(connection)
 
   def loop(%__MODULE__{left: left} = connection) do
     receive do
-      message -> %{connection | left: left - 1} |> traced({:in, message}) |> handle(message)
+      message -> %{connection | left: left - 1} |> traced(message) |> handle(message)
     after
       0 -> last_event(connection)
     end
   end
 
-  defp handle(%{tag: tag, left: nil} = connection, {tag, :idle}),
-    do: :proc_lib.hibernate(__MODULE__, :loop, [%{connection | idle?: true}])
-
-  defp handle(%{tag: tag} = connection, {tag, event}), do: event(connection, event)
-
-  defp handle(%{parent: parent} = connection, {:EXIT, parent, reason}),
-    do: parent_ended(connection, reason)
-
-  defp handle(%{parent: parent} = connection, {:system, from, request}) do
-    :sys.handle_system_msg(request, from, parent, __MODULE__, connection.debug, connection)
-  end
-
-  defp handle(connection, message), do: message(connection, message)
-
-  defp last_event(%{session: session} = connection) do
-    case Native.socket_ending(session.socket) do
-      :soon ->
-        Process.sleep(1)
-        __MODULE__.loop(%{connection | left: 1})
-
-      :none ->
-        session |> Session.events([{:closed, :closed}]) |> next(connection)
-
-      event ->
-        session |> Session.events([event]) |> next(connection)
-    end
-  end
-
-  # The engine says when nothing has been sent for `hibernate_after`, which spares a WebSocket a timer
-  # per message. But it says so once: messages of the app may wake the process and send nothing.
-  defp patience(%{session: session, idle?: false}) when session != nil, do: :infinity
-  defp patience(connection), do: connection.hibernate_after
-
   @doc false
   def system_continue(_parent, debug, connection) do
     connection = put_debug(connection, debug)
 
-    # In hibernation no code is left that could be purged: see `leave_old_code/0`.
+    # A process that hibernates is in no code that could be purged: see `leave_old_code/0`.
     if connection.left == nil,
       do: :proc_lib.hibernate(__MODULE__, :loop, [connection]),
       else: __MODULE__.loop(connection)
@@ -218,111 +138,80 @@ defmodule Ferrosock.HTTP.Connection do
   @doc false
   def system_code_change(connection, _module, _old_version, _extra), do: {:ok, connection}
 
-  # Nothing is done for messages that nobody traces.
-  defp traced(%{debug: []} = connection, _event), do: connection
-  defp traced(connection, {:in, {:system, _from, _request}}), do: connection
+  @doc false
+  def leave_old_code do
+    waiting =
+      for pid <- :erlang.processes(), connection?(pid), into: %{} do
+        ref = make_ref()
+        # A system message that nobody knows is answered all the same, and so wakes the process.
+        send(pid, {:system, {self(), ref}, :leave_old_code})
+        {ref, pid}
+      end
 
-  defp traced(%{debug: debug} = connection, event),
-    do:
-      put_debug(
-        connection,
-        :sys.handle_debug(debug, &Ferrosock.Trace.format_event/3, self(), event)
-      )
+    Process.send_after(self(), :leave_old_code, @patience)
+    await_answers(waiting)
+  end
+
+  defp connection?(pid) do
+    with {:initial_call, {:proc_lib, _function, _arity}} <-
+           :erlang.process_info(pid, :initial_call),
+         {:dictionary, dictionary} <- :erlang.process_info(pid, :dictionary) do
+      :lists.keyfind(:"$initial_call", 1, dictionary) ==
+        {:"$initial_call", {__MODULE__, :init, 4}}
+    else
+      _other -> false
+    end
+  end
+
+  defp await_answers(waiting) when waiting == %{}, do: :ok
+
+  defp await_answers(waiting) do
+    receive do
+      {ref, _reply} when is_map_key(waiting, ref) -> waiting |> Map.delete(ref) |> await_answers()
+      # The others are at work, and leave old code by themselves when they loop.
+      :leave_old_code -> :ok
+    end
+  end
+
+  # The engine says when nothing has been sent for `hibernate_after`, which spares a WebSocket a timer for each
+  # message. It says so only once, but messages of the app may wake the process and send nothing.
+  defp patience(%{session: session, idle?: false}) when session != nil, do: :infinity
+  defp patience(connection), do: connection.hibernate_after
+
+  # Nothing is done for messages that nobody traces, and system messages are not traced.
+  defp traced(%{debug: []} = connection, _message), do: connection
+  defp traced(connection, {:system, _from, _request}), do: connection
+
+  defp traced(%{debug: debug} = connection, message),
+    do: put_debug(connection, Trace.event(debug, self(), {:in, message}))
 
   defp put_debug(%{session: nil} = connection, debug), do: %{connection | debug: debug}
 
   defp put_debug(%{session: session} = connection, debug),
     do: %{connection | debug: debug, session: %{session | debug: debug}}
 
-  # Not only told but asked: the Plug may have received the message that told it.
-  defp ask(connection) do
-    case Native.take(connection.tag) do
-      {:request, exchange, request} -> serve(connection, exchange, request)
-      :none -> __MODULE__.loop(connection)
-      :closed -> exit(:normal)
-    end
+  defp handle(%{tag: tag, left: nil} = connection, {tag, :idle}),
+    do: :proc_lib.hibernate(__MODULE__, :loop, [%{connection | idle?: true}])
+
+  defp handle(%{tag: tag} = connection, {tag, event}), do: event(connection, event)
+
+  defp handle(%{parent: parent} = connection, {:EXIT, parent, reason}),
+    do: parent_ended(connection, reason)
+
+  defp handle(%{parent: parent} = connection, {:system, from, request}) do
+    :sys.handle_system_msg(request, from, parent, __MODULE__, connection.debug, connection)
   end
 
-  defp serve(connection, exchange, request) do
-    peer = elem(request, 7)
+  defp handle(connection, {:plug_conn, :sent}), do: __MODULE__.loop(connection)
 
-    case Pipeline.run(connection.options, exchange, request) do
-      # A stream has one request.
-      :ok when elem(request, 5) == :"HTTP/2" ->
-        exit(:normal)
+  # A message that a request has left over.
+  defp handle(%{session: nil} = connection, _message), do: __MODULE__.loop(connection)
 
-      :ok ->
-        forget(connection)
-        connection |> with_parent() |> ask()
+  defp handle(connection, message),
+    do: connection.session |> Session.info(message) |> next(connection)
 
-      # Not `:normal`, so that processes which the Plug linked end with it.
-      :close ->
-        exit({:shutdown, :closed})
-
-      {:upgrade, socket, upgrade} ->
-        start_session(connection, socket, upgrade, peer)
-    end
-  end
-
-  # Nothing of one request may meet the next.
-  defp forget(%{options: options, tag: tag, parent: parent}) do
-    flush(tag, parent)
-    if options.http_1_options.clear_process_dict, do: clear_dictionary()
-    remove_uploads()
-  end
-
-  defp flush(tag, parent) do
-    receive do
-      message when not is_ours(message, tag, parent) -> flush(tag, parent)
-    after
-      0 -> :ok
-    end
-  end
-
-  defp clear_dictionary do
-    kept = for key <- @kept_keys, value = Process.get(key), do: {key, value}
-    :erlang.erase()
-    Enum.each(kept, fn {key, value} -> Process.put(key, value) end)
-  end
-
-  # Plug does so when the process of a request ends, and has no function for one that goes on. Files that
-  # were given away are not this process's any more.
-  defp remove_uploads do
-    if :ets.whereis(@uploads) != :undefined do
-      for {_owner, path} <- :ets.take(@uploads, self()), do: :file.delete(path, [:raw])
-    end
-  end
-
-  defp start_session(connection, socket, %{websock: websock} = upgrade, peer) do
-    session = %Session{
-      websock: websock,
-      kind: upgrade.kind,
-      socket: socket,
-      peer: peer,
-      send_timeout: connection.options.websocket_options.send_timeout,
-      log_limiter: connection.options.log_limiter,
-      debug: connection.debug
-    }
-
-    Label.set({Ferrosock, websock})
-
-    # In this order: either the acceptor finds it, or it tells the acceptor. Always to tell would wake a
-    # scheduler for each handshake.
-    Process.put(@websocket, true)
-    if Drain.begun?(connection.options), do: send(connection.parent, {:upgraded, self()})
-
-    run_session(%{connection | options: nil}, session, upgrade.argument, upgrade.settings.flags)
-  end
-
-  # A function of its own, because here the conn and its adapter are out of reach. They must not
-  # count for a `max_heap_size` either.
-  defp run_session(connection, session, argument, flags) do
-    :erlang.garbage_collect()
-    Enum.each(flags, fn {flag, value} -> Process.flag(flag, value) end)
-    session |> Session.init(argument) |> next(connection)
-  end
-
-  defp event(%{session: nil} = connection, _request_or_closed), do: ask(connection)
+  # Without a session, an event says that there is a request, or that the connection has ended.
+  defp event(%{session: nil} = connection, _event), do: ask(connection)
 
   defp event(%{session: session} = connection, {:paused, batches}) do
     Native.socket_resume(session.socket, batches)
@@ -335,14 +224,82 @@ defmodule Ferrosock.HTTP.Connection do
   defp event(%{session: session} = connection, events) when is_list(events),
     do: session |> Session.events(events) |> next(connection)
 
-  # One that came before the last event.
+  # It was sent before the last event, and the process is about to end.
   defp event(connection, :idle), do: __MODULE__.loop(connection)
 
-  defp message(connection, {:plug_conn, :sent}), do: __MODULE__.loop(connection)
-  defp message(%{session: nil} = connection, _left_over), do: __MODULE__.loop(connection)
+  # The engine is asked, although it also tells: the Plug may have received the message that told.
+  defp ask(connection) do
+    case Native.take(connection.tag) do
+      {:request, exchange, request} -> serve(connection, exchange, request)
+      :none -> __MODULE__.loop(connection)
+      :closed -> exit(:normal)
+    end
+  end
 
-  defp message(connection, message),
-    do: connection.session |> Session.info(message) |> next(connection)
+  defp serve(connection, exchange, request) do
+    case Pipeline.run(connection.options, exchange, request) do
+      # A stream has one request.
+      :ok when elem(request, 5) == :"HTTP/2" ->
+        exit(:normal)
+
+      :ok ->
+        remove_left_over(connection)
+        connection |> with_parent() |> ask()
+
+      # The reason is not `:normal`, so that processes which the Plug has linked end, too.
+      :close ->
+        exit({:shutdown, :closed})
+
+      {:upgrade, socket, upgrade} ->
+        start_session(connection, socket, upgrade, elem(request, 7))
+    end
+  end
+
+  defp remove_left_over(%{tag: tag, parent: parent, options: options}),
+    do: LeftOver.remove(tag, parent, options.http_1_options.clear_process_dict)
+
+  # A parent that has failed may have left no message about it: the Plug may have received that.
+  defp with_parent(%{parent: parent} = connection),
+    do: if(Process.alive?(parent), do: connection, else: inherited(connection))
+
+  defp start_session(connection, socket, %{websock: websock} = upgrade, peer) do
+    session = %Session{
+      websock: websock,
+      kind: upgrade.kind,
+      socket: socket,
+      peer: peer,
+      send_timeout: connection.options.websocket_options.send_timeout,
+      log_limiter: connection.options.log_limiter,
+      debug: connection.debug
+    }
+
+    Label.serves(websock)
+
+    # The order matters: either a drain finds the WebSocket, or the WebSocket finds the drain.
+    Process.put(@websocket, true)
+    close_code = Draining.close_code(connection.options.draining)
+
+    run_session(
+      %{connection | options: nil},
+      session,
+      upgrade.argument,
+      upgrade.settings.flags,
+      close_code
+    )
+  end
+
+  # This is a function of its own because in it the conn and its exchange are out of reach: the collector frees
+  # them, and they do not count for a `max_heap_size`.
+  defp run_session(connection, session, argument, flags, close_code) do
+    :erlang.garbage_collect()
+    Enum.each(flags, fn {flag, value} -> Process.flag(flag, value) end)
+    session |> Session.init(argument) |> unless_draining(close_code) |> next(connection)
+  end
+
+  defp unless_draining({:ok, session}, code) when code != nil,
+    do: {:stop, Ending.shutdown({:shutdown, {:drain, code}}), session}
+
+  defp unless_draining(outcome, _code), do: outcome
 
   defp next({:ok, %{ended?: true} = session}, %{left: nil} = connection) do
     {:message_queue_len, left} = Process.info(self(), :message_queue_len)
@@ -357,9 +314,19 @@ defmodule Ferrosock.HTTP.Connection do
     :erlang.raise(kind, reason, stacktrace)
   end
 
-  # Where it has failed, there may be no message of it any more: the Plug may have received that.
-  defp with_parent(%{parent: parent} = connection),
-    do: if(Process.alive?(parent), do: connection, else: inherited(connection))
+  defp last_event(%{session: session} = connection) do
+    case Native.socket_ending(session.socket) do
+      :soon ->
+        Process.sleep(1)
+        __MODULE__.loop(%{connection | left: 1})
+
+      :none ->
+        session |> Session.events([{:closed, :closed}]) |> next(connection)
+
+      event ->
+        session |> Session.events([event]) |> next(connection)
+    end
+  end
 
   defp parent_ended(connection, :shutdown), do: stop(connection, :shutdown)
   defp parent_ended(connection, {:shutdown, _} = reason), do: stop(connection, reason)
@@ -369,7 +336,7 @@ defmodule Ferrosock.HTTP.Connection do
 
   defp parent_ended(connection, _reason), do: connection |> inherited() |> __MODULE__.loop()
 
-  # A heir that is gone, too, tells so by the exit signal of such a link.
+  # If the heir has ended, too, the link brings an exit signal that says so.
   defp inherited(%{heir: heir} = connection) do
     Process.link(heir)
     %{connection | parent: heir}
@@ -380,6 +347,6 @@ defmodule Ferrosock.HTTP.Connection do
   defp stop(connection, reason),
     do: next({:stop, Ending.shutdown(reason), connection.session}, connection)
 
-  defp plug_label({module, _options}), do: {Ferrosock, module}
-  defp plug_label(plug), do: {Ferrosock, plug}
+  defp plug_name({module, _options}), do: module
+  defp plug_name(plug), do: plug
 end

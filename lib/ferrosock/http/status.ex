@@ -1,11 +1,11 @@
 defmodule Ferrosock.HTTP.Status do
   @moduledoc false
-  # The status of a response, with what HTTP/1 says of it in words: as Plug has it, which knows those that
-  # an app has configured (`config :plug, :statuses`), too.
+  # The status of a response with its reason phrase. The phrases are Plug's, because an app may have configured
+  # some of its own (`config :plug, :statuses`). What a status means is not the concern of this module.
 
   alias Ferrosock.Native
 
-  @doc "The status as it goes down. HTTP/2 has no phrases."
+  @doc "The status as the engine takes it. HTTP/2 has no phrases."
   @spec line(atom(), Plug.Conn.int_status()) :: Native.status()
   def line(:"HTTP/2", status), do: status
 
@@ -16,7 +16,7 @@ defmodule Ferrosock.HTTP.Status do
     end
   end
 
-  # RFC9112§4: it may be empty.
+  # The phrase may be empty (RFC9112§4).
   defp phrase(status) do
     Plug.Conn.Status.reason_phrase(status)
   rescue

@@ -2,7 +2,7 @@ defmodule Ferrosock.Options.Type do
   @moduledoc false
   # The types that an option can have: how each is checked, and how it is told to people.
 
-  import Ferrosock.WebSocket.Ending, only: [is_close_code: 1]
+  import Ferrosock.CloseCode, only: [is_close_code: 1]
   # unix(7): what an address has room for, and the NUL after it.
   @max_path 107
 

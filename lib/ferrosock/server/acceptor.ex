@@ -1,16 +1,16 @@
 defmodule Ferrosock.Server.Acceptor do
   @moduledoc false
-  # Starts a process for each connection that the engine hands it, and is their supervisor, in the way of
-  # `Ferrosock.Server.Connections`. What they do is not its concern: when it fails, it ends none of them.
+  # Starts a process for each connection that the engine hands it, and supervises them, by the functions of
+  # `Ferrosock.Server.Connections`. What they do is not its concern. When it fails, it ends none of them.
 
   use GenServer, type: :supervisor, shutdown: :infinity
 
-  alias Ferrosock.{Log, Native, Options}
   alias Ferrosock.HTTP.Connection
+  alias Ferrosock.{Log, Native, Options}
   alias Ferrosock.Server.{Connections, Listener}
 
-  # Messages of the last connections would otherwise keep their handles alive in the heap of an acceptor
-  # that has nothing to do.
+  # Milliseconds. Without work, messages about past connections would otherwise stay in the heap, and the
+  # handles in them would stay alive.
   @hibernate_after 1_000
 
   @spec start_link({:ets.table(), Options.t()}) :: GenServer.on_start()
@@ -18,24 +18,23 @@ defmodule Ferrosock.Server.Acceptor do
     do: GenServer.start_link(__MODULE__, argument, hibernate_after: @hibernate_after)
 
   @impl true
-  def init({table, options} = argument) do
+  def init({table, _options} = argument) do
     {listener, tag} = Listener.handle(table)
 
     case Native.listener_accept(listener) do
       :ok ->
         state = Connections.init_state(:acceptor, argument)
-        heir = Connections.heir(table)
-        {:ok, Map.merge(state, %{tag: tag, options: options, heir: heir, logged: nil})}
+        {:ok, Map.merge(state, %{tag: tag, heir: Connections.heir(table), logged: nil})}
 
-      # One that failed in a drained server is not missed.
+      # The server is drained, and an acceptor that has failed is not needed any more.
       {:error, :closed} ->
         :ignore
     end
   end
 
-  # Linked as it is started: a link that is made later is a signal, for which its other end has to be woken.
   @impl true
   def handle_info({tag, {:connection, claim}}, %{tag: tag} = state) do
+    # It is linked at its start: to link it later would be a signal, for which it would have to be woken.
     Connection.start_link(state.heir, state.options, claim)
     {:noreply, state}
   rescue

@@ -1,7 +1,8 @@
 defmodule Ferrosock.Server.Acceptors do
   @moduledoc false
-  # The supervisor of a server's acceptors and their connections. A dynamic one because that stops all
-  # its children at once: one after the other, each could take the whole `shutdown_timeout`.
+  # The acceptor pool: the supervisor of a server's acceptors and, below them, of its connections. It is a dynamic
+  # supervisor, because that stops all its children at once: one after the other, each could take the whole
+  # `shutdown_timeout`. What an acceptor does is not its concern.
 
   alias Ferrosock.Options
   alias Ferrosock.Server.AcceptorPair

@@ -1,20 +1,21 @@
 defmodule Ferrosock.Server.Caretaker do
   @moduledoc false
-  # Turns the reactors when the application has stopped, or has been killed, for as long as there is
-  # something left: servers that find it gone end then, and their clients must hear of it. Not a part of
-  # any supervision tree, because there is none left that it could be in.
+  # Turns the reactors when the application has stopped or was killed, until nothing is left to do: servers end
+  # when they notice, and their clients must hear of it. It is in no supervision tree, because none is left
+  # that it could be in. While the application runs, the reactors are the concern of
+  # `Ferrosock.Server.Reactors`.
 
   alias Ferrosock.Native
-  alias Ferrosock.Server.{Reactor, Reactors}
+  alias Ferrosock.Server.Reactor
 
-  # ms from one look at what is left to the next.
+  # Milliseconds from one look at what is left to the next.
   @look 20
 
-  @doc "Starts it, unless it runs or is not needed."
-  @spec start() :: :ok
-  def start do
-    if Reactors.indices() != [] and Native.stats().tasks > 0 do
-      pid = spawn(__MODULE__, :init, [])
+  @doc "Starts it, unless it runs or is not needed. It ends when a process is registered as `reactors`."
+  @spec start(reactors :: module()) :: :ok
+  def start(reactors) do
+    if Reactor.indices() != [] and Native.stats().tasks > 0 do
+      pid = spawn(__MODULE__, :init, [reactors])
       # The application's end kills whoever still has its group leader.
       Process.group_leader(pid, Process.whereis(:init))
       send(pid, :go)
@@ -24,28 +25,28 @@ defmodule Ferrosock.Server.Caretaker do
   end
 
   @doc false
-  def init do
+  def init(reactors) do
     receive do: (:go -> :ok)
     Process.flag(:trap_exit, true)
 
-    # There may be one already, as each server starts it.
-    if Process.whereis(__MODULE__) == nil and registered?() do
-      __MODULE__.loop(for index <- Reactors.indices(), into: %{}, do: start(index))
+    # Each server starts one, and the first of them registers.
+    if registered?() do
+      __MODULE__.loop(reactors, Map.new(Reactor.indices(), &start_reactor/1))
     end
   end
 
   @doc false
-  def loop(reactors) do
+  def loop(reactors, turning) do
     receive do
-      {:EXIT, pid, _reason} when is_map_key(reactors, pid) ->
-        {index, reactors} = Map.pop!(reactors, pid)
-        {pid, index} = start(index)
-        __MODULE__.loop(Map.put(reactors, pid, index))
+      {:EXIT, pid, _reason} when is_map_key(turning, pid) ->
+        {index, turning} = Map.pop!(turning, pid)
+        {pid, index} = start_reactor(index)
+        __MODULE__.loop(reactors, Map.put(turning, pid, index))
     after
       @look ->
-        # The application's own ones take over.
-        needed? = Process.whereis(Reactors) == nil and Native.stats().tasks > 0
-        if needed?, do: __MODULE__.loop(reactors), else: exit(:shutdown)
+        # The reactors of an application that was started again take over.
+        needed? = Process.whereis(reactors) == nil and Native.stats().tasks > 0
+        if needed?, do: __MODULE__.loop(reactors, turning), else: exit(:shutdown)
     end
   end
 
@@ -55,7 +56,7 @@ defmodule Ferrosock.Server.Caretaker do
     ArgumentError -> false
   end
 
-  defp start(index) do
+  defp start_reactor(index) do
     {:ok, pid} = Reactor.start_link(index)
     {pid, index}
   end

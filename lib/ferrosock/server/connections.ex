@@ -1,26 +1,25 @@
 defmodule Ferrosock.Server.Connections do
   @moduledoc false
-  # A supervisor of connections: it never restarts one, it tells them of a drain, and it ends with all that
-  # are left. Those of an acceptor are below that one, which does the same by the functions here; below the
-  # process of this module are those whose acceptor has failed.
+  # A supervisor of connections. It never restarts one; it closes the WebSockets among them when they are
+  # drained, and it ends all of them when it stops. An acceptor supervises the connections that it has
+  # started, by the functions here; a process of this module supervises those whose acceptor has failed.
   #
-  # Connections are linked to it, and the VM's own list of links is the list of its children: they cost it
+  # Connections are linked to it, and the VM's list of links is the list of its children. So they cost it
   # neither a message at their start nor memory of its own.
 
   use GenServer, type: :supervisor, shutdown: :infinity
 
-  alias Ferrosock.Options
   alias Ferrosock.HTTP.Connection
-  alias Ferrosock.Server.Drain
+  alias Ferrosock.Options
 
-  # Messages of the last connections would otherwise stay in the heap of one that has nothing to do.
+  # Milliseconds. Without work, messages about past connections would otherwise stay in the heap.
   @hibernate_after 1_000
 
   @spec start_link({:ets.table(), Options.t()}) :: GenServer.on_start()
   def start_link({_table, _options} = argument),
     do: GenServer.start_link(__MODULE__, argument, hibernate_after: @hibernate_after)
 
-  @doc "Those of a server, acceptors among them."
+  @doc "All such supervisors of a server, acceptors among them."
   @spec all(:ets.table()) :: [pid()]
   def all(table) do
     for [pid] <- :ets.match(table, {{:connections, :_, :_}, :"$1"}),
@@ -28,47 +27,39 @@ defmodule Ferrosock.Server.Connections do
         do: pid
   end
 
-  @doc "The one that has the same supervisor as the acceptor that calls, and was started before it."
+  @doc "The heir of the acceptor that calls: it has the same supervisor, and was started before it."
   @spec heir(:ets.table()) :: pid()
   def heir(table), do: :ets.lookup_element(table, {:connections, supervisor(), :heir}, 2)
 
-  @doc "The WebSockets that it has, for `close/2`. Those to come are closed at once, with the same code."
-  @spec drain(pid(), code :: 1000..4999) :: [pid()]
-  def drain(connections, code), do: GenServer.call(connections, {:drain, code}, :infinity)
+  @doc "The connections that are WebSockets now."
+  @spec websockets(pid()) :: [pid()]
+  def websockets(connections), do: GenServer.call(connections, :websockets, :infinity)
 
-  @doc "Has a WebSocket close with the code that `drain/2` was given."
-  @spec close(pid(), websocket :: pid()) :: :ok
-  def close(connections, websocket), do: GenServer.cast(connections, {:close, websocket})
+  @doc "Closes a WebSocket with the code."
+  @spec close(pid(), websocket :: pid(), code :: 1000..4999) :: :ok
+  def close(connections, websocket, code),
+    do: GenServer.cast(connections, {:close, websocket, code})
 
   @doc "Sends an exit signal to all connections."
   @spec signal(pid(), reason :: :shutdown | :kill) :: :ok
   def signal(connections, reason), do: GenServer.cast(connections, {:signal, reason})
 
-  @doc "How many there are."
+  @doc "How many connections it has."
   @spec count(pid()) :: non_neg_integer()
   def count(connections), do: GenServer.call(connections, :count_children, :infinity)[:active]
 
-  @impl true
-  def init(argument), do: {:ok, init_state(:heir, argument)}
-
-  @doc "Makes the caller one of them."
+  @doc "Makes the caller such a supervisor."
   @spec init_state(:heir | :acceptor, {:ets.table(), Options.t()}) :: map()
   def init_state(role, {table, options}) do
     Process.flag(:trap_exit, true)
     :ets.insert(table, {{:connections, supervisor(), role}, self()})
-    %{options: options, code: nil}
+    %{options: Options.shared(table, options)}
   end
 
   @impl true
-  def handle_info({:upgraded, pid}, state) do
-    if state.code, do: close_with(pid, state.code)
-    {:noreply, state}
-  end
+  def init(argument), do: {:ok, init_state(:heir, argument)}
 
-  # Among these, that a connection has ended.
-  def handle_info(_message, state), do: {:noreply, state}
-
-  # What supervisors answer, so that tools which walk the supervision tree see connections.
+  # These are the answers of a supervisor, so that tools which walk the supervision tree see connections.
   @impl true
   def handle_call(:which_children, _from, state) do
     children = for pid <- children(), do: {:undefined, pid, :worker, [Connection]}
@@ -80,15 +71,13 @@ defmodule Ferrosock.Server.Connections do
     {:reply, [specs: count, active: count, supervisors: 0, workers: count], state}
   end
 
-  def handle_call({:drain, code}, _from, state) do
-    Drain.begin(state.options)
-    websockets = for pid <- children(), Connection.websocket?(pid), do: pid
-    {:reply, websockets, %{state | code: code}}
-  end
+  def handle_call(:websockets, _from, state),
+    do: {:reply, Enum.filter(children(), &Connection.websocket?/1), state}
 
+  # The signal must be this process's own: a connection takes it from its parent only.
   @impl true
-  def handle_cast({:close, pid}, state) do
-    close_with(pid, state.code)
+  def handle_cast({:close, pid, code}, state) do
+    Process.exit(pid, {:shutdown, {:drain, code}})
     {:noreply, state}
   end
 
@@ -96,6 +85,10 @@ defmodule Ferrosock.Server.Connections do
     signal_all(children(), reason)
     {:noreply, state}
   end
+
+  # Most messages say that a connection has ended.
+  @impl true
+  def handle_info(_message, state), do: {:noreply, state}
 
   @impl true
   def terminate(_reason, state) do
@@ -106,8 +99,6 @@ defmodule Ferrosock.Server.Connections do
     Process.cancel_timer(timer)
     signal_all(left, :kill)
   end
-
-  defp close_with(pid, code), do: Process.exit(pid, {:shutdown, {:drain, code}})
 
   defp signal_all(children, reason), do: Enum.each(children, &Process.exit(&1, reason))
 

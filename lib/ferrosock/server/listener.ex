@@ -1,24 +1,20 @@
 defmodule Ferrosock.Server.Listener do
   @moduledoc false
-  # Owns the native listener: when this process ends, so does the listening. Connections are not
-  # its concern; the engine gives them to acceptors.
+  # Owns the native listener: when this process ends, the listening ends, too. It loads certificates anew and
+  # logs what the engine reports. Connections are not its concern; the engine gives them to acceptors.
 
   use GenServer
 
-  alias Ferrosock.{ListenError, Log, Native, Options}
+  alias Ferrosock.{Draining, ListenError, Log, Native, Options}
   alias Ferrosock.Server.{Caretaker, Reactors, TLS}
 
   @spec start_link({:ets.table(), Options.t(), TLS.t() | nil}) :: GenServer.on_start()
   def start_link({_table, _options, _tls} = argument),
     do: GenServer.start_link(__MODULE__, argument)
 
-  @doc "Leaves certificates for the listener that starts first. One that is started again loads its own."
+  @doc "Leaves certificates for the first listener. A listener that is started again loads its own."
   @spec give_certificates(:ets.table(), TLS.loaded()) :: true
   def give_certificates(table, loaded), do: :ets.insert(table, {:certificates, loaded})
-
-  @doc "Has listeners that are started again listen no more: a drained server is to stay so."
-  @spec stay_closed(:ets.table()) :: true
-  def stay_closed(table), do: :ets.insert(table, {:stay_closed})
 
   @doc "The handle and the tag of a server's listener."
   @spec handle(:ets.table()) :: {Native.listener(), Native.tag()}
@@ -28,7 +24,7 @@ defmodule Ferrosock.Server.Listener do
   end
 
   @doc "See `Ferrosock.info/1`."
-  @spec info(pid()) :: Ferrosock.info()
+  @spec info(pid()) :: map()
   def info(pid), do: GenServer.call(pid, :info)
 
   @doc "See `Ferrosock.reload_certificates/1`."
@@ -41,12 +37,15 @@ defmodule Ferrosock.Server.Listener do
     Process.flag(:trap_exit, true)
     reactors = Reactors.monitor!()
 
-    {:ok, state} =
-      if :ets.member(table, :stay_closed),
-        do: take_over(table, tls),
-        else: open(table, options, tls)
+    state =
+      case Draining.open(options.draining) do
+        :ok -> open(table, options, tls)
+        :closed -> take_over(table, tls)
+      end
 
-    {:ok, Map.put(state, :reactors, reactors)}
+    # Last, because without this process nobody would end it.
+    Options.share(table, options)
+    {:ok, Map.merge(state, %{table: table, reactors: reactors})}
   end
 
   @impl true
@@ -66,7 +65,7 @@ defmodule Ferrosock.Server.Listener do
     if TLS.stamp(state.tls) == state.stamp do
       {:noreply, state}
     else
-      # Told once and not at each look: its key may be on the way.
+      # An error is told once and not at each look: the key of a new certificate may be on its way.
       {result, state} = reload(state)
       with {:error, error} <- result, do: Log.certificate_error(error)
       {:noreply, state}
@@ -75,7 +74,7 @@ defmodule Ferrosock.Server.Listener do
 
   def handle_info({:DOWN, monitor, :process, _pid, _reason}, %{reactors: monitor} = state) do
     cond do
-      # They are back.
+      # The reactors have been started again.
       Process.whereis(Reactors) -> {:noreply, %{state | reactors: Reactors.monitor!()}}
       # The end of the node is no fault.
       match?({:stopping, _}, :init.get_status()) -> {:stop, {:shutdown, :stopping}, state}
@@ -95,19 +94,10 @@ defmodule Ferrosock.Server.Listener do
 
   def handle_info(_message, state), do: {:noreply, state}
 
-  # The supervisor ends the whole server, in good order, and starts it again: in vain, unless the application
-  # is started again meanwhile.
-  defp without_reactors do
-    Caretaker.start()
-
-    raise "the application :ferrosock has stopped, whose processes run the engine: its servers end with it"
-  end
-
-  # The handle of the one before still tells the address and the counts.
-  defp take_over(table, tls) do
-    {listener, tag} = handle(table)
-    Native.listener_close(listener)
-    {:ok, %{listener: listener, tag: tag, tls: tls, stamp: nil}}
+  @impl true
+  def terminate(_reason, state) do
+    Options.unshare(state.table)
+    Native.listener_close(state.listener)
   end
 
   defp open(table, options, tls) do
@@ -119,11 +109,11 @@ defmodule Ferrosock.Server.Listener do
         :ets.insert(table, {:listener, listener, tag})
         Log.startup(options, Native.listener_info(listener).address)
         look_later(tls)
-        {:ok, %{listener: listener, tag: tag, tls: tls, stamp: stamp}}
+        %{listener: listener, tag: tag, tls: tls, stamp: stamp}
 
       {:error, reason} ->
-        # Raised, because only an exception with its stacktrace is told in words by those who
-        # report a failed start.
+        # It is raised and not returned, because reports of a failed start print the message of an exception only
+        # if it comes with a stacktrace.
         raise ListenError, address: native_options.address, reason: reason
     end
   end
@@ -135,8 +125,15 @@ defmodule Ferrosock.Server.Listener do
     end
   end
 
+  # The handle of the listener before this one still tells the address and the counts.
+  defp take_over(table, tls) do
+    {listener, tag} = handle(table)
+    Native.listener_close(listener)
+    %{listener: listener, tag: tag, tls: tls, stamp: nil}
+  end
+
   defp reload(state) do
-    # Before they are loaded, as in `TLS.load!/1`; also where that fails.
+    # The stamp is taken before the files are loaded, as in `TLS.load!/1`, and also if loading them fails.
     state = %{state | stamp: TLS.stamp(state.tls)}
 
     try do
@@ -153,6 +150,11 @@ defmodule Ferrosock.Server.Listener do
 
   defp look_later(_tls), do: :ok
 
-  @impl true
-  def terminate(_reason, state), do: Native.listener_close(state.listener)
+  # The supervisor drains and ends the whole server, and starts it again. That fails, too, unless the
+  # application has been started again meanwhile.
+  defp without_reactors do
+    Caretaker.start(Reactors)
+
+    raise "the application :ferrosock has stopped, whose processes run the engine: its servers end with it"
+  end
 end

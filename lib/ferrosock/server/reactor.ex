@@ -1,17 +1,26 @@
 defmodule Ferrosock.Server.Reactor do
   @moduledoc false
-  # Gives a reactor of the engine the schedulers' time: turns it whenever there is something to do.
-  # What happens in a turn is the engine's concern. `Ferrosock.Server.Reactors` starts these.
+  # Gives a reactor of the engine the schedulers' time: turns it whenever there is something to do. What happens
+  # in a turn is the engine's concern, and who starts these processes that of `Ferrosock.Server.Reactors`.
   #
-  # A special process (`:proc_lib`, `:sys`) and not a GenServer: it runs once for each time that the
-  # kernel has news.
+  # It is a special process (`:proc_lib`, `:sys`) and not a GenServer, because it runs once for each time that
+  # the kernel has news.
 
-  alias Ferrosock.{Label, Native}
+  alias Ferrosock.{Label, Native, Trace}
 
   @spec child_spec(index :: non_neg_integer()) :: Supervisor.child_spec()
   def child_spec(index), do: %{id: index, start: {__MODULE__, :start_link, [index]}}
 
-  @doc "`:ignore` where the engine turns its reactors by itself."
+  @doc "The indices of the reactors that processes must turn. There are none before the first server."
+  @spec indices() :: [non_neg_integer()]
+  def indices do
+    # To ask must not load the library.
+    if :erlang.module_loaded(Native),
+      do: 0 |> Stream.iterate(&(&1 + 1)) |> Enum.take_while(&Native.reactor_get/1),
+      else: []
+  end
+
+  @doc "Starts turning a reactor. `:ignore` if the engine turns its reactors by itself."
   @spec start_link(index :: non_neg_integer()) :: {:ok, pid()} | :ignore
   def start_link(index) do
     case Native.reactor_get(index) do
@@ -23,13 +32,12 @@ defmodule Ferrosock.Server.Reactor do
   @doc false
   def init(parent, reactor, index) do
     Process.flag(:trap_exit, true)
-    # Whatever the module is called: observers know the process by this.
-    Label.set({Ferrosock.Reactor, index})
+    Label.turns(index)
     loop(parent, reactor, [])
   end
 
-  # Called by the name of the module, so that it goes on in new code where that was loaded. One that still
-  # waits in code which is purged is killed, and started again.
+  # It is always called as a remote function, so that it goes on in new code after a load. A process that still
+  # waits in old code when that is purged is killed, and started again.
   @doc false
   def loop(parent, reactor, debug) do
     patience =
@@ -40,7 +48,7 @@ defmodule Ferrosock.Server.Reactor do
         :more ->
           0
 
-        # Whoever is to run goes first.
+        # Other processes that are ready to run go first.
         :soon ->
           :erlang.yield()
           0
@@ -53,18 +61,13 @@ defmodule Ferrosock.Server.Reactor do
       {:system, from, request} ->
         :sys.handle_system_msg(request, from, parent, __MODULE__, debug, reactor)
 
-      # Mostly that there is news.
+      # Usually the message that the kernel has news.
       message ->
         __MODULE__.loop(parent, reactor, traced(debug, message))
     after
       patience -> __MODULE__.loop(parent, reactor, debug)
     end
   end
-
-  defp traced([], _message), do: []
-
-  defp traced(debug, message),
-    do: :sys.handle_debug(debug, &Ferrosock.Trace.format_event/3, self(), {:in, message})
 
   @doc false
   def system_continue(parent, debug, reactor), do: __MODULE__.loop(parent, reactor, debug)
@@ -74,4 +77,8 @@ defmodule Ferrosock.Server.Reactor do
 
   @doc false
   def system_code_change(reactor, _module, _old_version, _extra), do: {:ok, reactor}
+
+  # Nothing is done for messages that nobody traces.
+  defp traced([], _message), do: []
+  defp traced(debug, message), do: Trace.event(debug, self(), {:in, message})
 end

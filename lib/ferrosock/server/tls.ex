@@ -1,11 +1,12 @@
 defmodule Ferrosock.Server.TLS do
   @moduledoc false
-  # Certificates and keys, from where the options say they are, to what the engine serves with. All that
-  # is wrong with them is raised as an `ArgumentError` that names the option and the file.
+  # Certificates and keys, from where the options say they are, to what the engine serves with. All that is wrong
+  # with them is raised as an `ArgumentError` that names the option and the file. When they are loaded anew is
+  # the listener's concern, and the handshake that of the engine.
 
   alias Ferrosock.{Native, Options}
 
-  # What `:public_key` calls them, and what the engine does.
+  # The types of keys, by the names of `:public_key` and by those of the engine.
   @key_types %{RSAPrivateKey: :rsa, ECPrivateKey: :ec, PrivateKeyInfo: :pkcs8}
 
   @enforce_keys [:options, :files, :interval]
@@ -14,14 +15,14 @@ defmodule Ferrosock.Server.TLS do
   @type t :: %__MODULE__{
           options: hidden(),
           files: [Path.t()],
-          # Of looking at the files.
+          # Milliseconds between two looks at the files.
           interval: timeout()
         }
 
-  @typedoc "A term that no report of a crash shows, as one with keys and passwords"
+  @typedoc "A term with keys and passwords, which no crash report shows"
   @opaque hidden :: function()
 
-  @typedoc "Differs when a file has changed"
+  @typedoc "A term that differs when a file has changed"
   @type stamp :: term()
 
   @typedoc "A configuration, `nil` with the scheme `:http`, and the stamp of the files that it is from"
@@ -50,7 +51,7 @@ defmodule Ferrosock.Server.TLS do
   @spec forget(Options.t()) :: Options.t()
   def forget(options), do: %{options | identity: nil, tls_options: nil}
 
-  @doc "Loads them. The stamp is that of before: what changes meanwhile must be seen at the next look."
+  @doc "Loads them. The stamp is taken before, so that the next look sees what has changed meanwhile."
   @spec load!(t() | nil) :: loaded()
   def load!(tls) do
     stamp = stamp(tls)
@@ -63,8 +64,8 @@ defmodule Ferrosock.Server.TLS do
   def config!(tls), do: tls.options |> reveal() |> build!()
 
   @doc """
-  Differs when a file has changed. From the content, because a key that is replaced often has the same
-  size in the same second.
+  A term that differs when a file has changed. It is made of the content, because a new key often has the size of
+  the old one, and may be of the same second.
   """
   @spec stamp(t() | nil) :: stamp()
   def stamp(nil), do: nil
@@ -75,9 +76,17 @@ defmodule Ferrosock.Server.TLS do
     end
   end
 
-  # A function of Elixir's that has the term in it. One of ours would do as well, but the VM kills processes
-  # that have one of code which is purged: supervisors and the listener.
+  # Elixir's function holds the term. A function of ours would hide it as well, but when our code is purged, the VM
+  # kills the processes that hold such a function: supervisors and the listener.
   defp hide(term), do: Access.key(:hidden, term)
+
+  defp files(%{tls_options: tls_options, identity: own}) do
+    hosts = for {_host, identity} <- tls_options.sni_hosts, do: identity
+
+    for identity <- [own | tls_options.certs_keys] ++ hosts,
+        {name, file} when name in [:certfile, :keyfile] and file != nil <- identity,
+        do: path(file, own.otp_app)
+  end
 
   defp reveal(hidden), do: hidden.(:get, %{}, &Function.identity/1)
 
@@ -97,15 +106,7 @@ defmodule Ferrosock.Server.TLS do
     end
   end
 
-  defp files(%{tls_options: tls_options, identity: own}) do
-    hosts = for {_host, identity} <- tls_options.sni_hosts, do: identity
-
-    for identity <- [own | tls_options.certs_keys] ++ hosts,
-        {name, file} when name in [:certfile, :keyfile] and file != nil <- identity,
-        do: path(file, own.otp_app)
-  end
-
-  # Each with what it is called in an error.
+  # Each identity comes with its name for errors.
   defp identities!(%{tls_options: tls_options, identity: %{otp_app: otp_app} = identity}) do
     own = for name <- @own, value = identity[name], into: %{}, do: {name, value}
 
@@ -147,7 +148,7 @@ defmodule Ferrosock.Server.TLS do
   defp key!(%{key: pem} = identity, _otp_app) when is_binary(pem),
     do: {"option :key", pem_key!(pem, "option :key", identity[:password])}
 
-  # As `:ssl` does it: the key may be in the same file.
+  # The key may be in the file of the certificate, as with `:ssl`.
   defp key!(%{certfile: file} = identity, otp_app),
     do: key!(Map.put(identity, :keyfile, file), otp_app)
 
@@ -193,7 +194,7 @@ defmodule Ferrosock.Server.TLS do
   defp certificates!(<<"-----BEGIN", _::binary>> = pem, from), do: pem_certificates!(pem, from)
 
   defp certificates!(content, from) do
-    # A PEM file may have text in front; DER starts with a SEQUENCE.
+    # DER starts with a SEQUENCE. A PEM file may have text before its first line.
     case content do
       <<0x30, _::binary>> -> [content]
       _text -> pem_certificates!(content, from)

@@ -1,44 +1,39 @@
 defmodule Ferrosock.WebSocket.Ending do
   @moduledoc false
-  # How a WebSocket ends: what goes on the wire, what `terminate/2` is told, how the process exits
-  # and whether a line is logged. Carrying that out is the session's concern.
+  # How a WebSocket ends, as data: the close frame, what `terminate/2` is told, how the process exits and
+  # whether a line is logged. The session carries it out.
 
   alias Ferrosock.{Log, Native}
 
   defstruct [:close, :terminate, :exit, :fault, crash?: false]
 
   @type t :: %__MODULE__{
-          # The close frame; `nil` where there is nobody to send it to.
+          # The close frame; `nil` if there is no peer left to send it to.
           close: {1000..4999, binary()} | nil,
-          # The reason for `terminate/2`; `nil` where it is not called.
+          # The reason for `terminate/2`; `nil` if that is not called.
           terminate: reason() | nil,
-          exit: exit(),
-          # What the peer did wrong, for the log.
+          # What the process raises at its end, so that it exits with the right reason.
+          exit: Log.failure(),
+          # What the peer did wrong, for the log; `nil` if nothing.
           fault: atom(),
           # Whether a callback failed.
           crash?: boolean()
         }
 
-  @doc "Whether a close frame may have the code (RFC6455§7.4)."
-  defguard is_close_code(code)
-           when code in 1000..1003 or code in 1007..1014 or code in 1016..4999
-
-  @typedoc "What the process raises at its end, so that it exits with the reason that is due"
-  @type exit :: {Exception.kind(), term(), Exception.stacktrace()}
-
+  @typedoc "What `c:WebSock.terminate/2` is told"
   @type reason :: :normal | :remote | :shutdown | :timeout | {:error, term()}
 
-  @doc "The app's own decision; `close` is `nil` where it leaves that to the server."
+  @doc "The app closes the WebSocket; `close` is `nil` if it leaves the code to the server."
   @spec stop(reason :: term(), {1000..4999, binary()} | nil) :: t()
   def stop(reason, close) do
     {code, terminate} = own(reason)
     %__MODULE__{close: close || {code, ""}, terminate: terminate, exit: {:exit, reason, []}}
   end
 
-  @doc "The last event of a socket."
+  @doc "The engine has told the last event of the socket."
   @spec event(Native.event()) :: t()
   def event({:close, code, _reason}) do
-    # RFC6455§5.5.1: the code is echoed.
+    # The answer has the code of the peer (RFC6455§5.5.1).
     %__MODULE__{
       close: {code || 1000, ""},
       terminate: :remote,
@@ -55,7 +50,7 @@ defmodule Ferrosock.WebSocket.Ending do
     }
   end
 
-  # Never 1000: clients take that for a wish that they stay away.
+  # The code is never 1000: clients take that as a wish that they do not come back.
   def event(:timeout) do
     %__MODULE__{
       close: {1001, "idle timeout"},
@@ -76,7 +71,7 @@ defmodule Ferrosock.WebSocket.Ending do
     %__MODULE__{terminate: {:error, reason}, exit: {:exit, {:shutdown, :closed}, []}}
   end
 
-  @doc "The server stops, or is drained: then with the code that was asked for."
+  @doc "The server stops, or it is drained with a code."
   @spec shutdown(reason :: term()) :: t()
   def shutdown({:shutdown, {:drain, code}}),
     do: %__MODULE__{close: {code, ""}, terminate: :shutdown, exit: {:exit, :shutdown, []}}
@@ -84,8 +79,8 @@ defmodule Ferrosock.WebSocket.Ending do
   def shutdown(_reason), do: shutdown({:shutdown, {:drain, 1001}})
 
   @doc """
-  The client does not read what it is sent. The engine resets the connection when the close frame
-  cannot be sent in time either.
+  The client does not read what it is sent. When the close frame cannot be sent in time either, the engine
+  resets the connection.
   """
   @spec slow_client() :: t()
   def slow_client do

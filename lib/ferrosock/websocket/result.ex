@@ -1,8 +1,9 @@
 defmodule Ferrosock.WebSocket.Result do
   @moduledoc false
-  # What a `WebSock` callback returned: the one place that knows its shapes.
+  # Reads what a callback of a `WebSock` returned; no other module knows the shapes that it may have. Sending
+  # the messages is the session's concern.
 
-  import Ferrosock.WebSocket.Ending, only: [is_close_code: 1]
+  import Ferrosock.CloseCode, only: [is_close_code: 1]
 
   alias Ferrosock.Native
   alias Ferrosock.WebSocket.Ending
@@ -14,7 +15,7 @@ defmodule Ferrosock.WebSocket.Result do
   @data [:text, :binary]
   @control [:ping, :pong]
 
-  # RFC6455§5.5
+  # Bytes that the payload of a control frame may have (RFC6455§5.5).
   @max_control 125
   @max_close_reason 123
 
@@ -66,7 +67,7 @@ defmodule Ferrosock.WebSocket.Result do
   defp listed(messages) when is_list(messages), do: messages
   defp listed(message), do: [message]
 
-  # `:bare`: among them is a ping or pong without its tuple, as Cowboy takes them, too.
+  # `:bare` says that one of the messages is a ping or pong without its tuple, which Cowboy accepts, too.
   defp check([]), do: :ok
 
   defp check([opcode | rest]) when opcode in @control do
@@ -94,7 +95,7 @@ defmodule Ferrosock.WebSocket.Result do
        ":text, :binary, :ping or :pong" <> hint(message)}
   end
 
-  # What closes a WebSocket of Cowboy.
+  # Apps that come from Cowboy close a WebSocket with such a message.
   defp hint(message)
        when message == :close or (is_tuple(message) and elem(message, 0) == :close),
        do: "; a WebSocket is closed by {:stop, :normal, code, state}"

@@ -1,19 +1,19 @@
 defmodule Ferrosock.WebSocket.Session do
   @moduledoc false
-  # One WebSocket: runs its callbacks and applies their results. It decides and sends; receiving is
-  # the connection's concern, but for the wait for a slow client.
+  # One WebSocket: runs its callbacks and applies their results. It decides and sends. Receiving is the
+  # concern of the connection's process, except for the wait for a slow client.
   #
-  # What callbacks push is gathered, so that a batch of events costs one call and one write. The
-  # state is committed after each callback: `terminate/2` sees the one before a callback that failed.
+  # What callbacks push is gathered, so that a batch of events costs one call and one write. The state is
+  # committed after each callback: `terminate/2` sees the state before a callback that failed.
 
-  alias Ferrosock.{Address, Backpressure, Log, Native, ResultError}
-  alias Ferrosock.WebSocket.{Ending, Result}
-  alias Ferrosock.WebSocket.Sock.Host
+  alias Ferrosock.{Address, Backpressure, Log, Native, ResultError, Trace}
+  alias Ferrosock.WebSocket.{Ending, Result, Upgrade}
+  alias Ferrosock.WebSocket.Sock.{Host, Socket}
 
-  # Past this, gathered pushes go down before the batch has ended.
+  # Bytes. When more is gathered, it is sent before the batch has ended.
   @gather_limit 65_536
 
-  # What a message costs in `@gather_limit` besides its payload, so that many small ones count.
+  # What a message counts for in `@gather_limit` besides its payload, so that many small ones count, too.
   @message_cost 64
 
   @close_info {__MODULE__, :close_info}
@@ -24,19 +24,20 @@ defmodule Ferrosock.WebSocket.Session do
 
   @type t :: %__MODULE__{
           websock: module(),
-          # Whether `websock` is a `WebSock`, or a `Sock`.
-          kind: :websocket | :sock,
+          # Whether `websock` is a `WebSock` or a `Sock`.
+          kind: Upgrade.kind(),
           socket: Native.socket(),
           peer: Address.t(),
           send_timeout: timeout(),
           log_limiter: Log.limiter(),
           state: term(),
-          # Newest first.
+          # What waits to be sent, newest first.
           pushes: [Native.message()],
+          # What `pushes` counts for in `@gather_limit`.
           gathered: non_neg_integer(),
           # The engine has said that there is a last event.
           ended?: boolean(),
-          # Those of `:sys`, of the process.
+          # The debug options that `:sys` has set on the process.
           debug: [:sys.dbg_opt()]
         }
 
@@ -59,7 +60,7 @@ defmodule Ferrosock.WebSocket.Session do
       {:stop, ending, session} ->
         {:stop, ending, session}
 
-      # The engine counts the client's silence from here.
+      # From here on the engine counts how long the client is silent.
       {:ok, session} ->
         acknowledge(session)
     end
@@ -68,7 +69,8 @@ defmodule Ferrosock.WebSocket.Session do
   @doc "Runs `handle_info/2`."
   @spec info(t(), message :: term()) :: outcome()
   def info(session, message) do
-    # Also when there is nothing to send: the callback may have received the last event.
+    # The engine is called even if there is nothing to send: the callback may have received the message with
+    # the last event, and only the answer to this call says so.
     with {:ok, session} <- call(session, :handle_info, [message, session.state]),
          do: deliver(session, &Native.socket_send/2)
   end
@@ -79,14 +81,14 @@ defmodule Ferrosock.WebSocket.Session do
     with {:ok, session} <- event(session, event), do: events(session, rest)
   end
 
-  # The answer is due also when there is nothing to send.
+  # The engine waits for the answer, even if there is nothing to send.
   def events(session, []), do: acknowledge(session)
 
   @doc """
   Carries out an ending: pushes, close frame, `terminate/2`. Tells how the process must exit. The last
   callback of a `Sock` comes before the close frame, because it may still send.
   """
-  @spec finish(t(), Ending.t()) :: Ending.exit()
+  @spec finish(t(), Ending.t()) :: Log.failure()
   def finish(session, ending) do
     if session.pushes != [], do: Native.socket_send(session.socket, Enum.reverse(session.pushes))
     log_fault(session, ending)
@@ -129,7 +131,7 @@ defmodule Ferrosock.WebSocket.Session do
 
   defp run(session, callback, arguments) do
     if session.kind == :sock,
-      do: Host.call(session, callback, arguments),
+      do: Host.call(session.websock, sock_socket(session), callback, arguments),
       else: apply_websock(session.websock, callback, arguments)
   catch
     kind, reason -> {:crash, Ending.crash(kind, reason, __STACKTRACE__)}
@@ -138,15 +140,12 @@ defmodule Ferrosock.WebSocket.Session do
   defp apply_websock(websock, callback, arguments) do
     result = apply(websock, callback, arguments)
 
-    with {:error, explanation} <- Result.read(result) do
-      raise ResultError,
-        websock: websock,
-        callback: callback,
-        arity: length(arguments),
-        result: result,
-        explanation: explanation
-    end
+    with {:error, explanation} <- Result.read(result),
+         do: raise(ResultError.new(websock, callback, length(arguments), result, explanation))
   end
+
+  defp sock_socket(session),
+    do: %Socket{handle: session.socket, owner: self(), send_timeout: session.send_timeout}
 
   defp gather(session, []), do: {:ok, session}
 
@@ -159,8 +158,7 @@ defmodule Ferrosock.WebSocket.Session do
 
   defp traced(session, message) do
     event = {:out, message, session.socket}
-    format = &Ferrosock.Trace.format_event/3
-    %{session | debug: :sys.handle_debug(session.debug, format, session.websock, event)}
+    %{session | debug: Trace.event(session.debug, session.websock, event)}
   end
 
   defp add(session, message, size) do
@@ -172,7 +170,7 @@ defmodule Ferrosock.WebSocket.Session do
       else: {:ok, session}
   end
 
-  # The VM joins a long list in slices of time, which the engine could not.
+  # The VM joins a long list in slices of time, which the engine could not do.
   defp joined({opcode, data}, size) when size > @gather_limit,
     do: {opcode, IO.iodata_to_binary(data)}
 
@@ -196,9 +194,6 @@ defmodule Ferrosock.WebSocket.Session do
     end
   end
 
-  defp close(_socket, nil), do: :ok
-  defp close(socket, {code, reason}), do: Native.socket_close(socket, code, reason)
-
   defp log_fault(_session, %{fault: nil}), do: :ok
 
   defp log_fault(session, %{fault: fault, close: {code, _reason}}),
@@ -221,19 +216,22 @@ defmodule Ferrosock.WebSocket.Session do
     with :ok <- terminate(session, ending), do: ending.exit
   end
 
+  defp close(_socket, nil), do: :ok
+  defp close(socket, {code, reason}), do: Native.socket_close(socket, code, reason)
+
   defp terminate(_session, %{terminate: nil}), do: :ok
 
-  defp terminate(session, ending) do
+  defp terminate(%{websock: websock, state: state} = session, ending) do
     if session.kind == :sock,
-      do: Host.terminate(session, ending),
-      else: terminate_websock(session, ending.terminate)
+      do: Host.terminate(websock, sock_socket(session), state, ending, close_info()),
+      else: terminate_websock(websock, state, ending.terminate)
 
     :ok
   catch
     kind, reason -> {kind, reason, __STACKTRACE__}
   end
 
-  defp terminate_websock(%{websock: websock, state: state}, reason) do
+  defp terminate_websock(websock, state, reason) do
     if function_exported?(websock, :terminate, 2), do: websock.terminate(reason, state)
   end
 

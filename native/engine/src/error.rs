@@ -17,6 +17,14 @@ pub enum SendError {
     NotSupported,
 }
 
+#[derive(Debug, Error)]
+pub enum FileError {
+    #[error(transparent)]
+    Send(#[from] SendError),
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum ReadError {
     #[error("the peer sent nothing in time")]

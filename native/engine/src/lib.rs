@@ -26,4 +26,7 @@ pub mod listener;
 pub mod net;
 pub mod owner;
 pub mod rt;
+mod serve;
+mod server;
+mod token;
 pub mod ws;

@@ -1,6 +1,7 @@
 //! A connection, for the process that is to have it or has it.
 
 use ferrosock_engine::connection::Taken;
+use ferrosock_engine::http::handler;
 use rustler::{Atom, Encoder, Env, ResourceArc, Term};
 
 use crate::exchange::ExchangeHandle;
@@ -19,7 +20,7 @@ fn attach(env: Env, claim: ResourceArc<Claim>) -> Term {
 #[rustler::nif]
 fn refuse(env: Env, claim: ResourceArc<Claim>) -> Atom {
     if let Some(connection) = claim.connection() {
-        run_with(env, connection.reactor(), || connection.refuse());
+        run_with(env, connection.reactor(), || handler::refuse(&connection));
     }
     atoms::ok()
 }

@@ -3,11 +3,11 @@
 use std::io;
 
 use ferrosock_engine::owner::Events;
+use ferrosock_engine::owner::{Payload, Sink};
 use ferrosock_engine::ws::ending::Ending;
-use ferrosock_engine::ws::message::{Payload, Sink};
 use rustler::{Encoder, Env, Term};
 
-use crate::buffer::BinaryBuffer;
+use crate::raw::BinaryBuffer;
 use crate::term::{atom, atoms, binary, posix};
 
 /// The events of one message.

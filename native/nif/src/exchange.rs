@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ferrosock_engine::config::SocketConfig;
-use ferrosock_engine::http::exchange::{Exchange, FileError};
+use ferrosock_engine::error::FileError;
+use ferrosock_engine::http::exchange::Exchange;
 use ferrosock_engine::net;
 use rustler::{Atom, Binary, Encoder, Env, NifResult, Resource, ResourceArc, Term};
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use ferrosock_engine::connection::{Connection, Taken};
 use ferrosock_engine::error::HttpError;
+use ferrosock_engine::http::handler::{Handler, Waiting};
 use ferrosock_engine::listener::Host;
 use ferrosock_engine::net::Address;
 use ferrosock_engine::owner::{Events, Owner};
@@ -14,10 +15,9 @@ use rustler::env::SavedTerm;
 use rustler::{Encoder, Env, LocalPid, Monitor, Resource, ResourceArc};
 
 use crate::acceptors::AcceptorPool;
-use crate::buffer::BinaryBuffer;
 use crate::event::Batch;
 use crate::message::{send, with_env};
-use crate::raw;
+use crate::raw::{self, BinaryBuffer};
 use crate::term::{self, atom, atoms, posix};
 
 /// A connection, as the reference that tags its messages, and as what monitors its owner. The
@@ -137,7 +137,14 @@ pub struct BeamOwner {
     pool: Arc<AcceptorPool>,
 }
 
+impl Handler for BeamOwner {
+    fn of_stream(&self, stream: Weak<Connection<Self>>) -> Self {
+        BeamHost(self.pool.clone()).owner(stream)
+    }
+}
+
 impl Owner for BeamOwner {
+    type Request = Waiting<Self>;
     type Buffer = BinaryBuffer;
     type Batch<'a> = Batch<'a>;
 
@@ -153,10 +160,6 @@ impl Owner for BeamOwner {
             claim.void();
         }
         is_sent
-    }
-
-    fn of_stream(&self, stream: Weak<Connection<Self>>) -> Self {
-        BeamHost(self.pool.clone()).owner(stream)
     }
 
     fn closed(&self) {

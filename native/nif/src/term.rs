@@ -8,9 +8,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use ferrosock_engine::error::{ReadError, SendError};
+use ferrosock_engine::http::handler::Request;
 use ferrosock_engine::http::status::Status;
 use ferrosock_engine::net;
-use ferrosock_engine::owner::Request;
 use ferrosock_engine::ws::Message;
 use ferrosock_engine::ws::frame::Opcode;
 use http::{HeaderMap, HeaderName, HeaderValue, Version};

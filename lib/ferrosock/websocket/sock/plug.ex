@@ -1,21 +1,27 @@
 defmodule Ferrosock.WebSocket.Sock.Plug do
   @moduledoc false
-  # The way of a request to a `Sock`: validation, negotiation, upgrade or refusal. As a Plug it is
-  # what serves a server with the option `:sock`.
+  # The way of a request to a `Sock`: validation, negotiation, upgrade or refusal. As a Plug it serves all
+  # requests of a server with the option `:sock`. What the `Sock` does once it is connected is the concern
+  # of `Ferrosock.WebSocket.Sock.Host`.
 
   @behaviour Plug
 
   alias Ferrosock.{Options, ResultError, UpgradeError}
   alias Ferrosock.WebSocket.Upgrade
 
+  @doc "See `Ferrosock.sock/3`."
+  @spec sock(Plug.Conn.t(), module(), term()) :: Plug.Conn.t()
+  def sock(conn, sock, argument) do
+    Upgrade.validate!(conn)
+    negotiate(conn, sock, sock.init(argument))
+  end
+
   @impl true
   def init({sock, argument}) do
-    # One that refuses all requests needs no more.
+    # A Sock that refuses all requests needs no more callbacks than these.
     Options.implements!(sock, [init: 1, negotiate: 2], "option :sock needs a Sock")
     {sock, sock.init(argument)}
   end
-
-  def init(sock), do: init({sock, []})
 
   @impl true
   def call(conn, {sock, state}) do
@@ -23,13 +29,6 @@ defmodule Ferrosock.WebSocket.Sock.Plug do
       :ok -> negotiate(conn, sock, state)
       {:error, error} -> reject(conn, error)
     end
-  end
-
-  @doc "See `Ferrosock.sock/3`."
-  @spec sock(Plug.Conn.t(), module(), term()) :: Plug.Conn.t()
-  def sock(conn, sock, argument) do
-    Upgrade.validate!(conn)
-    negotiate(conn, sock, sock.init(argument))
   end
 
   defp validate(conn) do
@@ -58,12 +57,8 @@ defmodule Ferrosock.WebSocket.Sock.Plug do
         refuse(conn)
 
       other ->
-        raise ResultError,
-          websock: sock,
-          callback: :negotiate,
-          arity: 2,
-          result: other,
-          explanation: "expected {:accept, conn, state, options} or {:refuse, conn, state}"
+        explanation = "expected {:accept, conn, state, options} or {:refuse, conn, state}"
+        raise ResultError.new(sock, :negotiate, 2, other, explanation)
     end
   end
 

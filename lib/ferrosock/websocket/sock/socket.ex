@@ -1,13 +1,13 @@
 defmodule Ferrosock.WebSocket.Sock.Socket do
   @moduledoc false
-  # The value that a `Sock` sends with. It sends at once and gathers nothing: a callback may wait for
+  # The value that a `Sock` sends with. It sends at once and gathers nothing, because a callback may wait for
   # the answer to what it sent. Which callback runs is the host's concern.
 
   alias Ferrosock.{Backpressure, Native}
 
   @slow_client {__MODULE__, :slow_client}
 
-  # RFC6455§5.5
+  # Bytes that the payload of a control frame may have (RFC6455§5.5).
   @max_control 125
 
   @enforce_keys [:handle, :owner, :send_timeout]
@@ -23,7 +23,7 @@ defmodule Ferrosock.WebSocket.Sock.Socket do
 
     case Native.socket_send(socket.handle, [{opcode, data}]) do
       :full -> await(socket)
-      # With `:ended` and `:closed`, the end is under way.
+      # With `:ended` and `:closed`, the end is already on its way to the owner.
       _other -> :ok
     end
   end
@@ -47,15 +47,14 @@ defmodule Ferrosock.WebSocket.Sock.Socket do
     end
   end
 
-  # The function returns `:ok`, so the callback that pushed goes on, and what it still pushes is
-  # dropped. The owner ends when the callback has returned; where another process pushed, it hears of
-  # a lost connection.
+  # A push always returns `:ok`, so the callback that pushed goes on, and what it still pushes is dropped. The
+  # owner ends when its callback has returned. If another process pushed, the owner hears of a lost
+  # connection.
   defp give_up(socket, ref) do
     if self() == socket.owner, do: Process.put(@slow_client, true)
     Native.socket_abort(socket.handle)
 
-    # The reset answers the wait. Until then it has no effect, and the answer must not stay in the
-    # mailbox.
+    # The reset answers the wait, and the answer must not stay in the mailbox.
     receive do
       {^ref, _answer} -> :ok
     end

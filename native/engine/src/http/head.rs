@@ -91,16 +91,6 @@ fn list(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
         .filter(|element| !element.is_empty())
 }
 
-/// RFC9110§5.6.2
-pub(crate) fn is_token(text: &[u8]) -> bool {
-    !text.is_empty() && text.iter().all(|byte| is_tchar(*byte))
-}
-
-/// Whether a token may have it (RFC9110§5.6.2).
-pub(crate) fn is_tchar(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
-
 /// Whether the client waits to be asked for the body (RFC9110§10.1.1).
 pub(crate) fn expects_continue(headers: &HeaderMap) -> bool {
     let mut expectations = headers.get_all(EXPECT).iter();

@@ -15,7 +15,7 @@ use hyper::body::{Body, Frame, Incoming};
 
 use crate::buffer::Buffer;
 use crate::error::ReadError;
-use crate::net::shared::Shared;
+use crate::http::h1::wire::Wire;
 use crate::rt::timer::timeout;
 
 /// First size of a piece's buffer when the body's length is not known.
@@ -36,7 +36,7 @@ pub struct Piece<B> {
 pub(crate) enum Source {
     Http1 {
         body: Incoming,
-        io: Arc<Shared>,
+        wire: Arc<Wire>,
     },
     /// h2 holds the stream to the length that its head says.
     Http2 {
@@ -74,11 +74,11 @@ impl Source {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, ReadError>>> {
         match self {
-            Self::Http1 { body, io } => {
+            Self::Http1 { body, wire } => {
                 let frame = ready!(Pin::new(body).poll_frame(cx));
                 let data = frame.map(|frame| data(frame.map_err(|e| broken(&e))?));
                 if let Some(Ok(data)) = &data {
-                    io.took_data(data);
+                    wire.took_data(data);
                 }
                 Poll::Ready(data)
             }
@@ -282,6 +282,5 @@ fn append<B: Buffer>(data: &mut B, bytes: &[u8]) {
     if needed > data.capacity() {
         data.reserve(needed.max(data.capacity() * 2));
     }
-    data.spare()[..bytes.len()].copy_from_slice(bytes);
-    data.advance(bytes.len());
+    data.extend(bytes);
 }

@@ -1,12 +1,88 @@
-//! What the head of a response has to be like, whatever the handler says in it.
+//! What the head of a response has to be like, whatever the handler says in it: whether there is a body, what
+//! is said of its length, and what a HEAD, a 204 or a 304 leaves of both.
+
+use std::io;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
+use hyper::body::Body;
 
-use crate::error::SendError;
+use crate::error::{FileError, SendError};
 use crate::http::response_body::ResponseBody;
 use crate::http::status::Line;
+
+/// One whose body the handler has whole.
+pub(crate) fn whole(
+    line: Line,
+    mut headers: HeaderMap,
+    body: Bytes,
+    is_head: bool,
+) -> Result<Response<ResponseBody>, SendError> {
+    let body = no_body(line.status).unwrap_or(ResponseBody::Whole(body));
+    // Only of a HEAD that was answered without the body the handler may know better.
+    let is_known = matches!(&body, ResponseBody::Whole(body) if !body.is_empty());
+    if is_known || !is_head && !forbids_body(line.status) {
+        headers.remove(CONTENT_LENGTH);
+    }
+    response(line, headers, body)
+}
+
+/// What stands for the body of one whose body the handler would send piece by piece, where there is none.
+pub(crate) fn no_streamed_body(status: StatusCode, is_head: bool) -> Option<ResponseBody> {
+    no_body(status).or(is_head.then_some(ResponseBody::None))
+}
+
+/// What the handler says of the length of a body that it sends piece by piece.
+pub(crate) fn streamed_length(
+    headers: &mut HeaderMap,
+    version: Version,
+) -> Result<Option<u64>, SendError> {
+    let length = content_length(headers)?;
+    // Only the end of the connection can be the end of such a body (RFC9112§6.3).
+    if version < Version::HTTP_11 && length.is_none() {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(length)
+}
+
+/// One whose body is a range of a file, which tells its length by itself.
+pub(crate) fn of_file(
+    line: Line,
+    mut headers: HeaderMap,
+    body: impl FnOnce() -> io::Result<ResponseBody>,
+) -> Result<Response<ResponseBody>, FileError> {
+    let body = match no_body(line.status) {
+        Some(body) => body,
+        None => {
+            headers.remove(CONTENT_LENGTH);
+            body()?
+        }
+    };
+    Ok(response(line, headers, body)?)
+}
+
+/// One that agrees to an upgrade. What follows has no length (RFC9110§8.6, §9.3.6).
+pub(crate) fn of_upgrade(
+    status: StatusCode,
+    headers: HeaderMap,
+) -> Result<Response<ResponseBody>, SendError> {
+    let line = Line {
+        status,
+        phrase: None,
+    };
+    let body = ResponseBody::Whole(Bytes::new());
+    let mut response = response(line, headers, body)?;
+    response.headers_mut().remove(CONTENT_LENGTH);
+    Ok(response)
+}
+
+/// The length that is added to the head where the handler told none. An empty body says nothing of what a
+/// GET would have got (RFC9110§8.6).
+pub(crate) fn added_length(body: &ResponseBody, is_head: bool) -> Option<u64> {
+    let length = body.size_hint().exact();
+    length.filter(|length| *length > 0 || !is_head)
+}
 
 pub(crate) fn response(
     line: Line,
@@ -40,7 +116,7 @@ pub(crate) fn closing(status: StatusCode) -> Response<ResponseBody> {
 
 /// What stands for the body where the status allows none (RFC9110§6.4.1), or none but an empty one
 /// (RFC9110§15.3.6).
-pub(crate) fn no_body(status: StatusCode) -> Option<ResponseBody> {
+fn no_body(status: StatusCode) -> Option<ResponseBody> {
     match status {
         StatusCode::RESET_CONTENT => Some(ResponseBody::Whole(Bytes::new())),
         status if forbids_body(status) => Some(ResponseBody::None),
@@ -49,7 +125,7 @@ pub(crate) fn no_body(status: StatusCode) -> Option<ResponseBody> {
 }
 
 /// RFC9110§6.4.1
-pub(crate) fn forbids_body(status: StatusCode) -> bool {
+fn forbids_body(status: StatusCode) -> bool {
     matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 

@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use hyper::body::{Body, Frame, SizeHint};
@@ -14,9 +15,9 @@ use tokio::task::JoinHandle;
 
 use crate::error::SendError;
 use crate::flow::{Budget, Waiter, Watermark, call};
+use crate::http::h1::wire::Wire;
 use crate::net::sendfile::{FileRange, Placeholder};
-use crate::net::shared::Shared;
-use crate::rt::{self, lock};
+use crate::rt::{self, Reactor, lock};
 
 /// Bytes of a file that are in memory at a time, per response.
 const FILE_PIECE: u64 = 128 * 1024;
@@ -73,7 +74,7 @@ impl ResponseBody {
     pub(crate) fn file(
         file: File,
         (offset, length): (u64, u64),
-        http1: Option<Arc<Shared>>,
+        http1: Option<Arc<Wire>>,
     ) -> io::Result<Self> {
         if length <= SMALL_FILE {
             let mut bytes = vec![0; length as usize];
@@ -86,9 +87,9 @@ impl ResponseBody {
                 Err(e) => Err(e),
             };
         }
-        Ok(match http1.filter(|io| io.sends_files()) {
-            Some(io) => Self::SentFile(SentFileBody {
-                io,
+        Ok(match http1.filter(|wire| wire.sends_files()) {
+            Some(wire) => Self::SentFile(SentFileBody {
+                wire,
                 range: Some(FileRange::new(file, offset, length)),
                 remaining: length,
             }),
@@ -338,7 +339,7 @@ impl FileBody {
 
 /// A range of a file that the kernel sends, for which hyper gets placeholders.
 pub(crate) struct SentFileBody {
-    io: Arc<Shared>,
+    wire: Arc<Wire>,
     /// Until the first placeholder.
     range: Option<FileRange>,
     remaining: u64,
@@ -350,11 +351,62 @@ impl SentFileBody {
             return None;
         }
         if let Some(range) = self.range.take() {
-            self.io.set_file(range);
+            self.wire.set_file(range);
         }
         let placeholder = Placeholder::of(self.remaining);
         self.remaining -= placeholder.remaining() as u64;
         Some(placeholder)
+    }
+}
+
+/// The exchange, as its response sees it on its way to the client.
+pub(crate) trait Origin: Send + Sync {
+    /// To a HEAD: it has no body, whatever the handler sends (RFC9110§9.3.2).
+    fn is_head(&self) -> bool;
+
+    fn reactor(&self) -> &'static Reactor;
+
+    fn budget(&self) -> &Arc<Budget>;
+
+    /// How long the response may wait for a client that takes nothing of it.
+    fn send_timeout(&self) -> Duration;
+
+    /// Bytes of DATA that were sent on the streams of the connection.
+    fn data_sent(&self) -> u64;
+
+    /// The response is out, or will never be.
+    fn ended(&self);
+}
+
+/// A response body that tells its exchange when it has been sent, or will not be.
+pub(crate) struct Tracked {
+    pub(crate) body: ResponseBody,
+    pub(crate) origin: Arc<dyn Origin>,
+}
+
+impl Body for Tracked {
+    type Data = Data;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Data>>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        self.origin.ended();
     }
 }
 

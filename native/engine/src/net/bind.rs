@@ -5,30 +5,37 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-#[cfg(target_os = "linux")]
 use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::config::ListenerConfig;
-use crate::net::Address;
+use super::address::Address;
 
 #[cfg(target_os = "linux")]
 const MAX_USER_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
 
+/// What a listening socket is like.
+pub(crate) struct Binding<'a> {
+    pub(crate) addr: &'a Address,
+    pub(crate) backlog: i32,
+    pub(crate) reuse_port: bool,
+    /// TCP_USER_TIMEOUT of what is accepted.
+    pub(crate) user_timeout: Duration,
+}
+
 /// A socket that listens and does not block. A Unix socket's file that a dead server left behind is
 /// replaced.
-pub(crate) fn bind(config: &ListenerConfig) -> io::Result<(Socket, SocketFile)> {
-    match &config.address {
+pub(crate) fn bind(binding: &Binding<'_>) -> io::Result<(Socket, SocketFile)> {
+    match binding.addr {
         Address::Inet(addr) => {
             let socket = new_socket(Domain::for_address(*addr))?;
             socket.set_reuse_address(true)?;
-            socket.set_reuse_port(config.reuse_port)?;
+            socket.set_reuse_port(binding.reuse_port)?;
             // What is accepted inherits it. The kernel takes it as a signed number.
             #[cfg(target_os = "linux")]
-            socket.set_tcp_user_timeout(Some(config.user_timeout.min(MAX_USER_TIMEOUT)))?;
+            socket.set_tcp_user_timeout(Some(binding.user_timeout.min(MAX_USER_TIMEOUT)))?;
             socket.bind(&(*addr).into())?;
-            socket.listen(config.backlog)?;
+            socket.listen(binding.backlog)?;
             Ok((socket, SocketFile::default()))
         }
         Address::Local(path) => {
@@ -42,7 +49,7 @@ pub(crate) fn bind(config: &ListenerConfig) -> io::Result<(Socket, SocketFile)> 
                 result => result?,
             }
             let file = SocketFile::new(path);
-            socket.listen(config.backlog)?;
+            socket.listen(binding.backlog)?;
             Ok((socket, file))
         }
     }

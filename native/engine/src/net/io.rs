@@ -1,63 +1,34 @@
-//! The bytes of a connection. Its two halves serve different masters: hyper and h2 read and write through
-//! [`Io`]; a WebSocket's sends go to the write half from any thread.
-//!
+//! The bytes of a connection, over TCP or TLS. Its two halves serve different masters: whoever speaks the
+//! protocol reads and writes through [`Io`]; a WebSocket's owner writes to the [`Writer`] from any thread.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::http::h2::{Guess, Opening, guess};
-use crate::http::head::Refusal;
-use crate::listener::Held;
-use crate::net::sendfile::{Front, front};
-use crate::net::tls::{Handshake, Incoming, Tls};
+use super::address::Address;
+use super::descriptors::Permit;
+use super::proxy;
+use super::stream::{ReadHalf, Stream};
+use super::tls::{Handshake, Incoming, Tls};
+use super::traffic::Traffic;
+use super::writer::Writer;
+use crate::rt;
 use crate::rt::offload::offload;
 
-use super::address::Address;
-use super::proxy;
-use super::shared::Shared;
-use super::stream::{ReadHalf, Stream};
-use super::traffic::Traffic;
-use crate::http::h1::deadlines::Expected;
-use crate::http::h1::head_scanner::{RequestHead, Verdict, head_end};
-use crate::rt;
-
-/// What is written at once: the kernel copies it, and on the way to a peer on the same machine does the
-/// peer's part, too, in one or two tenths of a millisecond.
-pub(crate) const WRITE_AT_ONCE: usize = 256 * 1024;
-
-/// As many of the slices as are to be written at once, the first in any case.
-pub(crate) fn within_one_write<'a, 'b>(slices: &'a [io::IoSlice<'b>]) -> &'a [io::IoSlice<'b>] {
-    let mut length = 0;
-    let fits = |slice: &&io::IoSlice<'_>| {
-        length += slice.len();
-        length <= WRITE_AT_ONCE
-    };
-    let count = slices.iter().take_while(fits).count();
-    &slices[..count.max(1).min(slices.len())]
-}
-
-/// What hyper and h2 read and write, and a WebSocket's task reads.
 pub(crate) struct Io {
     half: ReadHalf,
     /// With TLS, until its handshake is done.
     handshake: Option<Box<Handshake>>,
     /// With TLS.
     incoming: Option<Box<Incoming>>,
-    /// As long as it is not known what the peer speaks.
-    opening: Option<Box<Opening>>,
-    /// Where HTTP/1 may be spoken.
-    head: Option<Box<Head>>,
-    /// Sends a file. It has the socket, too, which nobody can close or reuse while it does.
-    sending: Option<JoinHandle<io::Result<usize>>>,
     /// The end of the turn in which something was written last.
     wrote_in: Option<Instant>,
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) writer: Arc<Writer>,
 }
 
 impl Io {
@@ -65,45 +36,15 @@ impl Io {
         stream: Stream,
         tls: Option<Tls>,
         traffic: Arc<Traffic>,
-        held: Option<Held>,
+        permit: Option<Permit>,
     ) -> Self {
         let (half, write) = stream.into_split(traffic);
         Self {
             half,
             incoming: None,
-            opening: None,
-            head: None,
-            sending: None,
             wrote_in: None,
-            shared: Arc::new(Shared::new(write, tls.is_some(), held)),
+            writer: Arc::new(Writer::new(write, tls.is_some(), permit)),
             handshake: tls.map(|tls| Box::new(Handshake::new(tls))),
-        }
-    }
-
-    /// Has the preface of HTTP/2 looked for. Nothing can be read when it was found
-    /// ([`Shared::found_preface`]), until [`Self::becomes_http2`].
-    pub(crate) fn expect_preface(&mut self) {
-        self.opening = Some(Box::default());
-    }
-
-    /// Has the heads of requests looked at, the lines of which have a limit.
-    pub(crate) fn expect_http1(&mut self, max_line: usize) {
-        self.head = Some(Box::new(Head::new(max_line)));
-    }
-
-    /// What follows is no HTTP. Returns what hyper would have read next.
-    pub(crate) fn leave_http1(&mut self) -> Vec<u8> {
-        self.head
-            .take()
-            .map_or_else(Vec::new, |head| head.into_held())
-    }
-
-    /// HTTP/2 keeps its deadlines by itself.
-    pub(crate) fn becomes_http2(&mut self) {
-        self.shared.request_started(Some(0));
-        self.leave_http1();
-        if let Some(opening) = &mut self.opening {
-            opening.is_known = true;
         }
     }
 
@@ -118,7 +59,7 @@ impl Io {
             return Ok(());
         };
         loop {
-            handshake.flush(&self.shared).await?;
+            self.flush_handshake(&mut handshake).await?;
             if !handshake.is_going_on() {
                 break;
             }
@@ -132,16 +73,26 @@ impl Io {
             (handshake, result) = stepped.await.ok_or(io::ErrorKind::Other)?;
             if result.is_err() {
                 // With an alert.
-                let _ = handshake.flush(&self.shared).await;
+                let _ = self.flush_handshake(&mut handshake).await;
                 return result;
             }
         }
         let (tls, incoming) = handshake.into_parts();
-        self.shared.set_tls(tls);
+        self.writer.set_tls(tls);
         self.incoming = Some(Box::new(incoming));
         Ok(())
     }
 
+    /// Ready when the kernel has all that the handshake has to send.
+    async fn flush_handshake(&self, handshake: &mut Handshake) -> io::Result<()> {
+        let writer = &self.writer;
+        let flush = |cx: &mut Context<'_>| {
+            writer.poll_try(cx, || handshake.flush(writer.stream()).map(|()| 0))
+        };
+        poll_fn(flush).await.map(|_| ())
+    }
+
+    /// Ready with nothing read at the end.
     pub(crate) fn poll_bytes(
         &mut self,
         cx: &mut Context<'_>,
@@ -150,209 +101,44 @@ impl Io {
         let Some(incoming) = &mut self.incoming else {
             return Pin::new(&mut self.half).poll_read(cx, buf);
         };
+        let tls = self.writer.unlocked_tls().expect("set with `incoming`");
         while !incoming.give(buf) && !incoming.is_at_end() {
-            ready!(incoming.poll_fill(cx, &mut self.half, &self.shared))?;
+            ready!(incoming.poll_fill(cx, &mut self.half, tls, self.writer.stream()))?;
         }
         Poll::Ready(Ok(()))
     }
 
-    /// Ready with what was read, unless it is the beginning of a preface.
-    fn poll_opening(
-        &mut self,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let start = buf.filled().len();
-        while let Some(mut opening) = self.opening.take() {
-            if opening.is_known {
-                self.opening = opening.give_back(buf);
-                return Poll::Ready(Ok(()));
-            }
-            let result = self.poll_bytes(cx, buf);
-            let read = &buf.filled()[start..];
-            if result.is_ready() && opening.held.is_empty() && guess(read) == Guess::Http1 {
-                return result;
-            }
-            let at_end = read.is_empty();
-            opening.held.extend_from_slice(read);
-            buf.set_filled(start);
-            let guess = guess(&opening.held);
-            opening.is_known = result.is_ready() && (guess == Guess::Http1 || at_end);
-            self.opening = Some(opening);
-            ready!(result)?;
-            self.shared.read_some();
-            if guess == Guess::Http2 {
-                self.shared.set_found_preface();
-                return Poll::Pending;
-            }
+    /// Ready when this turn may write. A peer that takes whatever it is sent would keep the thread until all
+    /// is out. The first write of a turn is made all the same: hyper drops what it could not write when a
+    /// body then fails.
+    pub(crate) fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let turn = rt::turn_end();
+        if self.wrote_in == turn {
+            ready!(poll_late(cx));
         }
-        self.poll_bytes(cx, buf)
-    }
-
-    /// In the place of a placeholder.
-    fn poll_send_file(&mut self, cx: &mut Context<'_>, length: usize) -> Poll<io::Result<usize>> {
-        ready!(self.shared.poll_start(cx))?;
-        loop {
-            if let Some(sending) = &mut self.sending {
-                let result = ready!(Pin::new(sending).poll(cx));
-                self.sending = None;
-                match result.unwrap_or_else(|e| Err(io::Error::other(e))) {
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                    result => return Poll::Ready(result),
-                }
-            }
-            ready!(self.shared.poll_try(cx, || Ok(0)))?;
-            let shared = self.shared.clone();
-            self.sending = Some(rt::spawn_blocking(move || shared.send_file(length)));
-        }
+        self.wrote_in = turn;
+        Poll::Ready(())
     }
 }
 
-/// Looks at heads for an [`Io`].
-struct Head {
-    seen: RequestHead,
-    /// What was made of a head and not taken yet.
-    made: Vec<u8>,
-    /// Read, from `taken` on, and not looked at yet: hyper gets one head at a time, so that each is at the
-    /// beginning of what it reads.
-    held: Vec<u8>,
-    taken: usize,
+/// Ready unless the turn is over; then the task has another one.
+pub(crate) fn poll_late(cx: &mut Context<'_>) -> Poll<()> {
+    if rt::is_late(Instant::now()) {
+        cx.waker().wake_by_ref();
+        return Poll::Pending;
+    }
+    Poll::Ready(())
 }
 
-impl Head {
-    fn new(max_line: usize) -> Self {
-        Self {
-            seen: RequestHead::new(max_line),
-            made: Vec::new(),
-            held: Vec::new(),
-            taken: 0,
-        }
-    }
-
-    /// `false`: there is nothing.
-    fn give_made(&mut self, buf: &mut ReadBuf<'_>) -> bool {
-        if self.made.is_empty() {
-            return false;
-        }
-        let length = self.made.len().min(buf.remaining());
-        buf.put_slice(&self.made[..length]);
-        self.made.drain(..length);
-        true
-    }
-
-    /// `false`: there is nothing.
-    fn take_held(&mut self, buf: &mut ReadBuf<'_>) -> bool {
-        let rest = &self.held[self.taken..];
-        let length = rest.len().min(buf.remaining());
-        buf.put_slice(&rest[..length]);
-        self.taken += length;
-        length > 0
-    }
-
-    /// Looks at what was read, or taken, after the first `before` bytes.
-    fn look(
-        &mut self,
-        shared: &Shared,
-        buf: &mut ReadBuf<'_>,
-        before: usize,
-    ) -> Result<(), Refusal> {
-        let bytes = &mut buf.filled_mut()[before..];
-        let expected = shared.expected();
-        let begins = expected == Expected::Head;
-        let (length, is_end) = match expected {
-            Expected::Body => shared.of_body(bytes.len()),
-            _ => (head_end(begins, bytes).unwrap_or(bytes.len()), false),
-        };
-        self.hold(&bytes[length..]);
-        let bytes = &mut bytes[..length];
-        let verdict = match expected {
-            Expected::Body => {
-                self.seen.skip(bytes, is_end);
-                Verdict::Pass
-            }
-            _ => self.seen.read(begins, bytes),
-        };
-        match verdict {
-            Verdict::Pass => buf.set_filled(before + length),
-            Verdict::Instead(made) => {
-                buf.set_filled(before);
-                self.made = made;
-                self.give_made(buf);
-            }
-            Verdict::Refused(refusal) => {
-                buf.set_filled(before);
-                return Err(refusal);
-            }
-        }
-        Ok(())
-    }
-
-    /// What comes before all that is held.
-    fn hold(&mut self, bytes: &[u8]) {
-        if self.taken >= bytes.len() {
-            // It was taken from there, if it is anything.
-            self.taken -= bytes.len();
-        } else {
-            self.held = bytes.to_vec();
-            self.taken = 0;
-        }
-        if self.taken == self.held.len() {
-            self.held = Vec::new();
-            self.taken = 0;
-        }
-    }
-
-    fn into_held(mut self) -> Vec<u8> {
-        self.made.extend_from_slice(&self.held[self.taken..]);
-        self.made
-    }
-}
-
+/// For h2. It reads all that is there before it lets go.
 impl AsyncRead for Io {
     fn poll_read(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        // Of a body, hyper reads all that is there before it lets go: a chunk size may have as many
-        // zeros as the peer can send.
-        if this.shared.in_body() && rt::is_late(Instant::now()) {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        if let Some(head) = &this.head
-            && head.seen.has_lone_lf()
-            && this.shared.in_body()
-            && this.shared.is_framing_lf()
-        {
-            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
-        }
-        let before = buf.filled().len();
-        if let Some(head) = &mut this.head
-            && head.give_made(buf)
-        {
-            return Poll::Ready(Ok(()));
-        }
-        let is_there = this.head.as_mut().is_some_and(|head| head.take_held(buf));
-        if !is_there {
-            ready!(this.poll_opening(cx, buf))?;
-        }
-        if let Some(head) = &mut this.head
-            && buf.filled().len() > before
-            && let Err(refusal) = head.look(&this.shared, buf, before)
-        {
-            this.shared.refuse(refusal);
-            return Poll::Pending;
-        }
-        // Line ends too many after a body are no part of the next head (RFC9112§2.2).
-        if buf.filled()[before..]
-            .iter()
-            .any(|byte| !b"\r\n".contains(byte))
-        {
-            this.shared.read_some();
-        }
-        Poll::Ready(Ok(()))
+        ready!(poll_late(cx));
+        self.poll_bytes(cx, buf)
     }
 }
 
@@ -370,23 +156,9 @@ impl AsyncWrite for Io {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        // A peer that takes whatever it is sent would keep the thread until the response is out. The first
-        // write of a turn is made all the same: hyper drops what it could not write when a body then fails.
-        let turn = rt::turn_end();
-        if self.wrote_in == turn && rt::is_late(Instant::now()) {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        self.wrote_in = turn;
-        match front(bufs) {
-            Front::Bytes([first, ..]) if first.len() > WRITE_AT_ONCE => self
-                .shared
-                .poll_response(cx, || self.shared.try_write(&first[..WRITE_AT_ONCE])),
-            Front::Bytes(bytes) => self.shared.poll_response(cx, || {
-                self.shared.try_write_vectored(within_one_write(bytes))
-            }),
-            Front::File(length) => self.poll_send_file(cx, length),
-        }
+        ready!(self.poll_turn(cx));
+        self.writer
+            .poll_try(cx, || self.writer.try_write_some(bufs))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -394,11 +166,10 @@ impl AsyncWrite for Io {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.shared.poll_end(cx))?;
-        self.shared.poll_flush(cx)
+        self.writer.poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.shared.shut_down())
+        Poll::Ready(self.writer.shut_down())
     }
 }

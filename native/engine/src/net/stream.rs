@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
+use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
@@ -16,6 +17,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream, tcp, unix};
 
 use super::address::Address;
 use super::traffic::Traffic;
+use crate::rt::Reactor;
 
 pub(crate) enum Listening {
     Tcp(TcpListener),
@@ -87,8 +89,14 @@ pub(crate) enum Unwatched {
 }
 
 impl Unwatched {
+    /// Has it watched by the reactor.
+    pub(crate) fn watch_by(self, reactor: &Reactor) -> io::Result<Stream> {
+        let _guard = reactor.enter();
+        self.watch()
+    }
+
     /// Has it watched by the runtime that the caller has entered.
-    pub(crate) fn watch(self) -> io::Result<Stream> {
+    pub(super) fn watch(self) -> io::Result<Stream> {
         Ok(match self {
             Self::Tcp(stream) => {
                 stream.set_nonblocking(true)?;
@@ -108,12 +116,16 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
-    /// The same stream, watched by the runtime that the caller has entered.
-    pub(crate) fn adopt(self) -> io::Result<Self> {
-        match self {
-            Self::Tcp(stream) => Unwatched::Tcp(stream.into_std()?).watch(),
-            Self::Unix(stream) => Unwatched::Unix(stream.into_std()?).watch(),
+    /// The same stream, watched by another reactor than the one that accepted it.
+    pub(crate) fn move_to(self, reactor: &Reactor, from: &Reactor) -> io::Result<Self> {
+        if ptr::eq(reactor, from) {
+            return Ok(self);
         }
+        let unwatched = match self {
+            Self::Tcp(stream) => Unwatched::Tcp(stream.into_std()?),
+            Self::Unix(stream) => Unwatched::Unix(stream.into_std()?),
+        };
+        unwatched.watch_by(reactor)
     }
 
     /// Sends small packets at once, where there is a choice.

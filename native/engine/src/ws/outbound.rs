@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::flow::{Budget, Waiter, Watermark};
-use crate::net::io::WRITE_AT_ONCE;
+use crate::net::writer::WRITE_AT_ONCE;
 use crate::rt;
 use crate::ws::encoder::{COPY_UP_TO, Compression, Encoder, Message, PlainMessage, Segment};
 use crate::ws::extension::Agreed;
@@ -67,7 +67,7 @@ impl Outbound {
         self.sender = Some(sender);
     }
 
-    /// Drops everything, and its half of the carrier with it. Returns those to tell.
+    /// Drops everything, and its half of the transport with it. Returns those to tell.
     pub(super) fn disconnect(&mut self) -> Vec<Waiter> {
         self.sender = None;
         self.queue = Queue::default();

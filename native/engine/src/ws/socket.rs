@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::config::SocketConfig;
-use crate::connection::Connection;
+use crate::connection::{Connection, Ward};
 use crate::flow::Waiter;
 use crate::owner::Owner;
 use crate::rt::stats::{self, Counted};
@@ -162,6 +162,12 @@ impl<O: Owner> Socket<O> {
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
+    }
+}
+
+impl<O: Owner> Ward for Socket<O> {
+    fn owner_down(self: Arc<Self>) {
+        Self::owner_down(&self);
     }
 }
 

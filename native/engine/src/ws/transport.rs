@@ -1,28 +1,29 @@
-//! What carries a WebSocket: a connection of its own, or a stream of HTTP/2 (RFC 8441). Two halves serve
+//! What a WebSocket travels on: a connection of its own, or a stream of HTTP/2 (RFC 8441). Two halves serve
 //! different masters: the socket's task reads; its owner sends from any thread.
 
 use std::io::{self, IoSlice};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use h2::{Reason, RecvStream, SendStream};
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
 use tokio::io::ReadBuf;
 use tokio::time::Instant;
 
 use crate::flow::Stall;
-use crate::http::h2 as http2;
 use crate::net::io::Io;
-use crate::net::linger::linger;
-use crate::net::shared::Shared;
+use crate::net::linger::{linger, linger_on_stream};
+use crate::net::writer::Writer;
 use crate::rt::lock;
+
+/// The connection, or `None` where it has ended meanwhile, and what the peer has sent so far.
+type Upgraded = Pin<Box<dyn Future<Output = Option<(Io, Vec<u8>)>> + Send>>;
 
 /// As the handshake leaves it.
 pub(crate) enum Transport {
     /// There when the 101 is out.
-    Connection(OnUpgrade),
+    Connection(Upgraded),
     Stream {
         receiving: RecvStream,
         sending: SendStream<Bytes>,
@@ -30,13 +31,16 @@ pub(crate) enum Transport {
 }
 
 impl Transport {
-    /// Also returns the frames that the peer sent together with its request. `None`: it is gone.
-    /// `io` is what it is on.
-    pub(super) async fn open(self, io: Option<Arc<Shared>>) -> Option<(Receiver, Sender, Vec<u8>)> {
+    /// Also returns the frames that are there already. `None`: it is gone. `writer` is that of the
+    /// connection.
+    pub(super) async fn open(
+        self,
+        writer: Option<Arc<Writer>>,
+    ) -> Option<(Receiver, Sender, Vec<u8>)> {
         match self {
-            Self::Connection(on_upgrade) => {
-                let (io, early) = take_back(on_upgrade.await.ok()?);
-                let sender = Sender::Connection(io.shared.clone());
+            Self::Connection(upgraded) => {
+                let (io, early) = upgraded.await?;
+                let sender = Sender::Connection(io.writer.clone());
                 Some((Receiver::Connection(io), sender, early))
             }
             Self::Stream { receiving, sending } => {
@@ -47,24 +51,12 @@ impl Transport {
                 let sender = Sender::Stream(Arc::new(Mutex::new(Sending {
                     stream: sending,
                     stalled: None,
-                    io,
+                    writer,
                 })));
                 Some((receiver, sender, Vec::new()))
             }
         }
     }
-}
-
-/// The connection as hyper had it. What hyper has read is copied, because it lies in a buffer that would
-/// live as long as it does.
-fn take_back(upgraded: Upgraded) -> (Io, Vec<u8>) {
-    let parts = upgraded
-        .downcast::<TokioIo<Io>>()
-        .expect("connections are served on this type");
-    let mut io = parts.io.into_inner();
-    let mut read = parts.read_buf.to_vec();
-    read.append(&mut io.leave_http1());
-    (io, read)
 }
 
 pub(super) enum Receiver {
@@ -108,10 +100,10 @@ impl Receiver {
     /// Ends what everything is sent on, in the order that lets the peer read it.
     pub(super) async fn finish(self, sender: Sender) {
         match (self, sender) {
-            (Self::Connection(io), _) => linger(&io.shared).await,
+            (Self::Connection(io), _) => linger(&io.writer).await,
             (Self::Stream { stream, .. }, sender) => {
                 sender.end();
-                http2::await_end(stream).await;
+                linger_on_stream(stream).await;
             }
         }
     }
@@ -119,7 +111,7 @@ impl Receiver {
 
 #[derive(Clone)]
 pub(super) enum Sender {
-    Connection(Arc<Shared>),
+    Connection(Arc<Writer>),
     Stream(Arc<Mutex<Sending>>),
 }
 
@@ -128,47 +120,47 @@ pub(super) struct Sending {
     /// The peer's windows have no room.
     stalled: Option<Stall>,
     /// Of the connection that the stream is on.
-    io: Option<Arc<Shared>>,
+    writer: Option<Arc<Writer>>,
 }
 
 impl Sender {
-    /// Whether the carrier has all that was written.
+    /// Whether the transport has all that was written.
     pub(super) fn is_flushed(&self) -> bool {
         match self {
-            Self::Connection(shared) => shared.is_flushed(),
+            Self::Connection(writer) => writer.is_flushed(),
             Self::Stream(_) => true,
         }
     }
 
     pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Connection(shared) => shared.try_write(bytes),
+            Self::Connection(writer) => writer.try_write(bytes),
             Self::Stream(_) => self.try_write_vectored(&[IoSlice::new(bytes)]),
         }
     }
 
     pub(super) fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
-            Self::Connection(shared) => shared.try_write_vectored(slices),
+            Self::Connection(writer) => writer.try_write_vectored(slices),
             Self::Stream(sending) => write_data(&mut lock(sending).stream, slices),
         }
     }
 
     pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Connection(shared) => shared.poll_flush(cx),
+            Self::Connection(writer) => writer.poll_flush(cx),
             Self::Stream(_) => Poll::Ready(Ok(())),
         }
     }
 
-    /// Tries until the carrier takes something.
+    /// Tries until the transport takes something.
     pub(super) fn poll_try(
         &self,
         cx: &mut Context<'_>,
         mut write: impl FnMut() -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         let sending = match self {
-            Self::Connection(shared) => return shared.poll_try(cx, write),
+            Self::Connection(writer) => return writer.poll_try(cx, write),
             Self::Stream(sending) => sending,
         };
         loop {
@@ -185,7 +177,10 @@ impl Sender {
                 Poll::Ready(Some(Err(e))) => return Poll::Ready(Err(into_io_error(e))),
                 Poll::Ready(None) => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
                 Poll::Pending => {
-                    let moved = sending.io.as_ref().map_or(0, |io| io.data_sent());
+                    let moved = sending
+                        .writer
+                        .as_ref()
+                        .map_or(0, |writer| writer.data_sent());
                     Stall::note(&mut sending.stalled, moved);
                     return Poll::Pending;
                 }
@@ -196,7 +191,7 @@ impl Sender {
     /// Since when the peer takes nothing of what waits.
     pub(super) fn stalled_since(&self) -> Option<Instant> {
         match self {
-            Self::Connection(shared) => shared.stalled_since(),
+            Self::Connection(writer) => writer.stalled_since(),
             Self::Stream(sending) => lock(sending).stalled.map(|stall| stall.since),
         }
     }
@@ -212,7 +207,7 @@ impl Sender {
     /// Makes its end one that the peer cannot take for an orderly one.
     pub(super) fn reset(&self) {
         match self {
-            Self::Connection(shared) => shared.stream().reset(),
+            Self::Connection(writer) => writer.stream().reset(),
             // RFC8441§5
             Self::Stream(sending) => lock(sending).stream.send_reset(Reason::CANCEL),
         }

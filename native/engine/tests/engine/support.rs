@@ -10,13 +10,14 @@ use ferrosock_engine::config::{DeflateConfig, ListenerConfig, Overload, SocketCo
 use ferrosock_engine::connection::{Connection, Taken};
 use ferrosock_engine::error::HttpError;
 use ferrosock_engine::http::exchange::Exchange;
+use ferrosock_engine::http::handler::{Handler, Request, Waiting};
 use ferrosock_engine::listener::{Host, Listener};
 use ferrosock_engine::net::Address;
-use ferrosock_engine::owner::{Events, Owner, Request};
+use ferrosock_engine::owner::{Events, Owner};
+use ferrosock_engine::owner::{Payload, Sink};
 use ferrosock_engine::rt::{self, Driver};
 use ferrosock_engine::ws::Message;
 use ferrosock_engine::ws::frame::Opcode;
-use ferrosock_engine::ws::message::{Payload, Sink};
 use ferrosock_engine::ws::socket::Socket;
 
 pub const WAIT: Duration = Duration::from_secs(20);
@@ -96,7 +97,14 @@ pub struct TestOwner {
     socket: OnceLock<Weak<Socket<TestOwner>>>,
 }
 
+impl Handler for TestOwner {
+    fn of_stream(&self, _stream: Weak<Connection<Self>>) -> Self {
+        unreachable!("these listeners do not speak HTTP/2")
+    }
+}
+
 impl Owner for TestOwner {
+    type Request = Waiting<Self>;
     type Buffer = VecBuffer;
     type Batch<'a> = Batch;
 
@@ -118,10 +126,6 @@ impl Owner for TestOwner {
             return true;
         }
         (self.serve)(exchange, request)
-    }
-
-    fn of_stream(&self, _stream: Weak<Connection<Self>>) -> Self {
-        unreachable!("these listeners do not speak HTTP/2")
     }
 
     fn closed(&self) {

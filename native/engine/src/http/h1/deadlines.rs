@@ -46,13 +46,13 @@ pub(crate) enum Expected {
 
 impl Reading {
     /// Of a connection that was just accepted.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(accepted: Instant) -> Self {
         Self {
             in_request: false,
             draining: false,
             partial: false,
             first: true,
-            since: Instant::now(),
+            since: accepted,
         }
     }
 
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn the_first_head_has_its_time_from_the_accept_on() {
-        let mut reading = Reading::new();
+        let mut reading = Reading::new(Instant::now());
         let due = reading.since + HEADER;
         assert_eq!(reading.deadline(HEADER, IDLE), Some(due));
         reading.read_some();
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn what_is_left_of_a_body_has_a_deadline_of_its_own() {
-        let mut reading = Reading::new();
+        let mut reading = Reading::new(Instant::now());
         reading.request_started();
         reading.drain_started();
         reading.read_some();
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_later_head_has_its_time_from_its_first_byte_on() {
-        let mut reading = Reading::new();
+        let mut reading = Reading::new(Instant::now());
         reading.read_some();
         reading.request_started();
         assert_eq!(reading.deadline(HEADER, IDLE), None);

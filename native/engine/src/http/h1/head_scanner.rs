@@ -2,14 +2,15 @@
 //! although it should be served, or answer by another status. Where a request ends is hyper's to say; what
 //! is changed here has the same line ends and the same names as before. Without I/O.
 //!
-//! Only a head at whose beginning hyper's read begins is looked at. [`super::Io`] sees to that where it knows the
+//! Only a head at whose beginning hyper's read begins is looked at. [`super::io::Io`] sees to that where it knows the
 //! end of the request before it: not where that had chunks. Then it is as hyper has it, which is stricter in all
 //! but the fragment.
 
 use http::StatusCode;
 
 use crate::error::HttpError;
-use crate::http::head::{Refusal, is_tchar, is_token};
+use crate::http::head::Refusal;
+use crate::token::{is_tchar, is_token};
 
 /// What a scheme and its separator have at most, which are no part of what the limit counts.
 const SCHEME: usize = "https://".len();

@@ -1,11 +1,13 @@
-//! HTTP/1 (RFC 9112) by hyper.
+//! The bytes of HTTP/1 (RFC 9112) around hyper.
 //!
-//! - `serve`: the task of a connection: its requests, deadlines and end
+//! - `io`: what hyper reads and writes
+//! - `wire`: what is known of the connection by all who have to do with its bytes
 //! - `deadlines`: when the head of a request has to be there
-//! - `head_scanner`: what of it hyper does not see as it came
+//! - `head_scanner`: what of a head hyper does not see as it came
+//! - `interim`: informational responses as they are written
 
 pub(crate) mod deadlines;
-pub(crate) mod head_scanner;
-mod serve;
-
-pub(crate) use serve::{Outcome, serve};
+mod head_scanner;
+pub(crate) mod interim;
+pub(crate) mod io;
+pub(crate) mod wire;

@@ -3,7 +3,7 @@
 
 use simdutf8::basic::from_utf8;
 
-use crate::http::head::{is_tchar, is_token};
+use crate::token::{is_tchar, is_token};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {

@@ -12,17 +12,17 @@ use tokio::time::Instant;
 
 use super::filter::Filter;
 use super::frame::{DATA, HEAD_LEN, Head, RST_STREAM};
-use crate::net::shared::Shared;
+use crate::net::writer::Writer;
 use crate::rt;
 
 const RESET_LEN: usize = HEAD_LEN + 4;
 
 /// Tells whoever runs h2 that it has to end the connection, and why.
 #[derive(Clone, Default)]
-pub(super) struct Fault(Arc<AtomicU32>);
+pub(crate) struct Fault(Arc<AtomicU32>);
 
 impl Fault {
-    pub(super) fn get(&self) -> Option<Reason> {
+    pub(crate) fn get(&self) -> Option<Reason> {
         // None of the reasons of a fault is 0, NO_ERROR.
         match self.0.load(Ordering::Relaxed) {
             0 => None,
@@ -35,32 +35,40 @@ impl Fault {
     }
 }
 
-pub(super) struct Filtered<T> {
+pub(crate) struct Filtered<T> {
     io: T,
+    /// What was read of it before it was known that HTTP/2 is spoken.
+    early: Vec<u8>,
     filter: Filter,
     fault: Fault,
     written: Written,
     /// Who is told how much DATA was written.
-    shared: Option<Arc<Shared>>,
+    writer: Option<Arc<Writer>>,
 }
 
 impl<T> Filtered<T> {
-    pub(super) fn telling(self, shared: Arc<Shared>) -> Self {
-        let shared = Some(shared);
-        Self { shared, ..self }
+    pub(crate) fn telling(self, writer: Arc<Writer>) -> Self {
+        let writer = Some(writer);
+        Self { writer, ..self }
     }
 
-    pub(super) fn new(io: T, max_header_length: u32) -> Self {
+    /// Has these bytes come before those of the connection.
+    pub(crate) fn after(self, early: Vec<u8>) -> Self {
+        Self { early, ..self }
+    }
+
+    pub(crate) fn new(io: T, max_header_length: u32) -> Self {
         Self {
             io,
             filter: Filter::new(max_header_length),
             fault: Fault::default(),
             written: Written::default(),
-            shared: None,
+            early: Vec::new(),
+            writer: None,
         }
     }
 
-    pub(super) fn fault(&self) -> Fault {
+    pub(crate) fn fault(&self) -> Fault {
         self.fault.clone()
     }
 }
@@ -91,7 +99,13 @@ impl<T: AsyncRead + Unpin> AsyncRead for Filtered<T> {
                 return Poll::Pending;
             }
             let before = buf.filled().len();
-            ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+            if this.early.is_empty() {
+                ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+            } else {
+                let length = this.early.len().min(buf.remaining());
+                buf.put_slice(&this.early[..length]);
+                this.early.drain(..length);
+            }
             let read = &buf.filled()[before..];
             if read.is_empty() {
                 return Poll::Ready(Ok(()));
@@ -135,8 +149,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Filtered<T> {
             data += this.written.advance(part, &mut this.filter);
             left -= part.len();
         }
-        if let Some(shared) = this.shared.as_ref().filter(|_| data > 0) {
-            shared.count_data_sent(data);
+        if let Some(writer) = this.writer.as_ref().filter(|_| data > 0) {
+            writer.count_data_sent(data);
         }
         Poll::Ready(Ok(written))
     }

@@ -57,6 +57,13 @@ impl Entry {
     }
 }
 
+/// Where the strings of one field are decoded to.
+#[derive(Default)]
+struct Space {
+    name: Vec<u8>,
+    value: Vec<u8>,
+}
+
 impl Decoder {
     pub(super) fn new() -> Self {
         Self {
@@ -74,9 +81,9 @@ impl Decoder {
         mut tell: impl FnMut(&Field<'_>),
     ) -> Result<(), Error> {
         let mut input = Input(block);
+        let mut space = Space::default();
         let mut total = 0;
         let mut may_resize = true;
-        let (mut name_space, mut value_space) = (vec![], vec![]);
         while let Some(first) = input.peek() {
             if first & 0xe0 == 0x20 {
                 // Before the fields only (RFC7541§4.2).
@@ -88,42 +95,62 @@ impl Decoder {
                 continue;
             }
             may_resize = false;
-            if first & 0x80 != 0 {
-                let index = input.int(7)?;
-                let field = self.get(index)?;
-                total += field.size();
-                tell(&field);
-            } else {
-                let is_indexed = first & 0x40 != 0;
-                let index = input.int(if is_indexed { 6 } else { 4 })?;
-                let name = match index {
-                    0 => input.string(&mut name_space)?,
-                    index => self.get(index)?.name,
-                };
-                let value = input.string(&mut value_space)?;
-                let kind = classify(name, value);
-                let field = Field {
-                    name,
-                    value,
-                    kind,
-                    index: None,
-                };
-                total += field.size();
-                tell(&field);
-                if is_indexed {
-                    let entry = Entry {
-                        bytes: [name, value].concat().into(),
-                        name: name.len(),
-                        kind,
-                    };
-                    self.insert(entry);
-                }
-            }
+            total += match first & 0x80 {
+                0 => self.literal(first, &mut input, &mut space, &mut tell)?,
+                _ => self.indexed(&mut input, &mut tell)?,
+            };
             if total > max {
                 return Err(Error::TooLarge);
             }
         }
         Ok(())
+    }
+
+    /// Tells a field that a table has (RFC7541§6.1), and returns its size.
+    fn indexed(
+        &self,
+        input: &mut Input<'_>,
+        tell: &mut impl FnMut(&Field<'_>),
+    ) -> Result<usize, Error> {
+        let index = input.int(7)?;
+        let field = self.get(index)?;
+        tell(&field);
+        Ok(field.size())
+    }
+
+    /// Tells a field that is spelt out (RFC7541§6.2), and returns its size.
+    fn literal(
+        &mut self,
+        first: u8,
+        input: &mut Input<'_>,
+        space: &mut Space,
+        tell: &mut impl FnMut(&Field<'_>),
+    ) -> Result<usize, Error> {
+        let is_kept = first & 0x40 != 0;
+        let index = input.int(if is_kept { 6 } else { 4 })?;
+        let name = match index {
+            0 => input.string(&mut space.name)?,
+            index => self.get(index)?.name,
+        };
+        let value = input.string(&mut space.value)?;
+        let kind = classify(name, value);
+        let field = Field {
+            name,
+            value,
+            kind,
+            index: None,
+        };
+        let size = field.size();
+        tell(&field);
+        if is_kept {
+            let entry = Entry {
+                bytes: [name, value].concat().into(),
+                name: name.len(),
+                kind,
+            };
+            self.insert(entry);
+        }
+        Ok(size)
     }
 
     fn get(&self, index: usize) -> Result<Field<'_>, Error> {

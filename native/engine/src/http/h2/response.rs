@@ -2,7 +2,6 @@
 //! task of its own.
 
 use std::cell::RefCell;
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -16,28 +15,25 @@ use hyper::body::{Body, Frame};
 
 use crate::error::SendError;
 use crate::flow::{HeldBytes, Stall};
-use crate::http::reply::Tracked;
-use crate::http::response_body::{Data, ResponseBody};
-use crate::net::linger::LINGER;
-use crate::owner::Owner;
+use crate::http::response::added_length;
+use crate::http::response_body::{Data, ResponseBody, Tracked};
+use crate::net::linger::linger_on_stream;
 use crate::rt::Reactor;
-use crate::rt::timer::{Timer, timeout};
+use crate::rt::timer::Timer;
 
 /// What a stream asks for at once of the room that it shares with the others of its connection.
 const PIECE: usize = 64 * 1024;
 
 /// Sends a response, or as much of it as there is room for; a task sends the rest.
-pub(crate) fn send<O: Owner>(
+pub(crate) fn send(
     mut stream: SendResponse<Bytes>,
-    response: Response<Tracked<O>>,
+    response: Response<Tracked>,
 ) -> Result<(), SendError> {
     let (head, body) = response.into_parts();
     let mut head = Response::from_parts(head, ());
     complete(head.headers_mut());
-    let is_head = body.exchange.is_head;
-    let length = body.size_hint().exact();
-    // An empty body says nothing of what a GET would have got (RFC9110§8.6).
-    if let Some(length) = length.filter(|length| *length > 0 || !is_head) {
+    let is_head = body.origin.is_head();
+    if let Some(length) = added_length(&body.body, is_head) {
         let headers = head.headers_mut();
         headers.entry(CONTENT_LENGTH).or_insert(length.into());
     }
@@ -48,7 +44,7 @@ pub(crate) fn send<O: Owner>(
     if is_whole {
         return Ok(());
     }
-    let reactor = body.exchange.reactor();
+    let reactor = body.origin.reactor();
     let mut rest = Rest::new(stream, body);
     // Mostly there is room for all of it.
     let mut context = Context::from_waker(Waker::noop());
@@ -88,18 +84,12 @@ pub(crate) fn open(
 
 /// Lets the client end a stream whose response it gets. Some take a reset for a failure of the response,
 /// although it may say NO_ERROR (RFC9113§8.1). What they send meanwhile is not received.
-pub(crate) fn leave(reactor: &Reactor, body: RecvStream) {
-    let mut end = Box::pin(await_end(body));
+pub(crate) fn drain(reactor: &Reactor, body: RecvStream) {
+    let mut end = Box::pin(linger_on_stream(body));
     let mut context = Context::from_waker(Waker::noop());
     if end.as_mut().poll(&mut context).is_pending() {
         reactor.spawn(end);
     }
-}
-
-/// Waits for a while. A stream that has not ended by then is reset.
-pub(crate) async fn await_end(mut body: RecvStream) {
-    let end = async { while let Some(Ok(_)) = poll_fn(|cx| body.poll_data(cx)).await {} };
-    let _ = timeout(LINGER, end).await;
 }
 
 fn complete(headers: &mut HeaderMap) {
@@ -144,9 +134,9 @@ fn date() -> HeaderValue {
 }
 
 /// What is left of a response.
-struct Rest<O: Owner> {
+struct Rest {
     stream: SendStream<Bytes>,
-    body: Tracked<O>,
+    body: Tracked,
     /// Of the body, but not yet given to the stream.
     piece: Bytes,
     timer: Timer,
@@ -156,8 +146,8 @@ struct Rest<O: Owner> {
     held: Option<HeldBytes>,
 }
 
-impl<O: Owner> Rest<O> {
-    fn new(stream: SendStream<Bytes>, body: Tracked<O>) -> Self {
+impl Rest {
+    fn new(stream: SendStream<Bytes>, body: Tracked) -> Self {
         Self {
             stream,
             body,
@@ -170,8 +160,7 @@ impl<O: Owner> Rest<O> {
 
     fn hold_whole(&mut self) {
         if let ResponseBody::Whole(_) = self.body.body {
-            let budget = &self.body.exchange.connection.listener.budget;
-            self.held = Some(budget.hold(self.piece.len()));
+            self.held = Some(self.body.origin.budget().hold(self.piece.len()));
         }
     }
 
@@ -216,11 +205,9 @@ impl<O: Owner> Rest<O> {
                 Poll::Pending => break,
             }
         }
-        let io = self.body.exchange.connection.io();
-        let moved = io.map_or(0, |io| io.data_sent());
-        let since = Stall::note(&mut self.stalled, moved);
-        let (_, send_timeout) = self.body.exchange.send_limits();
-        let due = since + send_timeout;
+        let origin = &self.body.origin;
+        let since = Stall::note(&mut self.stalled, origin.data_sent());
+        let due = since + origin.send_timeout();
         if self.body.body.is_aborted(cx) || self.timer.poll(cx, due).is_ready() {
             self.stream.send_reset(Reason::CANCEL);
             return Poll::Ready(None);
@@ -229,7 +216,7 @@ impl<O: Owner> Rest<O> {
     }
 }
 
-impl<O: Owner> Future for Rest<O> {
+impl Future for Rest {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {

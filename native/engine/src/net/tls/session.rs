@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Mutex;
 use std::task::{Context, Poll, ready};
 
 use rustls::ProtocolVersion;
@@ -16,8 +17,8 @@ use rustls::unbuffered::{
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::config::{HTTP_2, TlsConfig};
-use crate::net::shared::Shared;
 use crate::net::stream::{ReadHalf, WriteHalf};
+use crate::rt::lock;
 
 /// What one write encrypts: some tens of microseconds of a sender's thread.
 const ENCRYPT_AT_ONCE: usize = 64 * 1024;
@@ -337,12 +338,9 @@ impl Handshake {
         (self.tls, self.incoming)
     }
 
-    /// Ready when the kernel has all that there is to send.
-    pub(crate) async fn flush(&mut self, shared: &Shared) -> io::Result<()> {
-        let flush = |cx: &mut Context<'_>| {
-            shared.poll_try(cx, || self.tls.flush(shared.stream()).map(|()| 0))
-        };
-        poll_fn(flush).await.map(|_| ())
+    /// Sends what there is to send; done when the kernel has all of it.
+    pub(crate) fn flush(&mut self, stream: &WriteHalf) -> io::Result<()> {
+        self.tls.flush(stream)
     }
 
     /// Ready when there is a record for [`Self::step`], or what cannot become one. The first bytes of one are
@@ -442,7 +440,8 @@ impl Incoming {
         &mut self,
         cx: &mut Context<'_>,
         half: &mut ReadHalf,
-        shared: &Shared,
+        tls: &Mutex<Tls>,
+        stream: &WriteHalf,
     ) -> Poll<io::Result<()>> {
         CIPHERTEXT.with_borrow_mut(|ciphertext| {
             let kept = self.partial.len();
@@ -450,14 +449,15 @@ impl Incoming {
             let mut room = ReadBuf::new(&mut ciphertext[kept..]);
             ready!(Pin::new(half).poll_read(cx, &mut room))?;
             let read = room.filled().len();
-            let Some(mut tls) = shared.tls().filter(|_| read > 0) else {
+            if read == 0 {
                 self.at_end = true;
                 return Poll::Ready(Ok(()));
-            };
+            }
+            let mut tls = lock(tls);
             let ciphertext = &mut ciphertext[..kept + read];
             let taken = tls.take(ciphertext, |part| self.plaintext.extend_from_slice(part));
             self.at_end = tls.has_peer_closed();
-            match tls.flush(shared.stream()) {
+            match tls.flush(stream) {
                 Err(e) if e.kind() != io::ErrorKind::WouldBlock => return Poll::Ready(Err(e)),
                 _ => {}
             }

@@ -3,9 +3,9 @@
 
 use crate::buffer::Buffer;
 use crate::owner::Events;
+use crate::owner::{Payload, Sink};
 use crate::ws::ending::Ending;
 use crate::ws::frame::{self, Opcode};
-use crate::ws::message::{Payload, Sink};
 
 /// What was read at once. The time that it took is told afterwards, with
 /// [`Protocol::has_read`](super::Protocol::has_read).

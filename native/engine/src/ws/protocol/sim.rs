@@ -4,7 +4,7 @@ use std::mem;
 
 use super::*;
 use crate::buffer::VecBuffer;
-use crate::ws::message::{Payload, Sink};
+use crate::owner::{Payload, Sink};
 
 pub(super) const MS: Duration = Duration::from_millis(1);
 

@@ -25,13 +25,13 @@ pub(crate) fn guess(read: &[u8]) -> Guess {
 
 /// What was read while it was open.
 #[derive(Default)]
-pub(crate) struct Opening {
+pub(crate) struct Preface {
     pub(crate) held: Vec<u8>,
     /// It is known by now, and what is held is to be read.
     pub(crate) is_known: bool,
 }
 
-impl Opening {
+impl Preface {
     /// Returns itself if there is more.
     pub(crate) fn give_back(mut self: Box<Self>, buf: &mut ReadBuf<'_>) -> Option<Box<Self>> {
         let length = self.held.len().min(buf.remaining());
@@ -65,15 +65,15 @@ mod tests {
     #[test]
     fn what_was_held_is_given_back_in_order_and_in_parts() {
         let held = PREFACE.to_vec();
-        let mut opening = Some(Box::new(Opening {
+        let mut preface = Some(Box::new(Preface {
             held,
             is_known: true,
         }));
         let mut read = Vec::new();
-        while let Some(left) = opening {
+        while let Some(left) = preface {
             let mut space = [0; 10];
             let mut buf = ReadBuf::new(&mut space);
-            opening = left.give_back(&mut buf);
+            preface = left.give_back(&mut buf);
             read.extend_from_slice(buf.filled());
         }
         assert_eq!(read, PREFACE);

@@ -1,5 +1,5 @@
-//! The task of one connection that speaks HTTP/2. What becomes of a request is the concern of
-//! [`crate::service`].
+//! A connection while it speaks HTTP/2 (RFC 9113): h2, the deadlines and limits that h2 does not keep, and how
+//! the request of a stream becomes an exchange.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -9,23 +9,27 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::{self, Builder, SendResponse};
-use http::Request;
+use http::header::UPGRADE;
+use http::{HeaderMap, Request};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::config::Http2Config;
-use crate::connection::{Connection, LAST_CALL};
+use crate::connection::Connection;
 use crate::error::HttpError;
-use crate::http::service;
-use crate::listener::Stage;
+use crate::http::exchange::Exchange;
+use crate::http::h2::{Fault, Filtered};
+use crate::http::handler::{self, Handler};
+use crate::http::head::check_http2;
+use crate::http::reply::Reply;
+use crate::http::request_body::{RequestBody, Source};
+use crate::http::response::content_length;
 use crate::net::io::Io;
 use crate::net::linger::LINGER;
-use crate::net::shared::Shared;
-use crate::owner::Owner;
+use crate::net::writer::Writer;
 use crate::rt;
 use crate::rt::timer::{self, Timer, timeout};
-
-use super::filtered::{Fault, Filtered};
+use crate::server::{LAST_CALL, Stage};
 
 /// Bytes that a connection may have received for handlers that do not read. A few that are slow must not
 /// keep the others from receiving.
@@ -37,15 +41,18 @@ const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
 const SEND_BUFFER: usize = 16 * 1024;
 
 /// Serves the streams until the connection has ended. An error is the client's fault.
-pub(crate) async fn serve<O: Owner>(
+pub(super) async fn serve<O: Handler>(
     connection: &Arc<Connection<O>>,
     config: &Http2Config,
     io: Io,
+    early: Vec<u8>,
 ) -> Result<(), HttpError> {
     let mut stages = connection.listener.stage.clone();
-    let shared = io.shared.clone();
+    let writer = io.writer.clone();
     let mut send_timer = Timer::default();
-    let io = Filtered::new(io, config.max_header_length).telling(shared.clone());
+    let io = Filtered::new(io, config.max_header_length)
+        .after(early)
+        .telling(writer.clone());
     let fault = io.fault();
     let preface = timeout(
         connection.listener.config.handshake_timeout,
@@ -57,7 +64,7 @@ pub(crate) async fn serve<O: Owner>(
         () = last_call(&mut stages) => return Ok(()),
     };
     let mut server = match http2 {
-        Ok(http2) => Server::new(connection, config, http2, fault, &shared),
+        Ok(http2) => Server::new(connection, config, http2, fault, &writer),
         Err(e) => return blame(&e),
     };
     loop {
@@ -66,7 +73,7 @@ pub(crate) async fn serve<O: Owner>(
             result = poll_fn(|cx| server.poll(cx)) => return result,
             // After h2, which has just tried to write. It waits for whatever its streams and it have to
             // say, and most of that has no task of ours that would notice.
-            () = poll_fn(|cx| match shared.send_deadline(config.send_timeout) {
+            () = poll_fn(|cx| match writer.send_deadline(config.send_timeout) {
                 Some(due) => send_timer.poll(cx, due),
                 None => Poll::Pending,
             }) => return Err(HttpError::SlowClient),
@@ -107,10 +114,10 @@ fn blame(error: &h2::Error) -> Result<(), HttpError> {
     }
 }
 
-struct Server<'a, O: Owner> {
+struct Server<'a, O: Handler> {
     connection: &'a Arc<Connection<O>>,
     config: &'a Http2Config,
-    shared: &'a Shared,
+    writer: &'a Writer,
     http2: server::Connection<Filtered<Io>, Bytes>,
     fault: Fault,
     /// The client is told that it has made one.
@@ -121,18 +128,18 @@ struct Server<'a, O: Owner> {
     timer: Timer,
 }
 
-impl<'a, O: Owner> Server<'a, O> {
+impl<'a, O: Handler> Server<'a, O> {
     fn new(
         connection: &'a Arc<Connection<O>>,
         config: &'a Http2Config,
         http2: server::Connection<Filtered<Io>, Bytes>,
         fault: Fault,
-        shared: &'a Shared,
+        writer: &'a Writer,
     ) -> Self {
         Self {
             connection,
             config,
-            shared,
+            writer,
             http2,
             fault,
             is_faulty: false,
@@ -203,15 +210,16 @@ impl<'a, O: Owner> Server<'a, O> {
     /// Whether the client takes nothing while more waits in the server than may: it gets no more to wait
     /// for.
     fn is_burden(&self) -> bool {
-        self.connection.listener.budget.is_exceeded() && self.shared.stalled_since().is_some()
+        self.connection.listener.budget.is_exceeded() && self.writer.stalled_since().is_some()
     }
 
     fn start(&mut self, request: Request<RecvStream>, reply: SendResponse<Bytes>) {
         if self.connection.count_request() == self.config.max_requests {
             self.shut_down();
         }
-        if let Some(stream) = Connection::of_stream(self.connection) {
-            service::serve_http2(stream, self.config, request, reply);
+        let owner = |stream| self.connection.owner.of_stream(stream);
+        if let Some(stream) = Connection::of_stream(self.connection, owner) {
+            serve_stream(stream, self.config, request, reply);
         }
     }
 
@@ -237,5 +245,28 @@ impl<'a, O: Owner> Server<'a, O> {
             false => self.config.idle_timeout,
         };
         self.timer.poll(cx, since + patience)
+    }
+}
+
+/// Hands the request of a stream to its owner.
+fn serve_stream<O: Handler>(
+    connection: Arc<Connection<O>>,
+    config: &Http2Config,
+    request: Request<RecvStream>,
+    stream: SendResponse<Bytes>,
+) {
+    let (mut head, body) = request.into_parts();
+    let checked = check_http2(&mut head, config);
+    let (body, receiving) = if head.headers.contains_key(UPGRADE) {
+        (RequestBody::none(), Some(body))
+    } else {
+        let length = content_length(&head.headers).ok().flatten();
+        (RequestBody::new(Source::Http2 { body, length }), None)
+    };
+    let reply = Reply::Http2 { stream, receiving };
+    let exchange = Exchange::new(connection, &head, reply, body, None);
+    if let Err(status) = handler::offer(&exchange, head, checked) {
+        // It fails where the client is gone.
+        let _ = exchange.respond(status.as_u16(), HeaderMap::new(), Bytes::new());
     }
 }
