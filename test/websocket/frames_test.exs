@@ -3,7 +3,7 @@ defmodule Ferrosock.WebSocket.FramesTest do
   use ExUnit.Case, async: true
 
   import ExUnit.CaptureLog
-  import Ferrosock.Test.Probe, only: [down: 1]
+  import Ferrosock.Test.Probe, only: [assert_refused: 5, down: 1]
   import Ferrosock.Test.Raw
 
   defmodule Socket do
@@ -465,28 +465,6 @@ defmodule Ferrosock.WebSocket.FramesTest do
       send_frame(socket, :close, <<1000::16>>)
       assert read_all(socket) == ""
     end
-  end
-
-  # The bytes break the protocol: close code, reason, exit and log say so, and no callback runs.
-  defp assert_refused(socket, pid, bytes, code, reason) do
-    phrase = reason |> to_string() |> String.replace("_", " ")
-    {:ok, {_address, port}} = :inet.sockname(socket)
-
-    log =
-      capture_log(fn ->
-        write(socket, bytes)
-        assert recv_frame(socket) == {:close, code, phrase}
-        assert down(pid) == {:shutdown, reason}
-      end)
-
-    assert_received {:terminated, ^pid, {:error, ^reason}, _state}
-    assert lines(log) == 1
-
-    assert log =~
-             "[warning] Ferrosock closed the WebSocket of 127.0.0.1:#{port} " <>
-               "(#{inspect(Socket)}) with #{code}: #{phrase}"
-
-    assert read_all(socket) == ""
   end
 
   defp assert_closed(payload, code) do
