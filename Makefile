@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test test-busy test-engine test-server test-clients conformance fuzz attack check check-directions check-engine check-server bench bench-check clean
+.PHONY: help run test test-busy test-engine test-server test-clients conformance budget fuzz attack check check-directions check-engine check-server bench bench-check clean
 
 # The browser of the tests.
 CHROMIUM ?= /usr/bin/chromium
@@ -18,6 +18,7 @@ help:
 	@echo 'make test-busy  those of the server, ROUNDS=5 times on a busy machine, then with other numbers of schedulers'
 	@echo 'make check   who uses whom, formatting, compiler warnings and clippy'
 	@echo 'make conformance  Autobahn, other WebSocket clients, wrk, h2load, and a minute of attack and of fuzzing per target'
+	@echo 'make budget  what a message takes of the server, held to bench/BUDGET.md'
 	@echo 'make attack  the attack alone, for SECS=60 seconds; SEED=... repeats the one that has printed it'
 	@echo 'make fuzz    the fuzzing alone, for SECS=60 seconds per target'
 	@echo 'make bench   the benchmarks: writes bench/RESULTS.md'
@@ -54,7 +55,7 @@ $(CLIENTS)/.venv/.installed: $(CLIENTS)/requirements.txt
 	$(CLIENTS)/.venv/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
-/usr/bin/curl /usr/bin/openssl /usr/bin/wrk:
+/usr/bin/curl /usr/bin/openssl /usr/bin/valgrind /usr/bin/wrk:
 	@bin/debian $(@F)
 
 /usr/sbin/nginx:
@@ -79,6 +80,9 @@ conformance: test-clients /usr/bin/wrk /usr/bin/h2load /usr/sbin/nghttpx $(AUTOB
 $(AUTOBAHN)/.installed: test/conformance/install-autobahn test/conformance/autobahn-requirements.txt
 	test/conformance/install-autobahn $(AUTOBAHN)
 	@touch $@
+
+budget: /usr/bin/valgrind
+	@$(ELIXIR) && fetch_packages && bench/budget
 
 attack: /usr/bin/openssl $(CLIENTS)/.venv/.installed
 	@$(CLIENTS)/.venv/bin/python -B test/conformance/attack/main.py

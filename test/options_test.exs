@@ -5,6 +5,7 @@ defmodule Ferrosock.OptionsTest do
 
   alias Ferrosock.{Native, Options}
   alias Ferrosock.Options.{Table, Type}
+  alias Ferrosock.Test.HTTP2
 
   describe "a server's options" do
     test "are complete with a plug alone" do
@@ -383,6 +384,65 @@ defmodule Ferrosock.OptionsTest do
     defp refused(kind, given, change, message) do
       error = assert_raise ArgumentError, fn -> Native.config(kind, change.(given)) end
       assert error.message == message
+    end
+  end
+
+  describe "a running server's options" do
+    defmodule Weighing do
+      @behaviour Plug
+
+      @impl true
+      def init(options), do: options
+
+      @impl true
+      def call(conn, {test, _ballast}) do
+        send(test, {:weighed, self(), Process.info(self(), :memory)})
+        Plug.Conn.send_resp(conn, 200, "")
+      end
+    end
+
+    # A megabyte and a half.
+    @ballast Enum.to_list(1..100_000)
+
+    test "have no weight in the process of a connection or a stream" do
+      server = start_server!(plug: {Weighing, {self(), @ballast}})
+      assert %{status: 200} = server |> connect() |> request("GET", "/")
+      assert_receive {:weighed, _pid, {:memory, bytes}}
+      assert bytes < 100_000
+
+      socket = HTTP2.connect(server)
+
+      for id <- [1, 3] do
+        HTTP2.request(socket, id, "GET", "/")
+        assert %{status: 200} = HTTP2.response(socket, id)
+        assert_receive {:weighed, _pid, {:memory, bytes}}
+        assert bytes < 100_000
+      end
+    end
+
+    test "end with it, and not with its listener" do
+      server = start_server!(plug: {Weighing, {self(), @ballast}})
+      assert shared() == 1
+      listener = Ferrosock.Server.listener(server)
+      Process.exit(listener, :kill)
+
+      eventually(fn ->
+        Ferrosock.Server.listener(server) not in [listener, :restarting, :undefined]
+      end)
+
+      assert %{status: 200} = server |> connect() |> request("GET", "/")
+      assert_receive {:weighed, _pid, {:memory, bytes}}
+      assert bytes < 100_000
+      assert shared() == 1
+      stop_supervised!(Ferrosock)
+      assert shared() == 0
+    end
+
+    defp shared do
+      Enum.count(:persistent_term.get(), fn {key, value} ->
+        match?({Options, _table}, key) and match?(%{plug: {Weighing, _}}, value) and
+          elem(elem(value.plug, 1), 0) == self()
+      end)
     end
   end
 

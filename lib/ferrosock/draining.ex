@@ -10,8 +10,8 @@ defmodule Ferrosock.Draining do
   @code 1
   @stage 2
 
-  # A stop drains, too, but the server that a supervisor starts again is open. Only `Ferrosock.drain/2` leaves
-  # this stage.
+  # A stop drains, too, but in this stage: a server whose processes its supervisor starts again is open. Only
+  # `Ferrosock.drain/2` moves on to the other stages.
   @open 0
   @draining 1
   @drained 2

@@ -24,8 +24,7 @@ defmodule Ferrosock.Options do
   # Needed by none but this module, if at all.
   @unkept [:sock, :cipher_suite]
 
-  # At most 32 with the name of the struct: a map of more is slow to read and to copy, and each
-  # connection's process has a copy. The last two are no options: they are made at the start and shared by
+  # At most 32 with the name of the struct: a map of more is slow to read. The last two are no options: they are made at the start and shared by
   # the server's processes.
   defstruct (Keyword.keys(@server) -- (@identity ++ @placement ++ @unkept)) ++
               [:identity, :address, :log_limiter, :draining]
@@ -80,6 +79,21 @@ defmodule Ferrosock.Options do
     )
   end
 
+  @doc """
+  Keeps a server's options where its processes read them without a copy of their own: one for each connection
+  and each request of HTTP/2 would be as large as the rest of what such a process has.
+  """
+  @spec share(:ets.table(), t()) :: :ok
+  def share(table, options), do: :persistent_term.put({__MODULE__, table}, options)
+
+  @doc "The options that are shared, and those of the caller where they are not."
+  @spec shared(:ets.table(), t()) :: t()
+  def shared(table, options), do: :persistent_term.get({__MODULE__, table}, options)
+
+  @doc "Ends `share/2`. All processes of the node are looked at for what they have of it: only for a server's end."
+  @spec unshare(:ets.table()) :: boolean()
+  def unshare(table), do: :persistent_term.erase({__MODULE__, table})
+
   @doc "Checks the options of one upgrade against the `websocket_options` of its server."
   @spec upgrade!(keyword(), map()) :: upgrade()
   def upgrade!(options, limits \\ complete(%{}, @websocket)) do
@@ -132,7 +146,7 @@ defmodule Ferrosock.Options do
   end
 
   @doc "What the engine needs to know of a server, but for TLS."
-  @spec listener(t()) :: Native.listener_options()
+  @spec listener(t()) :: map()
   def listener(%__MODULE__{} = options) do
     options
     |> Map.merge(options.http_1_options)

@@ -33,11 +33,6 @@ defmodule Ferrosock.Server do
   @spec drain(Supervisor.supervisor()) :: pid()
   def drain(server), do: child(server, Drain)
 
-  defp child(server, id) do
-    {_id, pid, _type, _modules} = List.keyfind!(Supervisor.which_children(server), id, 0)
-    pid
-  end
-
   @impl true
   def init({options, tls, loaded}) do
     # Here children leave what their siblings need to find them, because none of them has a name.
@@ -54,5 +49,10 @@ defmodule Ferrosock.Server do
       ],
       strategy: :one_for_all
     )
+  end
+
+  defp child(server, id) do
+    {_id, pid, _type, _modules} = List.keyfind!(Supervisor.which_children(server), id, 0)
+    pid
   end
 end

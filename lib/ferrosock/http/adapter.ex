@@ -65,7 +65,7 @@ defmodule Ferrosock.Adapter do
     Native.exchange_read(exchange.handle, length, timeout, ref)
 
     receive do
-      # Plug knows no such reason. The pipeline asks the engine for it, where the Plug fails because of it.
+      # Plug knows no such reason. If the Plug fails because of it, the pipeline asks the engine for it.
       {^ref, {:error, :malformed}} -> {:error, :closed}
       {^ref, {:error, reason}} -> {:error, reason}
       {^ref, {more_or_ok, data}} -> {more_or_ok, data, exchange}

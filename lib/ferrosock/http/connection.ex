@@ -275,7 +275,7 @@ defmodule Ferrosock.HTTP.Connection do
 
     Label.serves(websock)
 
-    # In this order: either a drain finds the WebSocket, or the WebSocket finds the drain.
+    # The order matters: either a drain finds the WebSocket, or the WebSocket finds the drain.
     Process.put(@websocket, true)
     close_code = Draining.close_code(connection.options.draining)
 
@@ -288,8 +288,8 @@ defmodule Ferrosock.HTTP.Connection do
     )
   end
 
-  # A function of its own, because in it the conn and its exchange are out of reach. They must not count for a
-  # `max_heap_size` either.
+  # This is a function of its own because in it the conn and its exchange are out of reach: the collector frees
+  # them, and they do not count for a `max_heap_size`.
   defp run_session(connection, session, argument, flags, close_code) do
     :erlang.garbage_collect()
     Enum.each(flags, fn {flag, value} -> Process.flag(flag, value) end)

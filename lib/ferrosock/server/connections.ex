@@ -53,7 +53,7 @@ defmodule Ferrosock.Server.Connections do
   def init_state(role, {table, options}) do
     Process.flag(:trap_exit, true)
     :ets.insert(table, {{:connections, supervisor(), role}, self()})
-    %{options: options}
+    %{options: Options.shared(table, options)}
   end
 
   @impl true

@@ -1,8 +1,8 @@
 defmodule Ferrosock.Server.Drain do
   @moduledoc false
-  # Ends all that a server serves, in an order in which nothing is lost. It is the last child of its server, so
-  # the first to stop: it drains the server before the others end. It also takes the calls for a drain, and
-  # runs one at a time, in a task.
+  # Ends all that a server serves, in an order in which nothing is lost. It is the last child of its server, so the
+  # first to stop, and drains the server before the others end. It also takes the calls for a drain, and runs
+  # one at a time, in a task. What other processes must know of a drain is in `Ferrosock.Draining`.
   #
   # A connection has ended when its process has, when all is sent that there was to send, and when the closing
   # handshake of a WebSocket is over. For that the engine waits no longer than `close_timeout`.
@@ -27,9 +27,9 @@ defmodule Ferrosock.Server.Drain do
            # The supervisor of the acceptors.
            acceptors: pid(),
            draining: Draining.t(),
-           # What a stop does that finds no settings of a call.
+           # How a stop drains, and what a call leaves out.
            settings: settings(),
-           # The drain that runs, and who waits for its result.
+           # The drain of a call, while it runs, and who waits for its result.
            task: Task.t() | nil,
            callers: [GenServer.from()]
          }
@@ -151,7 +151,7 @@ defmodule Ferrosock.Server.Drain do
   end
 
   defp close_websockets(%{settings: %{rate: rate, code: code, deadline: deadline}} = run) do
-    # In this order: either the drain finds a WebSocket, or the WebSocket finds the drain.
+    # The order matters: either the drain finds a WebSocket, or the WebSocket finds the drain.
     Draining.close_with(run.draining, code)
 
     websockets =
@@ -218,7 +218,7 @@ defmodule Ferrosock.Server.Drain do
     for connections <- Connections.all(run.table), do: Connections.signal(connections, reason)
   end
 
-  # In microseconds: a deadline in milliseconds would end up to one of them too early.
+  # In microseconds, because a clock of milliseconds would let the deadline end up to one of them too early.
   defp now, do: System.monotonic_time(:microsecond)
 
   # In milliseconds.

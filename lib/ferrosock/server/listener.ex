@@ -43,7 +43,9 @@ defmodule Ferrosock.Server.Listener do
         :closed -> take_over(table, tls)
       end
 
-    {:ok, Map.put(state, :reactors, reactors)}
+    # Last, because without this process nobody would end it.
+    Options.share(table, options)
+    {:ok, Map.merge(state, %{table: table, reactors: reactors})}
   end
 
   @impl true
@@ -72,7 +74,7 @@ defmodule Ferrosock.Server.Listener do
 
   def handle_info({:DOWN, monitor, :process, _pid, _reason}, %{reactors: monitor} = state) do
     cond do
-      # They have been started again.
+      # The reactors have been started again.
       Process.whereis(Reactors) -> {:noreply, %{state | reactors: Reactors.monitor!()}}
       # The end of the node is no fault.
       match?({:stopping, _}, :init.get_status()) -> {:stop, {:shutdown, :stopping}, state}
@@ -93,7 +95,10 @@ defmodule Ferrosock.Server.Listener do
   def handle_info(_message, state), do: {:noreply, state}
 
   @impl true
-  def terminate(_reason, state), do: Native.listener_close(state.listener)
+  def terminate(_reason, state) do
+    Options.unshare(state.table)
+    Native.listener_close(state.listener)
+  end
 
   defp open(table, options, tls) do
     {config, stamp} = certificates(table, tls)
@@ -107,8 +112,8 @@ defmodule Ferrosock.Server.Listener do
         %{listener: listener, tag: tag, tls: tls, stamp: stamp}
 
       {:error, reason} ->
-        # Raised and not returned: who reports a failed start puts only an exception with its stacktrace in
-        # words.
+        # It is raised and not returned, because reports of a failed start print the message of an exception only
+        # if it comes with a stacktrace.
         raise ListenError, address: native_options.address, reason: reason
     end
   end

@@ -15,22 +15,6 @@ defmodule Ferrosock.Server.Reactors do
   @not_started "the application :ferrosock, whose processes run the engine of all servers, is not started; " <>
                  "see Application.ensure_all_started/1"
 
-  @impl true
-  def start(_type, _arguments) do
-    load_code()
-    options = [strategy: :one_for_one, max_restarts: @max_restarts, name: __MODULE__]
-
-    with {:ok, supervisor} <- Supervisor.start_link([], options) do
-      # If the application ran before, the engine still has its reactors, and perhaps connections.
-      start_all()
-      {:ok, supervisor}
-    end
-  end
-
-  # This is also called when the supervisor was killed.
-  @impl true
-  def stop(_state), do: Caretaker.start(__MODULE__)
-
   @doc "Starts the engine, unless it runs: the first call decides about the number of reactors."
   @spec ensure_started!(:default | pos_integer()) :: :ok
   def ensure_started!(count) do
@@ -54,6 +38,22 @@ defmodule Ferrosock.Server.Reactors do
       supervisor -> Process.monitor(supervisor)
     end
   end
+
+  @impl true
+  def start(_type, _arguments) do
+    load_code()
+    options = [strategy: :one_for_one, max_restarts: @max_restarts, name: __MODULE__]
+
+    with {:ok, supervisor} <- Supervisor.start_link([], options) do
+      # If the application ran before, the engine still has its reactors, and perhaps connections.
+      start_all()
+      {:ok, supervisor}
+    end
+  end
+
+  # This is also called when the supervisor was killed.
+  @impl true
+  def stop(_state), do: Caretaker.start(__MODULE__)
 
   # Outside of a release the VM reads a module's file at the first call. That is too late when the node has no
   # descriptor left: the process that has to say so would fail, and its server with it. The library with the

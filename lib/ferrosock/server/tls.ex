@@ -6,7 +6,7 @@ defmodule Ferrosock.Server.TLS do
 
   alias Ferrosock.{Native, Options}
 
-  # What `:public_key` calls them, and what the engine does.
+  # The types of keys, by the names of `:public_key` and by those of the engine.
   @key_types %{RSAPrivateKey: :rsa, ECPrivateKey: :ec, PrivateKeyInfo: :pkcs8}
 
   @enforce_keys [:options, :files, :interval]
@@ -80,6 +80,14 @@ defmodule Ferrosock.Server.TLS do
   # kills the processes that hold such a function: supervisors and the listener.
   defp hide(term), do: Access.key(:hidden, term)
 
+  defp files(%{tls_options: tls_options, identity: own}) do
+    hosts = for {_host, identity} <- tls_options.sni_hosts, do: identity
+
+    for identity <- [own | tls_options.certs_keys] ++ hosts,
+        {name, file} when name in [:certfile, :keyfile] and file != nil <- identity,
+        do: path(file, own.otp_app)
+  end
+
   defp reveal(hidden), do: hidden.(:get, %{}, &Function.identity/1)
 
   defp build!(%{tls_options: tls_options, identity: %{otp_app: otp_app}} = options) do
@@ -96,14 +104,6 @@ defmodule Ferrosock.Server.TLS do
       {:ok, config} -> config
       {:error, error} -> raise ArgumentError, explain(error, Enum.map(identities, &elem(&1, 0)))
     end
-  end
-
-  defp files(%{tls_options: tls_options, identity: own}) do
-    hosts = for {_host, identity} <- tls_options.sni_hosts, do: identity
-
-    for identity <- [own | tls_options.certs_keys] ++ hosts,
-        {name, file} when name in [:certfile, :keyfile] and file != nil <- identity,
-        do: path(file, own.otp_app)
   end
 
   # Each identity comes with its name for errors.

@@ -33,7 +33,7 @@ defmodule Ferrosock.WebSocket.Ending do
   @doc "The engine has told the last event of the socket."
   @spec event(Native.event()) :: t()
   def event({:close, code, _reason}) do
-    # RFC6455§5.5.1: the code is echoed.
+    # The answer has the code of the peer (RFC6455§5.5.1).
     %__MODULE__{
       close: {code || 1000, ""},
       terminate: :remote,

@@ -15,7 +15,7 @@ defmodule Ferrosock.WebSocket.Result do
   @data [:text, :binary]
   @control [:ping, :pong]
 
-  # RFC6455§5.5
+  # Bytes that the payload of a control frame may have (RFC6455§5.5).
   @max_control 125
   @max_close_reason 123
 

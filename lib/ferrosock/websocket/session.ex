@@ -140,14 +140,8 @@ defmodule Ferrosock.WebSocket.Session do
   defp apply_websock(websock, callback, arguments) do
     result = apply(websock, callback, arguments)
 
-    with {:error, explanation} <- Result.read(result) do
-      raise ResultError,
-        websock: websock,
-        callback: callback,
-        arity: length(arguments),
-        result: result,
-        explanation: explanation
-    end
+    with {:error, explanation} <- Result.read(result),
+         do: raise(ResultError.new(websock, callback, length(arguments), result, explanation))
   end
 
   defp sock_socket(session),

@@ -1,5 +1,7 @@
 //! Where the bytes of a message end up when they do not arrive in one piece.
 
+pub use tokio::io::ReadBuf;
+
 /// The final home of a message's bytes: on the BEAM its binary, elsewhere a `Vec`.
 pub trait Buffer: Send + Sized + 'static {
     fn with_capacity(capacity: usize) -> Self;
@@ -19,15 +21,18 @@ pub trait Buffer: Send + Sized + 'static {
 
     fn filled(&mut self) -> &mut [u8];
 
-    /// From what is filled to the capacity. What it holds means nothing.
-    fn spare(&mut self) -> &mut [u8];
+    /// Lends what follows the filled bytes, up to the capacity and no more than `limit` bytes, and counts
+    /// what is filled of it. It may be uninitialized, which `ReadBuf` keeps account of: nothing is zeroed
+    /// that is then read to.
+    fn fill<R>(&mut self, limit: usize, fill: impl FnOnce(&mut ReadBuf<'_>) -> R) -> R;
 
-    /// Counts the first `n` spare bytes as filled. Panics when there are fewer.
-    fn advance(&mut self, n: usize);
+    /// Appends the bytes. Panics when the capacity does not suffice.
+    fn extend(&mut self, bytes: &[u8]) {
+        self.fill(bytes.len(), |spare| spare.put_slice(bytes));
+    }
 }
 
-/// A `Vec` that is zeroed to its capacity, as spare bytes can be lent out safely only when they are
-/// initialized.
+/// A `Vec` that is zeroed to its capacity, once: what is inflated to it time and again needs no other.
 #[derive(Debug)]
 pub struct VecBuffer {
     bytes: Vec<u8>,
@@ -73,13 +78,12 @@ impl Buffer for VecBuffer {
         &mut self.bytes[..self.len]
     }
 
-    fn spare(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.len..]
-    }
-
-    fn advance(&mut self, n: usize) {
-        assert!(n <= self.bytes.len() - self.len, "advanced past the end");
-        self.len += n;
+    fn fill<R>(&mut self, limit: usize, fill: impl FnOnce(&mut ReadBuf<'_>) -> R) -> R {
+        let room = limit.min(self.bytes.len() - self.len);
+        let mut spare = ReadBuf::new(&mut self.bytes[self.len..][..room]);
+        let result = fill(&mut spare);
+        self.len += spare.filled().len();
+        result
     }
 }
 
@@ -90,22 +94,24 @@ mod tests {
     #[test]
     fn fills_and_grows() {
         let mut buffer = VecBuffer::with_capacity(2);
-        buffer.spare().copy_from_slice(b"ab");
-        buffer.advance(2);
+        buffer.extend(b"ab");
         buffer.reserve(5);
         assert_eq!((buffer.len(), buffer.capacity()), (2, 5));
         buffer.reserve(3);
         assert_eq!(buffer.capacity(), 5);
-        buffer.spare()[0] = b'c';
-        buffer.advance(1);
+        let lent = buffer.fill(2, |spare| {
+            spare.put_slice(b"c");
+            spare.remaining()
+        });
+        assert_eq!(lent, 1);
         assert_eq!(buffer.filled(), b"abc");
-        assert_eq!(buffer.spare().len(), 2);
+        assert_eq!(buffer.fill(9, |spare| spare.remaining()), 2);
         assert_eq!(buffer.into_vec(), b"abc");
     }
 
     #[test]
-    #[should_panic(expected = "advanced past the end")]
-    fn does_not_advance_past_its_end() {
-        VecBuffer::with_capacity(1).advance(2);
+    #[should_panic]
+    fn does_not_fill_past_its_end() {
+        VecBuffer::with_capacity(1).extend(b"ab");
     }
 }

@@ -7,7 +7,7 @@ use ferrosock_engine::owner::{Payload, Sink};
 use ferrosock_engine::ws::ending::Ending;
 use rustler::{Encoder, Env, Term};
 
-use crate::buffer::BinaryBuffer;
+use crate::raw::BinaryBuffer;
 use crate::term::{atom, atoms, binary, posix};
 
 /// The events of one message.

@@ -7,13 +7,12 @@
 //!   death ends what
 //! - [`answer`]: the one message that answers a call
 //! - [`options`]: the engine's configuration, by the table of options
-//! - [`term`], [`buffer`]: conversions
+//! - [`term`]: conversions between terms and what the engine knows
 //! - [`timeslice`]: a call pays for the time that it takes
 //! - [`raw`]: what rustler has no safe function for
 
 mod acceptors;
 mod answer;
-mod buffer;
 mod connection;
 mod event;
 mod exchange;

@@ -15,10 +15,9 @@ use rustler::env::SavedTerm;
 use rustler::{Encoder, Env, LocalPid, Monitor, Resource, ResourceArc};
 
 use crate::acceptors::AcceptorPool;
-use crate::buffer::BinaryBuffer;
 use crate::event::Batch;
 use crate::message::{send, with_env};
-use crate::raw;
+use crate::raw::{self, BinaryBuffer};
 use crate::term::{self, atom, atoms, posix};
 
 /// A connection, as the reference that tags its messages, and as what monitors its owner. The

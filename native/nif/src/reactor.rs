@@ -1,6 +1,6 @@
 //! The reactors, turned by processes, and the counts of what is alive on all of them.
 
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -16,7 +16,7 @@ use crate::timeslice::pay_for;
 pub struct ReactorHandle {
     reactor: &'static Reactor,
     /// Never closed, so that the VM need not be told to stop watching it.
-    fd: RawFd,
+    fd: BorrowedFd<'static>,
 }
 
 /// One for each reactor that has been asked for. They are of the library's present loading: the VM
@@ -36,7 +36,8 @@ fn reactor(index: usize) -> Option<ResourceArc<ReactorHandle>> {
     if let Some(known) = known {
         return Some(known.clone());
     }
-    let fd = raw::duplicate(reactor.fd()?).ok()?;
+    let fd: &'static OwnedFd = Box::leak(Box::new(raw::duplicate(reactor)?.ok()?));
+    let fd = fd.as_fd();
     let handle = ResourceArc::new(ReactorHandle { reactor, fd });
     handles.push(handle.clone());
     Some(handle)

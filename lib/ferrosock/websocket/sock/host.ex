@@ -49,12 +49,7 @@ defmodule Ferrosock.WebSocket.Sock.Host do
 
     case read(result) do
       {:error, explanation} ->
-        raise ResultError,
-          websock: sock,
-          callback: callback,
-          arity: length(arguments),
-          result: result,
-          explanation: explanation
+        raise ResultError.new(sock, callback, length(arguments), result, explanation)
 
       result ->
         unless_slow(result)

@@ -9,6 +9,13 @@ defmodule Ferrosock.WebSocket.Sock.Plug do
   alias Ferrosock.{Options, ResultError, UpgradeError}
   alias Ferrosock.WebSocket.Upgrade
 
+  @doc "See `Ferrosock.sock/3`."
+  @spec sock(Plug.Conn.t(), module(), term()) :: Plug.Conn.t()
+  def sock(conn, sock, argument) do
+    Upgrade.validate!(conn)
+    negotiate(conn, sock, sock.init(argument))
+  end
+
   @impl true
   def init({sock, argument}) do
     # A Sock that refuses all requests needs no more callbacks than these.
@@ -22,13 +29,6 @@ defmodule Ferrosock.WebSocket.Sock.Plug do
       :ok -> negotiate(conn, sock, state)
       {:error, error} -> reject(conn, error)
     end
-  end
-
-  @doc "See `Ferrosock.sock/3`."
-  @spec sock(Plug.Conn.t(), module(), term()) :: Plug.Conn.t()
-  def sock(conn, sock, argument) do
-    Upgrade.validate!(conn)
-    negotiate(conn, sock, sock.init(argument))
   end
 
   defp validate(conn) do
@@ -57,12 +57,8 @@ defmodule Ferrosock.WebSocket.Sock.Plug do
         refuse(conn)
 
       other ->
-        raise ResultError,
-          websock: sock,
-          callback: :negotiate,
-          arity: 2,
-          result: other,
-          explanation: "expected {:accept, conn, state, options} or {:refuse, conn, state}"
+        explanation = "expected {:accept, conn, state, options} or {:refuse, conn, state}"
+        raise ResultError.new(sock, :negotiate, 2, other, explanation)
     end
   end
 

@@ -7,7 +7,7 @@ defmodule Ferrosock.WebSocket.Sock.Socket do
 
   @slow_client {__MODULE__, :slow_client}
 
-  # RFC6455§5.5
+  # Bytes that the payload of a control frame may have (RFC6455§5.5).
   @max_control 125
 
   @enforce_keys [:handle, :owner, :send_timeout]

@@ -282,6 +282,5 @@ fn append<B: Buffer>(data: &mut B, bytes: &[u8]) {
     if needed > data.capacity() {
         data.reserve(needed.max(data.capacity() * 2));
     }
-    data.spare()[..bytes.len()].copy_from_slice(bytes);
-    data.advance(bytes.len());
+    data.extend(bytes);
 }

@@ -22,6 +22,7 @@ use crate::connection::Connection;
 use crate::error::HttpError;
 use crate::http::exchange::Exchange;
 use crate::http::h1::deadlines::{Awaited, LastCall, Late, Limits};
+use crate::http::h1::heads::closing_head;
 use crate::http::h1::io::Io;
 use crate::http::h1::wire::Wire;
 use crate::http::handler::{self, Handler};
@@ -37,9 +38,6 @@ use crate::server::Stage;
 
 /// hyper's own limit is on its buffer, which cannot be smaller than this.
 const MIN_BUFFER: usize = 8192;
-
-const REQUEST_TIMEOUT: &[u8] =
-    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// How it ended.
 pub(crate) enum Outcome {
@@ -58,7 +56,7 @@ pub(super) async fn serve<O: Handler>(
     io: net::io::Io,
     wire: &Arc<Wire>,
 ) -> Outcome {
-    let config = &connection.listener.config;
+    let config = &connection.server.config;
     let writer = io.writer.clone();
     // With TLS, it is known by now what is spoken.
     let may_be_http2 = config.http2.is_some() && !writer.is_tls();
@@ -73,7 +71,7 @@ pub(super) async fn serve<O: Handler>(
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
     let mut ends = Ends::new(config, wire, &writer);
-    let mut drain = Drain::new(connection.listener.stage.clone());
+    let mut drain = Drain::new(connection.server.stage.clone());
     // hyper does not read while a request is served, so it does not see that the client is gone.
     let mut failed = pin!(writer.stream().failed());
 
@@ -126,14 +124,12 @@ impl Outcome {
             Self::Late(Late::Head) => {
                 // Some of an earlier response may still wait for the client.
                 if !wire.in_response() {
-                    let _ = writer.try_write(REQUEST_TIMEOUT);
+                    let _ = writer.try_write(&closing_head(StatusCode::REQUEST_TIMEOUT));
                 }
                 Some(HttpError::HeaderTimeout)
             }
             Self::Refused((status, error)) => {
-                let head =
-                    format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
-                let _ = writer.try_write(head.as_bytes());
+                let _ = writer.try_write(&closing_head(status));
                 Some(error)
             }
             Self::Late(Late::Receipt) => Some(HttpError::SlowClient),
@@ -263,7 +259,7 @@ async fn respond<O: Handler>(
     wire: Arc<Wire>,
     mut request: Request<Incoming>,
 ) -> Result<Response<Tracked>, Infallible> {
-    let config = &connection.listener.config;
+    let config = &connection.server.config;
     let is_last = connection.count_request() == config.max_requests;
     let max_line = config.max_request_line_length;
     let keeps_alive = keeps_alive(request.version(), request.headers());
@@ -306,7 +302,7 @@ async fn complete<O: Handler>(
     keeps_alive: bool,
     is_last: bool,
 ) {
-    let server = &exchange.connection.listener;
+    let server = &exchange.connection.server;
     // Not left to hyper: it may write this response before it hears that the listener closes.
     let is_last = is_last || !server.is_accepting();
     if head.status != StatusCode::SWITCHING_PROTOCOLS

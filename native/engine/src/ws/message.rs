@@ -11,7 +11,7 @@ use super::frame::{
     Error, Header, MAX_CONTROL_LEN, MAX_HEADER_LEN, Opcode, apply_mask, parse_header,
 };
 use super::utf8::{Invalid, Utf8};
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, ReadBuf};
 use crate::owner::{Payload, Sink};
 
 /// What is allocated on the word of a header alone. Past it a buffer only doubles what has arrived,
@@ -72,10 +72,15 @@ impl<B: Buffer> Reader<B> {
         self.read(input, sink).inspect_err(|_| self.end())
     }
 
-    /// Where the socket may read the next bytes to, instead of to [`Reader::feed`]'s input: the
-    /// missing part of a large data frame, in its final place, and never more than that frame. There
-    /// is none in a compressed message.
-    pub fn tail(&mut self) -> Option<&mut [u8]> {
+    /// Lends where the socket may read the next bytes to, instead of to [`Reader::feed`]'s input: the
+    /// missing part of a large data frame, in its final place, and never more than that frame or `limit`
+    /// bytes. There is none in a compressed message. Says how much was filled, which
+    /// [`Reader::tail_filled`] is to be told.
+    pub fn fill_tail<R>(
+        &mut self,
+        limit: usize,
+        fill: impl FnOnce(&mut ReadBuf<'_>) -> R,
+    ) -> Option<(usize, R)> {
         let (State::Data(frame), Some(message)) = (&self.state, &mut self.message) else {
             return None;
         };
@@ -83,12 +88,12 @@ impl<B: Buffer> Reader<B> {
             return None;
         }
         message.make_room(MIN_TAIL as usize, frame);
-        let spare = message.buffer.spare();
-        let len = frame.missing_in(spare.len());
-        Some(&mut spare[..len])
+        let before = message.buffer.len();
+        let result = message.buffer.fill(frame.missing_in(limit), fill);
+        Some((message.buffer.len() - before, result))
     }
 
-    /// Takes the first `n` bytes of [`Reader::tail`], after they were read. Panics when it has fewer.
+    /// Takes the `n` bytes that [`Reader::fill_tail`] has filled. Panics when they are more than the frame's.
     pub fn tail_filled(&mut self, n: usize, sink: &mut impl Sink<B>) -> Result<(), Error> {
         self.filled(n, sink).inspect_err(|_| self.end())
     }
@@ -125,7 +130,7 @@ impl<B: Buffer> Reader<B> {
                         Some(message) if message.is_compressed => self.compressed(part, sink)?,
                         Some(message) => {
                             message.make_room(part.len(), frame);
-                            message.buffer.spare()[..part.len()].copy_from_slice(part);
+                            message.buffer.extend(part);
                             self.filled(part.len(), sink)?;
                         }
                         None => unreachable!("a data frame has a message"),
@@ -296,19 +301,20 @@ impl<B: Buffer> Reader<B> {
         self.advance(part.len(), sink)
     }
 
-    /// Counts in `n` bytes that were put, still masked, behind what the message has.
+    /// Takes in the last `n` bytes of the message's buffer, still masked.
     fn filled(&mut self, n: usize, sink: &mut impl Sink<B>) -> Result<(), Error> {
         let (State::Data(frame), Some(message)) = (&mut self.state, &mut self.message) else {
             return Ok(());
         };
         let is_room = n as u64 <= frame.missing() && (n == 0 || !message.is_compressed);
         assert!(is_room, "filled past the frame's end");
-        let part = &mut message.buffer.spare()[..n];
+        let filled = message.buffer.filled();
+        let start = filled.len() - n;
+        let part = &mut filled[start..];
         apply_mask(part, frame.header.mask, frame.read as usize);
         if message.is_text && self.limits.validate_utf8 {
             message.utf8.feed(part)?;
         }
-        message.buffer.advance(n);
         self.advance(n, sink)
     }
 

@@ -151,9 +151,9 @@ impl<'a, O: Owner> Task<'a, O> {
         if !self.may_read() {
             return Poll::Pending;
         }
-        if let Some(tail) = self.protocol.tail() {
-            let length = tail.len().min(TAIL_READ_SIZE);
-            let n = ready!(poll_into(cx, receiver, &mut tail[..length]))?;
+        let read = |tail: &mut ReadBuf<'_>| receiver.poll_read(cx, tail);
+        if let Some((n, read)) = self.protocol.fill_tail(TAIL_READ_SIZE, read) {
+            ready!(read)?;
             // The rest of a message holds no pings.
             let mut pongs = Vec::new();
             return Poll::Ready(self.take(n, &mut pongs, |protocol, batch, pongs| {

@@ -246,7 +246,6 @@ fn broken_data_is_refused() {
     }
     assert_eq!(Error::InvalidDeflate.close_code(), 1007);
     assert_eq!(Error::InvalidDeflate.name(), "invalid_deflate");
-    assert!(Error::InvalidDeflate.to_string().contains("RFC7692§"));
 }
 
 #[test]
@@ -434,7 +433,7 @@ fn a_compressed_message_has_no_tail() {
     let mut events = Events::default();
     let mut input = header(COMPRESSED_BINARY, 100_000);
     reader.feed(&mut input, &mut events).unwrap();
-    assert_eq!(reader.tail(), None);
+    assert_eq!(tail_len(&mut reader), None);
 }
 
 #[test]

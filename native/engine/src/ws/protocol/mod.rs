@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, ReadBuf};
 use crate::config::SocketConfig;
 use crate::owner::Events;
 use crate::ws::credit::Credit;
@@ -198,12 +198,16 @@ impl<B: Buffer> Protocol<'_, B> {
         taking.finish(result)
     }
 
-    /// Where to read the rest of a large frame to, if one is being read.
-    pub fn tail(&mut self) -> Option<&mut [u8]> {
-        self.reader.tail()
+    /// Reads the rest of a large frame to where it belongs, if one is being read. Says how much it was.
+    pub fn fill_tail<R>(
+        &mut self,
+        limit: usize,
+        fill: impl FnOnce(&mut ReadBuf<'_>) -> R,
+    ) -> Option<(usize, R)> {
+        self.reader.fill_tail(limit, fill)
     }
 
-    /// As [`Self::feed`], after so many bytes were read into [`Self::tail`].
+    /// As [`Self::feed`], after so many bytes were read by [`Self::fill_tail`].
     #[must_use]
     pub fn tail_filled<E: Events<B>>(
         &mut self,

@@ -1,0 +1,140 @@
+"""Counts what a message takes of the server, on the BEAM and without one. See BUDGET.md."""
+
+import json
+import os
+import platform
+import re
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from servers import BENCH, CHAT, ROOT, TOOLCHAIN, BenchError, environment, run_tool
+
+MEASURE_SECS = 300
+
+# One scheduler, so that no process runs beside another; nobody spins.
+VM_FLAGS = "+S 1:1 +SDcpu 1:1 +SDio 1 +sbwt none +sbwtdcpu none +sbwtdio none"
+
+MEASURED = "*::measured"
+COLLECTED = re.compile(r"Collected : (\d+)")
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    title: str
+    # Of `ferrosock_budget`.
+    arguments: tuple
+
+
+CASES = [
+    Case("64x1x64", "echo 64×1×64", ("64", "echo", "1")),
+    Case("64x16x64", "echo 64×16×64", ("64", "echo", "16")),
+    Case("1x1x64", "echo 1×1×64", ("1", "echo", "1")),
+    Case("get", "GET, 64 connections", ("64", "get")),
+    Case("get-1", "GET, 1 connection", ("1", "get")),
+]
+
+
+def measure():
+    """What each case takes per message, by the name of the case and that of the count; and the
+    versions of what was measured with."""
+    with tempfile.TemporaryDirectory(prefix="budget-") as folder:
+        bench = Counting(Path(folder))
+        versions, cases = bench.on_the_beam()
+        for case in CASES:
+            cases[case.name]["instructions"] = bench.instructions(case)
+        return versions | bench.versions(), cases
+
+
+class Counting:
+    def __init__(self, folder):
+        # A release is measured as it is, without what shortens a developer's builds.
+        for name in [name for name in os.environ if name.startswith("CARGO_PROFILE_RELEASE_")]:
+            del os.environ[name]
+        self.folder = folder
+        self.counts = folder / "counts"
+        run_tool([ROOT / "bin" / "toolchain", TOOLCHAIN], ROOT, stdout=None)
+        run_tool(["mix", "compile"], CHAT, stdout=None, env={"MIX_ENV": "prod"})
+        self.program = self.build()
+        self.calls = self.library("calls")
+        self.clock = self.library("clock", "-DBUDGET_CLOCK_ONLY")
+
+    def build(self):
+        cargo = ["cargo", "build", "--release", "--locked", "-p", "ferrosock_budget"]
+        cargo += ["--message-format", "json-render-diagnostics"]
+        lines = run_tool(cargo, ROOT, stdout=subprocess.PIPE).splitlines()
+        messages = [json.loads(line) for line in lines if line.startswith("{")]
+        return next(message["executable"] for message in messages if message.get("executable"))
+
+    def library(self, name, *options):
+        """budget.c, to be preloaded."""
+        path = self.folder / f"{name}.so"
+        compiler = os.environ.get("CC", "cc")
+        command = [compiler, "-O2", "-shared", "-fPIC", *options, "-o", path, BENCH / "budget.c"]
+        run_tool([*command, "-ldl", "-lpthread"], ROOT, stdout=None)
+        return path
+
+    def preloaded(self, library, whose):
+        """With counts of their own."""
+        self.counts.write_bytes(b"")
+        return {"LD_PRELOAD": library, "BUDGET_COUNTS": self.counts, "BUDGET_OBJECT": whose}
+
+    def on_the_beam(self):
+        """See budget.exs."""
+        flags = {"MIX_ENV": "prod", "ELIXIR_ERL_OPTIONS": f"+fnu {VM_FLAGS}"}
+        env = flags | self.preloaded(self.calls, "/ferrosock_nif.so")
+        printed = output(["mix", "run", "--no-start", BENCH / "budget.exs"], CHAT, env)
+        versions, cases = {}, {}
+        for line in printed.splitlines():
+            match line.split("\t"):
+                case ["version", name, version]:
+                    versions[name] = version
+                case ["count", case, name, number]:
+                    cases.setdefault(case, {})[name] = round(float(number), 4)
+        if missing := [case.name for case in CASES if case.name not in cases]:
+            raise BenchError(f"budget.exs did not measure {', '.join(missing)}:\n{printed}")
+        return versions, cases
+
+    def instructions(self, case):
+        """Of the engine, for a message."""
+        result = f"--callgrind-out-file={self.folder / 'callgrind'}"
+        valgrind = ["valgrind", "--tool=callgrind", result, "--collect-atstart=no"]
+        command = [*valgrind, f"--toggle-collect={MEASURED}", self.program, *case.arguments]
+        printed = output(command, ROOT, self.preloaded(self.clock, "/ferrosock_budget"))
+        collected = COLLECTED.search(printed)
+        messages = re.search(r"^(\d+)$", printed, re.MULTILINE)
+        if not collected or not messages or int(collected[1]) == 0:
+            raise BenchError(f"callgrind has not counted {case.name}:\n{printed}")
+        return round(int(collected[1]) / int(messages[1]), 1)
+
+    def versions(self):
+        rustc = run_tool(["rustc", "--version"], ROOT, stdout=subprocess.PIPE)
+        return {
+            "rustc": rustc.split()[1],
+            "libc": " ".join(platform.libc_ver()),
+            "machine": platform.machine(),
+        }
+
+
+def output(command, folder, env):
+    env = {name: str(value) for name, value in env.items()}
+    try:
+        done = subprocess.run(
+            [str(word) for word in command],
+            cwd=folder,
+            env=environment(env),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=MEASURE_SECS,
+            text=True,
+        )
+    except FileNotFoundError as error:
+        raise BenchError(f"there is no {command[0]}: Debian has a package of that name") from error
+    except subprocess.TimeoutExpired as error:
+        raise BenchError(f"{command[0]} did not end within {MEASURE_SECS} s") from error
+    if done.returncode != 0:
+        raise BenchError(f"{command[0]} failed:\n{done.stdout}")
+    return done.stdout
