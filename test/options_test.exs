@@ -273,7 +273,7 @@ defmodule Ferrosock.OptionsTest do
       drain = Task.async(fn -> Ferrosock.drain(server, options) end)
       assert recv_frame(socket) == {:close, 4999, ""}
       send_frame(socket, :close, <<4999::16>>)
-      assert Task.await(drain) == :ok
+      assert Task.await(drain, 20_000) == :ok
     end
 
     defp integers do

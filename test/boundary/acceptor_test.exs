@@ -118,7 +118,7 @@ defmodule Ferrosock.Boundary.AcceptorTest do
       {connection, exchange} = accepted(tag)
       assert Native.take(connection) == :none
       reset(socket)
-      assert_receive {^connection, :closed}, 5_000
+      assert_receive {^connection, :closed}
       assert Native.take(connection) == :closed
       assert Native.exchange_respond(exchange, 200, [], "") == {:error, :closed}
       assert Native.exchange_chunk(exchange, "x") == {:error, :closed}
@@ -247,10 +247,10 @@ defmodule Ferrosock.Boundary.AcceptorTest do
           assert {:error, :already_sent} = upgrade.(exchange, [])
           assert %{status: 200} = response(socket)
           :gen_tcp.close(socket)
-          assert_receive {^connection, :closed}, 5_000
+          assert_receive {^connection, :closed}
         else
           reset(socket)
-          assert_receive {^connection, :closed}, 5_000
+          assert_receive {^connection, :closed}
           assert {:error, :closed} = upgrade.(exchange, [])
         end
 
@@ -331,7 +331,7 @@ defmodule Ferrosock.Boundary.AcceptorTest do
 
   # A connection that this process has, and its request.
   defp accepted(tag) do
-    assert_receive {^tag, {:connection, claim}}, 5_000
+    assert_receive {^tag, {:connection, claim}}
     {:ok, connection} = Native.attach(claim)
     {:request, exchange, _request} = Native.take(connection)
     {connection, exchange}

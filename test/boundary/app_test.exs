@@ -38,7 +38,7 @@ defmodule Ferrosock.Boundary.AppTest do
       assert %{status: 200} = request(socket, "GET", "/")
       pid = plug.()
       :gen_tcp.close(socket)
-      assert_receive {:eaten, {_tag, :closed}}, 5_000
+      assert_receive {:eaten, {_tag, :closed}}
       send(pid, :go)
       down(pid)
     end
@@ -144,7 +144,7 @@ defmodule Ferrosock.Boundary.AppTest do
 
         assert_receive :eating
         unquote(action).(socket)
-        assert_receive {:eaten, {_tag, [_event]}}, 5_000
+        assert_receive {:eaten, {_tag, [_event]}}
         send(pid, :go)
         down(pid)
         assert_received {:terminated, ^pid, unquote(Macro.escape(reason)), _state}
@@ -175,9 +175,9 @@ defmodule Ferrosock.Boundary.AppTest do
 
       {socket, pid} = Socket.open(server)
       send_frame(socket, :text, "count")
-      assert_receive :eating, 5_000
+      assert_receive :eating
       send_frame(socket, :close, <<1000::16>>)
-      assert_receive {:eaten, {_tag, [{:close, 1000, ""}]}}, 5_000
+      assert_receive {:eaten, {_tag, [{:close, 1000, ""}]}}
       send(pid, :go)
       down(pid)
       # What had come before it is handled, in order.
@@ -228,7 +228,7 @@ defmodule Ferrosock.Boundary.AppTest do
 
     for message <- ["small", large] do
       send_frame(socket, :text, "eat")
-      assert_receive :eating, 5_000
+      assert_receive :eating
       send_until_paused(socket, message)
       send(pid, :go)
       send_frame(socket, :text, "echo")
@@ -346,7 +346,7 @@ defmodule Ferrosock.Boundary.AppTest do
       )
 
     await = fn ->
-      assert_receive {:plug, pid}, 5_000
+      assert_receive {:plug, pid}
       Process.monitor(pid)
       pid
     end

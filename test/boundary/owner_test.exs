@@ -148,7 +148,7 @@ defmodule Ferrosock.Boundary.OwnerTest do
       for _ <- 1..200 do
         socket = connect(server)
         write(socket, head("GET", "/"))
-        assert_receive {:plug, pid}, 5_000
+        assert_receive {:plug, pid}
         Process.monitor(pid)
         {socket, pid}
       end

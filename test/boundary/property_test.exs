@@ -255,7 +255,7 @@ defmodule Ferrosock.Boundary.PropertyTest do
     Enum.each(world.clients, &:gen_tcp.close/1)
     settle(Enum.filter(actors, &Process.alive?/1), world)
     Enum.each(actors, &Process.exit(&1, :kill))
-    for monitor <- monitors, do: assert_receive({:DOWN, ^monitor, _, _, :killed}, 5_000)
+    for monitor <- monitors, do: assert_receive({:DOWN, ^monitor, _, _, :killed})
     # The listener's handle is one of this process's too.
     :erlang.garbage_collect()
   end

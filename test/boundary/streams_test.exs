@@ -86,18 +86,9 @@ defmodule Ferrosock.Boundary.StreamsTest do
 
   test "the end of a connection is that of all its WebSockets" do
     socket = HTTP2.connect(Socket.serve!())
-    pids = for id <- [1, 3, 5], do: open(socket, id)
+    pids = for id <- [1, 3, 5], do: HTTP2.websocket(socket, id)
     :gen_tcp.close(socket)
     for pid <- pids, do: assert(down(pid) == {:shutdown, :closed})
     eventually(fn -> match?(%{sockets: 0, connections: 0, exchanges: 0}, Native.stats()) end)
-  end
-
-  # A WebSocket on the stream, and its process.
-  defp open(socket, id) do
-    HTTP2.upgrade(socket, id, "/")
-    assert {200, _headers} = HTTP2.head(socket, id)
-    assert_receive {:opened, pid}
-    Process.monitor(pid)
-    pid
   end
 end

@@ -354,7 +354,7 @@ defmodule Ferrosock.HTTP.ConnectionTest do
         serve(
           fn conn ->
             send(test, {:plug, self()})
-            assert_receive :continue, 5_000
+            assert_receive :continue
             send_resp(conn, 200, "finished")
           end,
           id: :stopping
@@ -371,7 +371,7 @@ defmodule Ferrosock.HTTP.ConnectionTest do
       assert response.body == "finished"
       assert header(response, "connection") == ["close"]
       assert closed?(socket)
-      assert Task.await(stop) == :ok
+      assert Task.await(stop, 20_000) == :ok
     end
 
     test "closes idle connections at once" do
@@ -381,7 +381,7 @@ defmodule Ferrosock.HTTP.ConnectionTest do
       stop = Task.async(fn -> Supervisor.stop(server, :shutdown) end)
       assert read_all(socket) == ""
       :gen_tcp.close(socket)
-      assert Task.await(stop) == :ok
+      assert Task.await(stop, 20_000) == :ok
     end
 
     test "waits for `shutdown_timeout`, and no longer" do

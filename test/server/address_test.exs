@@ -79,7 +79,7 @@ defmodule Ferrosock.Server.AddressTest do
         ExUnit.CaptureLog.capture_log(fn ->
           socket = connect(server)
           write(socket, "nonsense\r\n\r\n")
-          assert {:ok, "HTTP/1.1 400" <> _} = :gen_tcp.recv(socket, 0, 5_000)
+          assert {:ok, "HTTP/1.1 400" <> _} = :gen_tcp.recv(socket, 0, 20_000)
           ended(server)
         end)
 

@@ -33,7 +33,7 @@ defmodule Ferrosock.Server.DrainLateTest do
         assert header(response, "connection") == ["close"]
       end
 
-      assert Task.await(draining) == :ok
+      assert Task.await(draining, 20_000) == :ok
       assert refused?(port)
     end
   end
@@ -58,7 +58,7 @@ defmodule Ferrosock.Server.DrainLateTest do
            do: true,
            else: (_ended -> false)
 
-    assert Task.await(draining) == :ok
+    assert Task.await(draining, 20_000) == :ok
     served?
   end
 

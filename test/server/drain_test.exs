@@ -76,7 +76,7 @@ defmodule Ferrosock.Server.DrainTest do
         address = Ferrosock.info(server).address
 
         fail(server, unquote(id))
-        Task.await(drain)
+        Task.await(drain, 20_000)
         assert refused?(port)
         eventually(fn -> match?(%{address: ^address, connections: 0}, Ferrosock.info(server)) end)
       end
@@ -141,7 +141,7 @@ defmodule Ferrosock.Server.DrainTest do
       assert response.body == "finished"
       assert header(response, "connection") == ["close"]
       assert closed?(socket)
-      assert Task.await(draining) == :ok
+      assert Task.await(draining, 20_000) == :ok
     end
 
     test "is waited for until its client has read the response" do
@@ -153,7 +153,7 @@ defmodule Ferrosock.Server.DrainTest do
       stopping = Task.async(fn -> Supervisor.stop(server, :shutdown) end)
       assert Task.yield(stopping, 300) == nil
       assert response(socket).body == body
-      assert Task.await(stopping) == :ok
+      assert Task.await(stopping, 20_000) == :ok
     end
 
     test "whose head is on its way is served" do
@@ -179,7 +179,7 @@ defmodule Ferrosock.Server.DrainTest do
         assert header(response, "connection") == ["close"]
       end
 
-      assert Task.await(draining) == :ok
+      assert Task.await(draining, 20_000) == :ok
     end
   end
 
@@ -202,7 +202,7 @@ defmodule Ferrosock.Server.DrainTest do
 
       drain = Task.async(fn -> Ferrosock.drain(server, code: 1012) end)
       assert closed_with?(socket, 1012)
-      assert Task.await(drain) == :ok
+      assert Task.await(drain, 20_000) == :ok
       assert Probe.down(pid) == :shutdown
     end
 
@@ -212,7 +212,7 @@ defmodule Ferrosock.Server.DrainTest do
         {socket, pid} = Socket.open(server)
         drain = Task.async(fn -> Ferrosock.drain(server, options) end)
         assert closed_with?(socket, code)
-        assert Task.await(drain) == :ok
+        assert Task.await(drain, 20_000) == :ok
         assert Probe.down(pid) == :shutdown
         assert_received {:terminated, ^pid, :shutdown, _state}
       end
@@ -228,7 +228,7 @@ defmodule Ferrosock.Server.DrainTest do
       assert recv_frame(socket) == {:text, "first"}
       assert recv_frame(socket) == {:text, "second"}
       assert closed_with?(socket, 1001)
-      assert Task.await(draining) == :ok
+      assert Task.await(draining, 20_000) == :ok
     end
 
     test "that a request in flight becomes is closed with the code, too" do
@@ -250,7 +250,7 @@ defmodule Ferrosock.Server.DrainTest do
       send(pid, :go)
       assert %{status: 101} = response(socket)
       assert closed_with?(socket, 1012)
-      assert Task.await(draining) == :ok
+      assert Task.await(draining, 20_000) == :ok
       assert_received {:terminated, ^pid, :shutdown, _state}
     end
   end
@@ -261,7 +261,7 @@ defmodule Ferrosock.Server.DrainTest do
       sockets = for _ <- 1..10, do: elem(Socket.open(server), 0)
       drain = Task.async(fn -> timed(fn -> Ferrosock.drain(server, rate: 20) end) end)
       assert all_closed_with?(sockets, 1001)
-      {time, :ok} = Task.await(drain)
+      {time, :ok} = Task.await(drain, 20_000)
       assert time >= 9 * 50
     end
 
@@ -271,7 +271,7 @@ defmodule Ferrosock.Server.DrainTest do
       options = [rate: 1, deadline: 4_000, code: 1012]
       drain = Task.async(fn -> Ferrosock.drain(server, options) end)
       assert all_closed_with?(sockets, 1012)
-      assert Task.await(drain) == :ok
+      assert Task.await(drain, 20_000) == :ok
     end
 
     test "does not hold up the stop of a server with ten WebSockets" do
@@ -279,7 +279,7 @@ defmodule Ferrosock.Server.DrainTest do
       sockets = for _ <- 1..10, do: elem(Socket.open(server), 0)
       stop = Task.async(fn -> timed(fn -> Supervisor.stop(server, :shutdown) end) end)
       assert all_closed_with?(sockets, 1001)
-      {time, :ok} = Task.await(stop)
+      {time, :ok} = Task.await(stop, 20_000)
       assert time < 5_000
     end
   end
@@ -292,7 +292,7 @@ defmodule Ferrosock.Server.DrainTest do
       assert recv_frame(socket) == {:close, 1001, ""}
       assert Task.yield(drain, 100) == nil
       send_frame(socket, :close, <<1001::16>>)
-      assert Task.await(drain) == :ok
+      assert Task.await(drain, 20_000) == :ok
       assert closed?(socket)
     end
 
@@ -354,7 +354,7 @@ defmodule Ferrosock.Server.DrainTest do
       calls =
         for _ <- 1..3, do: Task.async(fn -> Ferrosock.drain(server, deadline: 500) end)
 
-      assert Task.await_many(calls) == List.duplicate({:timeout, 1}, 3)
+      assert Task.await_many(calls, 20_000) == List.duplicate({:timeout, 1}, 3)
     end
 
     test "get the result of a stop that comes in between, within the stop's time" do
@@ -362,7 +362,7 @@ defmodule Ferrosock.Server.DrainTest do
       call = Task.async(fn -> Ferrosock.drain(server, deadline: 60_000) end)
       eventually(fn -> refused?(server) end)
       assert Supervisor.stop(server, :shutdown) == :ok
-      assert Task.await(call) == {:timeout, 1}
+      assert Task.await(call, 20_000) == {:timeout, 1}
     end
 
     test "have a stop that comes in between use their code" do
@@ -372,8 +372,8 @@ defmodule Ferrosock.Server.DrainTest do
       assert_receive {:terminated, _pid, :shutdown, _state}
       stop = Task.async(fn -> Supervisor.stop(server, :shutdown) end)
       assert all_closed_with?(sockets, 1012)
-      assert Task.await(stop) == :ok
-      assert Task.await(call) == :ok
+      assert Task.await(stop, 20_000) == :ok
+      assert Task.await(call, 20_000) == :ok
     end
   end
 
@@ -429,14 +429,8 @@ defmodule Ferrosock.Server.DrainTest do
 
   # A WebSocket whose callback echoes after `:go`.
   defp held(options \\ []) do
-    test = self()
-
-    echo = fn {data, opcode: opcode}, state ->
-      send(test, :in_callback)
-      receive do: (:go -> {:push, {opcode, data}, state})
-    end
-
-    server = Socket.serve!([handle_in: echo], [], options)
+    echo = fn {data, opcode: opcode}, state -> {:push, {opcode, data}, state} end
+    server = Socket.serve!([handle_in: Probe.held(echo)], [], options)
     {socket, pid} = Socket.open(server)
     send_frame(socket, :text, "first")
     assert_receive :in_callback

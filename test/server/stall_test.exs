@@ -205,7 +205,13 @@ defmodule Ferrosock.Server.StallTest do
     for _ <- 1..3, do: assert({:binary, _data} = recv_frame(quick))
 
     # Nothing is lost: all arrives when it is taken.
-    for socket <- sockets, _ <- 1..60, do: assert({:binary, _} = recv_frame(socket))
+    sockets
+    |> Enum.map(fn socket ->
+      :ok = :inet.setopts(socket, recbuf: 1_000_000, buffer: 1_000_000)
+      Task.async(fn -> for _ <- 1..60, do: assert({:binary, _} = recv_frame(socket)) end)
+    end)
+    |> Task.await_many(60_000)
+
     eventually(fn -> Ferrosock.info(server).queued_bytes == 0 end)
   end
 
@@ -270,7 +276,7 @@ defmodule Ferrosock.Server.StallTest do
   end
 
   defp reset?(socket) do
-    case :gen_tcp.recv(socket, 0, 5_000) do
+    case :gen_tcp.recv(socket, 0, 20_000) do
       {:ok, _data} -> reset?(socket)
       {:error, reason} -> reason in [:closed, :econnreset]
     end

@@ -15,7 +15,10 @@ defmodule Ferrosock.Test.Logs do
   @doc "Sends the calling test every event from now on."
   def attach do
     :pg.start(__MODULE__)
-    :ok = :pg.join(__MODULE__, :tests, self())
+
+    unless self() in :pg.get_local_members(__MODULE__, :tests),
+      do: :ok = :pg.join(__MODULE__, :tests, self())
+
     :global.trans({__MODULE__, self()}, &add_handler/0, [node()])
   end
 

@@ -16,7 +16,7 @@ defmodule Ferrosock.Test.Probe do
 
   import ExUnit.Assertions
 
-  alias Ferrosock.Test.Raw
+  alias Ferrosock.Test.{Logs, Raw}
 
   @sync "sync with the test"
 
@@ -81,6 +81,23 @@ defmodule Ferrosock.Test.Probe do
     reason
   end
 
+  @doc "The bytes break the protocol: the close code, the reason, the exit and one line of the log say so."
+  def assert_refused(socket, pid, bytes, code, reason) do
+    phrase = reason |> to_string() |> String.replace("_", " ")
+    {:ok, {_address, port}} = :inet.sockname(socket)
+    Logs.attach()
+    Raw.write(socket, bytes)
+    assert Raw.recv_frame(socket) == {:close, code, phrase}
+    assert down(pid) == {:shutdown, reason}
+    assert_received {:terminated, ^pid, {:error, ^reason}, _state}
+    assert [{:log, :warning, line, _meta}] = Logs.taken(pid)
+
+    assert line =~
+             ~r/^Ferrosock closed the WebSocket of 127.0.0.1:#{port} \(\S+\) with #{code}: #{phrase}$/
+
+    assert Raw.read_all(socket) == ""
+  end
+
   @doc "Whether the process hibernates."
   def hibernated?(pid), do: current_function(pid) == {:erlang, :hibernate}
 
@@ -99,6 +116,16 @@ defmodule Ferrosock.Test.Probe do
   def binary_bytes(pid) do
     {:binary, binaries} = Process.info(pid, :binary)
     binaries |> Enum.map(&elem(&1, 1)) |> Enum.sum()
+  end
+
+  @doc "A callback that tells the test `:in_callback`, and waits for `:go` before it does what `fun` does."
+  def held(fun \\ fn _message, state -> {:ok, state} end) do
+    test = self()
+
+    fn message, state ->
+      send(test, :in_callback)
+      receive do: (:go -> fun.(message, state))
+    end
   end
 
   @doc "Callbacks that tell the test of each call, as `{:called, callback, argument}`; `:push` has one pushed."

@@ -1,5 +1,8 @@
 defmodule Ferrosock.Test.Quiet do
-  @moduledoc "An echo without `handle_control/2`, whose state is a test that is told `{:opened, pid}`."
+  @moduledoc """
+  An echo without the callbacks that need not be, whose state is a test that is told `{:opened, pid}`. It stops by
+  the message `:stop`.
+  """
 
   @behaviour WebSock
 
@@ -17,14 +20,16 @@ defmodule Ferrosock.Test.Quiet do
   def handle_in({data, opcode: opcode}, state), do: {:push, {opcode, data}, state}
 
   @impl true
+  def handle_info(:stop, state), do: {:stop, :normal, state}
   def handle_info(_message, state), do: {:ok, state}
 
-  @doc "A WebSocket without a timeout on a server of its own, and its process."
-  def open(server_options) do
+  @doc "A WebSocket without a timeout on a server of its own, and its process, which is monitored."
+  def open(server_options \\ []) do
     test = self()
     plug = fn conn -> Ferrosock.upgrade(conn, __MODULE__, test, timeout: :infinity) end
     socket = plug |> Raw.serve(server_options) |> Raw.websocket()
     assert_receive {:opened, pid}
+    Process.monitor(pid)
     {socket, pid}
   end
 end

@@ -35,10 +35,10 @@ defmodule Ferrosock.WebSocket.HibernateTest do
 
       # What the app does by itself.
       send(pid, :nothing)
-      assert_receive {:called, :handle_info, :nothing}, 5_000
+      assert_receive {:called, :handle_info, :nothing}
       hibernates(pid)
       send(pid, :nothing)
-      assert_receive {:called, :handle_info, :nothing}, 5_000
+      assert_receive {:called, :handle_info, :nothing}
       hibernates(pid)
 
       # What `:sys` asks.
@@ -96,7 +96,7 @@ defmodule Ferrosock.WebSocket.HibernateTest do
 
       for _ <- 1..2 do
         assert %{status: 200} = request(socket, "GET", "/")
-        assert_receive {:pid, pid}, 5_000
+        assert_receive {:pid, pid}
         hibernates(pid)
       end
     end

@@ -295,7 +295,7 @@ defmodule Ferrosock.WebSocket.LifecycleTest do
           assert recv_frame(socket) == {:close, 1001, ""}
           send_frame(socket, :close, <<1001::16>>)
           assert closed?(socket)
-          Task.await(stopping)
+          Task.await(stopping, 20_000)
           assert down(pid) == :shutdown
         end)
 
@@ -304,16 +304,8 @@ defmodule Ferrosock.WebSocket.LifecycleTest do
     end
 
     test "lets the running callback finish, and sends what it pushes" do
-      test = self()
-
-      server =
-        Socket.serve!(
-          handle_in: fn {data, _}, state ->
-            send(test, :in_callback)
-            receive do: (:go -> {:push, {:text, data}, state})
-          end
-        )
-
+      push = fn {data, _}, state -> {:push, {:text, data}, state} end
+      server = Socket.serve!(handle_in: Probe.held(push))
       {socket, pid} = Socket.open(server)
       send_frame(socket, :text, "last words")
       assert_receive :in_callback
@@ -324,24 +316,11 @@ defmodule Ferrosock.WebSocket.LifecycleTest do
       assert recv_frame(socket) == {:text, "last words"}
       assert recv_frame(socket) == {:close, 1001, ""}
       send_frame(socket, :close, <<1001::16>>)
-      Task.await(stopping)
+      Task.await(stopping, 20_000)
     end
 
     test "kills a WebSocket that takes longer than shutdown_timeout, and its client gets 1011" do
-      test = self()
-
-      server =
-        Socket.serve!(
-          [
-            handle_in: fn _, _ ->
-              send(test, :in_callback)
-              forever()
-            end
-          ],
-          [],
-          shutdown_timeout: 100
-        )
-
+      server = Socket.serve!([handle_in: Probe.held()], [], shutdown_timeout: 100)
       {socket, pid} = Socket.open(server)
       send_frame(socket, :text, "block")
       assert_receive :in_callback
@@ -522,19 +501,8 @@ defmodule Ferrosock.WebSocket.LifecycleTest do
     end
 
     test "answers for an app that does not: the client's close is echoed within close_timeout" do
-      test = self()
-
-      server =
-        Socket.serve!(
-          [
-            handle_in: fn _, state ->
-              send(test, :in_callback)
-              receive do: (:go -> {:push, {:text, "too late"}, state})
-            end
-          ],
-          [],
-          websocket_options: [close_timeout: 100]
-        )
+      late = Probe.held(fn _, state -> {:push, {:text, "too late"}, state} end)
+      server = Socket.serve!([handle_in: late], [], websocket_options: [close_timeout: 100])
 
       {socket, pid} = Socket.open(server)
       send_frame(socket, :text, "block")

@@ -58,7 +58,7 @@ defmodule Ferrosock.WebSocket.OverHTTP2Test do
       HTTP2.request(socket, 5, "GET", "/", [{"sec-websocket-version", "13"}])
       assert %{status: 400} = HTTP2.response(socket, 5)
 
-      open(socket, 7)
+      HTTP2.websocket(socket, 7)
     end
 
     # As RFC 9110, 8.6 and 9.3.6 have it: a length would be that of the whole stream.
@@ -86,7 +86,7 @@ defmodule Ferrosock.WebSocket.OverHTTP2Test do
 
   test "each has a stream, a process and an end of its own" do
     socket = HTTP2.connect(Socket.serve!())
-    [first, second] = for id <- [1, 3], do: open(socket, id)
+    [first, second] = for id <- [1, 3], do: HTTP2.websocket(socket, id)
     assert first != second
 
     for id <- [1, 3] do
@@ -110,7 +110,7 @@ defmodule Ferrosock.WebSocket.OverHTTP2Test do
 
   test "a frame may come in pieces, and pieces may have several frames" do
     socket = HTTP2.connect(Socket.serve!())
-    open(socket, 1)
+    HTTP2.websocket(socket, 1)
     for <<byte <- frame(:text, "slowly")>>, do: HTTP2.data(socket, 1, :nofin, <<byte>>)
     assert read_frame(socket, 1) == {:text, "slowly"}
     HTTP2.data(socket, 1, :nofin, [frame(:ping, "p"), frame(:text, "a"), frame(:text, "b")])
@@ -121,7 +121,7 @@ defmodule Ferrosock.WebSocket.OverHTTP2Test do
 
   test "a message larger than the windows goes both ways" do
     socket = HTTP2.connect(Socket.serve!())
-    open(socket, 1)
+    HTTP2.websocket(socket, 1)
     data = :crypto.strong_rand_bytes(200_000)
     message = IO.iodata_to_binary(frame(:binary, data))
     # As much as the windows have room for.
@@ -147,7 +147,7 @@ defmodule Ferrosock.WebSocket.OverHTTP2Test do
   describe "the end" do
     test "of a stream by a reset is that of the WebSocket" do
       socket = HTTP2.connect(Socket.serve!())
-      pid = open(socket, 1)
+      pid = HTTP2.websocket(socket, 1)
       HTTP2.reset(socket, 1)
       assert_receive {:terminated, ^pid, {:error, :econnreset}, _state}
       assert down(pid) == {:shutdown, :closed}
@@ -155,7 +155,7 @@ defmodule Ferrosock.WebSocket.OverHTTP2Test do
 
     test "of a stream without a close frame is one, too" do
       socket = HTTP2.connect(Socket.serve!())
-      pid = open(socket, 1)
+      pid = HTTP2.websocket(socket, 1)
       HTTP2.data(socket, 1, :fin, "")
       assert_receive {:terminated, ^pid, {:error, _reason}, _state}
       assert down(pid) == {:shutdown, :closed}
@@ -163,7 +163,7 @@ defmodule Ferrosock.WebSocket.OverHTTP2Test do
 
     test "of a process is told by 1011" do
       socket = HTTP2.connect(Socket.serve!())
-      pid = open(socket, 1)
+      pid = HTTP2.websocket(socket, 1)
       Process.exit(pid, :kill)
       assert read_frame(socket, 1) == {:close, <<1011::16>>}
     end
@@ -171,13 +171,13 @@ defmodule Ferrosock.WebSocket.OverHTTP2Test do
     test "of the server by its code, and by GOAWAY" do
       server = Socket.serve!()
       socket = HTTP2.connect(server)
-      pid = open(socket, 1)
+      pid = HTTP2.websocket(socket, 1)
       drain = Task.async(fn -> Ferrosock.drain(server, code: 1012) end)
       assert read_frame(socket, 1) == {:close, <<1012::16>>}
       HTTP2.data(socket, 1, :fin, frame(:close, <<1012::16>>))
       assert down(pid) == :shutdown
       assert HTTP2.closed(socket) == :no_error
-      assert Task.await(drain) == :ok
+      assert Task.await(drain, 20_000) == :ok
     end
   end
 
@@ -193,11 +193,11 @@ defmodule Ferrosock.WebSocket.OverHTTP2Test do
     options = [high_water_mark: 100_000, send_timeout: 300, close_timeout: 300]
     server = Socket.serve!([handle_info: push], [], websocket_options: options)
     socket = HTTP2.connect(server, %{initial_window_size: 1_000})
-    pid = open(socket, 1)
-    other = open(socket, 3)
+    pid = HTTP2.websocket(socket, 1)
+    other = HTTP2.websocket(socket, 3)
 
     for _ <- 1..10, do: send(pid, :push)
-    assert_receive {:terminated, ^pid, {:error, :slow_client}, _state}, 5_000
+    assert_receive {:terminated, ^pid, {:error, :slow_client}, _state}
     assert down(pid) == {:shutdown, :slow_client}
     assert {:rst_stream, 1, :cancel} = HTTP2.take(socket, &match?({:rst_stream, 1, _}, &1))
     assert [{:log, :warning, line, _meta}] = Logs.taken(server)
@@ -205,15 +205,6 @@ defmodule Ferrosock.WebSocket.OverHTTP2Test do
     HTTP2.data(socket, 3, :nofin, frame(:text, "fine"))
     assert read_frame(socket, 3) == {:text, "fine"}
     assert Process.alive?(other)
-  end
-
-  # A WebSocket on the stream, and its process.
-  defp open(socket, id) do
-    HTTP2.upgrade(socket, id, "/")
-    assert {200, _headers} = HTTP2.head(socket, id)
-    assert_receive {:opened, pid}
-    Process.monitor(pid)
-    pid
   end
 
   # A short one.

@@ -2,7 +2,7 @@ defmodule Ferrosock.WebSocket.PingTest do
   # Pings to clients that are silent, and the end of those that do not answer.
   use ExUnit.Case, async: true
 
-  import Ferrosock.Test.Probe, only: [answer_pings: 3, down: 1, reporting: 0]
+  import Ferrosock.Test.Probe, only: [answer_pings: 3, down: 1, held: 0, reporting: 0]
   import Ferrosock.Test.Raw
 
   alias Ferrosock.Test.Quiet
@@ -24,7 +24,7 @@ defmodule Ferrosock.WebSocket.PingTest do
       refute_received {:called, _callback, _argument}
 
       send_frame(socket, :pong)
-      assert_receive {:called, :handle_control, {"", opcode: :pong}}, 5_000
+      assert_receive {:called, :handle_control, {"", opcode: :pong}}
       assert recv_frame(socket) == {:ping, ""}
       assert Process.alive?(pid)
     end
@@ -44,18 +44,9 @@ defmodule Ferrosock.WebSocket.PingTest do
     end
 
     test "has pings sent while a callback runs" do
-      test = self()
-
-      callbacks = [
-        handle_in: fn _, state ->
-          send(test, :in_callback)
-          receive do: (:go -> {:ok, state})
-        end
-      ]
-
-      {socket, pid} = Socket.open(serve!(callbacks, @patient, timeout: :infinity))
+      {socket, pid} = Socket.open(serve!([handle_in: held()], @patient, timeout: :infinity))
       send_frame(socket, :text, "block")
-      assert_receive :in_callback, 5_000
+      assert_receive :in_callback
       answer_pings(socket, :pong, 100)
       send(pid, :go)
       sync_after_pings(socket)

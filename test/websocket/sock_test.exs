@@ -773,7 +773,7 @@ defmodule Ferrosock.WebSocket.SockTest do
       refute_receive {:flooded, _pid}, 300
 
       for _ <- 1..200, do: assert({:binary, <<_::800_000>>} = recv_frame(client))
-      assert_receive {:flooded, pid}, 5_000
+      assert_receive {:flooded, pid}
       assert Process.alive?(pid)
       sync(client)
     end
@@ -785,7 +785,7 @@ defmodule Ferrosock.WebSocket.SockTest do
         capture_log(fn ->
           client = flooded(options)
           # The callback that sends goes on: the rest of its pushes does nothing.
-          assert_receive {:flooded, pid}, 5_000
+          assert_receive {:flooded, pid}
           reason = down(pid)
 
           assert {endings(pid), reason} ==
@@ -856,7 +856,7 @@ defmodule Ferrosock.WebSocket.SockTest do
   # A WebSocket whose handle_connection/2 is running or has run, and its process.
   defp open(server, options \\ []) do
     socket = websocket(server, "/", [], options)
-    assert_receive {:called, pid, :handle_connection, [], _state}, 5_000
+    assert_receive {:called, pid, :handle_connection, [], _state}
     Process.monitor(pid)
 
     # The VM may hold the monitor back until the process has ended, which it would call `:noproc`:
@@ -933,7 +933,7 @@ defmodule Ferrosock.WebSocket.SockTest do
 
   # Waits for the end of a process that `open/2` monitors, and returns its exit reason.
   defp down(pid) do
-    assert_receive {:DOWN, _monitor, :process, ^pid, reason}, 5_000
+    assert_receive {:DOWN, _monitor, :process, ^pid, reason}
     reason
   end
 

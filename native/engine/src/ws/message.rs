@@ -62,6 +62,7 @@ impl<B: Buffer> Reader<B> {
     /// missing part of a large data frame, in its final place, and never more than that frame or `limit`
     /// bytes. There is none in a compressed message. Says how much was filled, which
     /// [`Reader::tail_filled`] is to be told.
+    #[inline]
     pub fn fill_tail<R>(
         &mut self,
         limit: usize,
