@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test test-busy test-engine test-server test-clients conformance budget fuzz attack check check-engine check-server bench bench-check clean
+.PHONY: help run test test-busy test-engine test-server test-clients conformance budget fuzz attack check check-directions check-engine check-server bench bench-check clean
 
 # The browser of the tests.
 CHROMIUM ?= /usr/bin/chromium
@@ -16,7 +16,7 @@ help:
 	@echo 'make run     the chat example on http://localhost:4000 (PORT=... for another port, SCHEME=https)'
 	@echo 'make test    all tests'
 	@echo 'make test-busy  those of the server, ROUNDS=5 times on a busy machine, then with other numbers of schedulers'
-	@echo 'make check   formatting, compiler warnings and clippy'
+	@echo 'make check   who uses whom, formatting, compiler warnings and clippy'
 	@echo 'make conformance  Autobahn, other WebSocket clients, wrk, h2load, and a minute of attack and of fuzzing per target'
 	@echo 'make budget  what a message takes of the server, held to bench/BUDGET.md'
 	@echo 'make attack  the attack alone, for SECS=60 seconds; SEED=... repeats the one that has printed it'
@@ -90,7 +90,10 @@ attack: /usr/bin/openssl $(CLIENTS)/.venv/.installed
 fuzz:
 	@bin/fuzz
 
-check: check-engine check-server
+check: check-directions check-engine check-server
+
+check-directions:
+	bin/directions
 
 check-engine:
 	cargo fmt --all --check

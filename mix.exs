@@ -24,7 +24,7 @@ defmodule Ferrosock.MixProject do
   end
 
   def application do
-    [mod: {Ferrosock.Reactors, []}, extra_applications: [:logger, :public_key, :ssl]]
+    [mod: {Ferrosock.Server.Reactors, []}, extra_applications: [:logger, :public_key, :ssl]]
   end
 
   defp elixirc_paths(:test), do: ["lib", "test/support"]
@@ -35,7 +35,7 @@ defmodule Ferrosock.MixProject do
       licenses: ["MIT"],
       links: %{},
       # The engine travels as source: it is compiled where the app is.
-      files: ~w(lib native Cargo.toml Cargo.lock mix.exs README.md CHANGELOG.md LICENSE)
+      files: ~w(lib guides native Cargo.toml Cargo.lock mix.exs README.md CHANGELOG.md LICENSE)
     ]
   end
 
@@ -44,7 +44,7 @@ defmodule Ferrosock.MixProject do
       main: "readme",
       extras: [
         "README.md",
-        "lib/ferrosock/coming-from-bandit-or-cowboy.md",
+        "guides/coming-from-bandit-or-cowboy.md",
         "CHANGELOG.md",
         "LICENSE"
       ]

@@ -9,7 +9,8 @@ Code.require_file("app.exs", __DIR__)
 # Turns the reactors in place of their processes, and tells the longest turn. What it costs to look at
 # the clock would count in other cases.
 defmodule Bench.Turns do
-  alias Ferrosock.{Native, Reactors}
+  alias Ferrosock.Native
+  alias Ferrosock.Server.Reactors
 
   # Gives what ends it.
   def watch do
@@ -28,7 +29,7 @@ defmodule Bench.Turns do
     end
   end
 
-  # As Ferrosock.Reactor does.
+  # As Ferrosock.Server.Reactor does.
   defp turn(reactor, longest) do
     {turned, time} = Native.reactor_turn_timed(reactor)
     if turned == :soon, do: :erlang.yield()

@@ -33,7 +33,7 @@ defmodule Ferrosock do
 
       Supervisor.start_link([{Ferrosock, plug: MyApp.Router, port: 4000}], strategy: :one_for_one)
 
-  [Coming from Bandit or Cowboy](coming-from-bandit-or-cowboy.md) has what becomes of their options.
+  [Coming from Bandit or Cowboy](coming-from-bandit-or-cowboy.md) tells what becomes of their options.
 
   ## Options
 
@@ -43,12 +43,12 @@ defmodule Ferrosock do
 
   ### `:http_options`
 
-  What `send_resp` sends is compressed where the client's `accept-encoding` allows one of the codings,
-  and `vary` says so to caches. Left as they are: bodies of fewer than 1,024 bytes and those that would
-  not become smaller, responses with a `content-encoding` or a strong `etag`, partial ones (206), files
-  and chunks. An app that sets `cache-control: no-transform` keeps a response from being compressed. It
-  should do so for one that has both a secret and text of the request in it, where encryption is to hide
-  them: the length would tell whether they are alike.
+  A body that `send_resp` sends is compressed if the client's `accept-encoding` allows one of the codings,
+  and `vary` says so to caches. Some responses are left as they are: bodies of fewer than 1,024 bytes and
+  those that would not become smaller, responses with a `content-encoding` or a strong `etag`, partial ones
+  (206), files and chunks. An app that sets `cache-control: no-transform` keeps a response from being
+  compressed. It should do so if the response has both a secret and text of the request in it: over an
+  encrypted connection the length would tell whether the two are alike.
 
   #{Ferrosock.Options.docs(:http)}
 
@@ -62,10 +62,10 @@ defmodule Ferrosock do
 
   ### `:send_timeout`, of HTTP/1, HTTP/2 and WebSockets
 
-  It is for bytes that wait for a client and do not move, whoever they are from, and begins anew with each byte
-  that moves. Where all that waits is with the kernel, nobody but that sees it: there the longest of the three
-  and five seconds count (TCP_USER_TIMEOUT, RFC 5482; on Linux, and not for Unix sockets), and the connection ends
-  without a word.
+  It limits how long bytes may wait for a client without moving, whoever they are from, and begins anew with each
+  byte that moves. When all that waits is in the kernel, only the kernel sees it. It waits for the longest of
+  the three and five seconds more (TCP_USER_TIMEOUT, RFC 5482; on Linux, and not for Unix sockets), and the
+  connection ends without a word.
 
   ### `:http_1_options`
 
@@ -73,12 +73,13 @@ defmodule Ferrosock do
 
   ### `:http_2_options`
 
-  HTTP/2 (RFC 9113). A Plug sees a request as it would one of HTTP/1: `host` is set from `:authority`, and
-  the pieces of a `cookie` are joined. A response loses the headers that HTTP/2 does not have, as
+  HTTP/2 (RFC 9113). A Plug sees a request as it would see one of HTTP/1: `host` is set from `:authority`, and
+  the pieces of a `cookie` are joined. A response loses the headers that HTTP/2 does not have, such as
   `connection`. Nothing is pushed, and the trailers of requests are dropped.
 
-  A malformed request resets its stream, or is answered with 400, and leaves the others of its connection alone
-  (RFC 9113 §8.1.1). A client that goes on with such is told `ENHANCE_YOUR_CALM` after a thousand.
+  A malformed request resets its stream, or is answered with 400, and leaves the other streams of its connection
+  alone (RFC 9113 §8.1.1). A client that goes on sending such requests is told `ENHANCE_YOUR_CALM` after a
+  thousand.
 
   Streams may be WebSockets (RFC 8441). A Plug sees such a handshake as a GET with the headers
   `connection: upgrade` and `upgrade: websocket`, but without a `sec-websocket-key`.
@@ -87,7 +88,7 @@ defmodule Ferrosock do
 
   ### `:tls_options`
 
-  With `scheme: :https`. TLS 1.2 and 1.3; sessions are resumed by tickets.
+  They count with `scheme: :https`. The server speaks TLS 1.2 and 1.3, and resumes sessions by tickets.
 
   #{Ferrosock.Options.docs(:tls)}
 
@@ -97,18 +98,18 @@ defmodule Ferrosock do
 
   #### Its `:deflate_options`
 
-  permessage-deflate (RFC 7692) is negotiated where the server's `:compress` and the upgrade's both say
-  so and the client offers it.
+  permessage-deflate (RFC 7692) is negotiated if the server's `:compress` and the upgrade's both say so and
+  the client offers it.
 
   #{Ferrosock.Options.docs(:deflate)}
 
   ## Stopping and deploys
 
-  A server that its supervisor stops, as on SIGTERM, is drained. It stops listening and serves what has
+  A server that its supervisor stops, as after a SIGTERM, is drained. It stops listening and serves what has
   arrived: responses say `connection: close`, clients of HTTP/2 get a GOAWAY (RFC 9113 §6.8), and idle
   connections close at once. Its WebSockets are closed with 1001, not all in the same instant, and
-  their `terminate/2` gets `:shutdown`. What has not ended after `:shutdown_timeout` is killed. A server
-  whose last connection has ended waits no longer.
+  their `terminate/2` gets `:shutdown`. What has not ended after `:shutdown_timeout` is killed. The server
+  stops as soon as its last connection has ended.
 
   `drain/2` does the same while the node runs on, with a close code and a pace of your choice. In
   Kubernetes a `preStop` hook may do it, for a server that has a `:name`:
@@ -120,56 +121,59 @@ defmodule Ferrosock do
   application needs to stop. A load balancer should know by then that no connection will be accepted;
   where that takes a while, let the hook sleep before it drains.
 
-  A server needs the application `:ferrosock`, which runs the engine for all of them. Where it is stopped, or its
-  supervisor killed, servers are drained and end with an error that says so.
+  A server needs the application `:ferrosock`, which runs the engine for all servers. When the application is
+  stopped, or its supervisor killed, servers are drained and end with an error that says so.
 
   ## Notes
 
-  One process serves all requests of an HTTP/1 connection. Between two of them its mailbox is emptied
+  One process serves all requests of an HTTP/1 connection. Between two requests its mailbox is emptied
   and its dictionary cleared. With HTTP/2 each request has a process of its own, which ends with it. The
   process whose Plug upgrades goes on as the WebSocket's, with its links, dictionary and mailbox.
 
-  A request whose Plug fails ends its connection, or with HTTP/2 its stream, which leaves the others
-  alone. One that got no response is answered with the status of `Plug.Exception`.
+  A request whose Plug fails ends its connection, or with HTTP/2 only its stream. If it has got no response
+  yet, it is answered with the status of `Plug.Exception`.
 
   A client that has sent its request may close its side of the connection and still gets the response (RFC
-  9112 §9.6). So a FIN alone does not tell that a client has left, which for a Plug that sends events looks
-  the same: `chunk/2` returns `{:error, :closed}` at the second chunk after it, as the first one is answered
-  by a reset. A Plug that may be silent for long should send something now and then, as a comment of an event
-  stream (`chunk(conn, ":\\n\\n")`). `http_1_options: [half_close: false]` takes every such client for gone.
+  9112 §9.6). So a FIN alone does not tell that a client has left, and to a Plug that sends events both look the
+  same. If the client has left, the next chunk is answered by a reset, and `chunk/2` returns `{:error, :closed}`
+  at the one after that. A Plug that may be silent for long should send something now and then, such as a
+  comment in an event stream (`chunk(conn, ":\\n\\n")`). `http_1_options: [half_close: false]` takes
+  every such client for gone.
 
   What a Plug leaves unread of a request's body is read after the response, up to `:max_unread_length` of
-  `:http_1_options`, and the connection goes on. Where more is left, where chunks have not come to their end
-  by the time that the response begins, or where the client waits for a 100 (Continue) that nobody has asked
-  for, the response says `connection: close`.
+  `:http_1_options`, and the connection goes on. The response says `connection: close` if more is left, if
+  the body is chunked and has not ended when the response begins, or if the client waits for a 100 (Continue)
+  that nobody has asked for.
 
-  A client that frames its body wrongly, cuts it short or does not send it in time is told to `read_body/2`
-  as `{:error, :closed}` or `{:error, :timeout}`. A Plug that fails then is not to blame: the client is
-  answered with 400 or 408, and there is one line of log and no report.
+  When a client frames its body wrongly, cuts it short or does not send it in time, `read_body/2` returns
+  `{:error, :closed}` or `{:error, :timeout}`. A Plug that fails then is not to blame: the client is
+  answered with 400 or 408, and the log has one line and no report.
 
   The `content-length` of a body that is sent whole is that of the body, whatever the Plug has set. A 204, 205 or
-  304 has none. The reason phrase of a status is that of `Plug.Conn.Status`, those that are configured there
-  among them, and empty where that has none.
+  304 has none. The reason phrase of a status is that of `Plug.Conn.Status`, including those that are configured
+  there, and empty if it has none.
 
-  A request target may have what browsers and curl leave uncoded: `" \\ ^ \` { | }` and, in percent codes by the
-  time that the Plug sees it, `< >`, `"` in a query and a backtick in a path. One with other bytes that no URI
-  has (DEL, control characters, UTF-8 that is not coded), with a fragment, or of a scheme that is not the web's,
-  is answered with 400. The scheme of a conn is its connection's, whatever an absolute target says.
+  A request target may have what browsers and curl leave uncoded: `" \\ ^ \` { | }` and, which the Plug sees in
+  percent codes, `< >`, `"` in a query and a backtick in a path. A target with other bytes that no URI has (DEL,
+  control characters, UTF-8 that is not coded), with a fragment, or of a scheme that is not the web's, is
+  answered with 400. The scheme of a conn is its connection's, whatever an absolute target says.
 
-  Time is in ms and sizes are in bytes.
+  Times are in milliseconds and sizes in bytes.
   """
 
-  alias Ferrosock.{Drainer, Listener, Options, Server, Session, SockPlug, Upgrade}
+  alias Ferrosock.{Options, Server}
+  alias Ferrosock.Server.{Drain, Listener}
+  alias Ferrosock.WebSocket.{Session, Upgrade}
 
   @typedoc """
-  `address` is what the server listens on, with the port that it got where it asked for 0; that of a
-  Unix socket is always 0. `connections` are open now; one counts once, however many streams of HTTP/2 it
+  `address` is what the server listens on, with the port that it got if it asked for 0; the port of a
+  Unix socket is always 0. `connections` are open now; one of HTTP/2 counts once, however many streams it
   has. Those `lingering` are not among them: they have sent their last byte, and only wait for their client
   to close, too. `queued_bytes` wait for clients, see `:max_queued_bytes`.
 
-  `accepted` connections, `requests`, those of all streams, `bytes_received` and `bytes_sent` were counted
-  since the start. These bytes are those on the wire, as the kernel gave and took them: with TLS, its
-  handshakes and records are among them; the headers of TCP and IP are not.
+  `accepted` connections, `requests` (of all streams), `bytes_received` and `bytes_sent` are counted since the
+  start. The bytes are those on the wire, as the kernel gave and took them: with TLS, its handshakes and
+  records are among them; the headers of TCP and IP are not.
   """
   @type info :: %{
           address: {:inet.ip_address() | {:local, binary()}, :inet.port_number()},
@@ -204,9 +208,9 @@ defmodule Ferrosock do
   def info(server), do: server |> Server.listener() |> Listener.info()
 
   @doc """
-  Loads the certificates and keys of a server anew, from the files and terms that its options name. The
-  connections to come get them. On an error, which says what is wrong with which file, the server goes on
-  with those that it has.
+  Loads the certificates and keys of a server anew, from the files and terms that its options name, for the
+  connections to come. On an error, which says what is wrong with which file, the server goes on with the
+  certificates that it has.
   """
   @spec reload_certificates(Supervisor.supervisor()) :: :ok | {:error, ArgumentError.t()}
   def reload_certificates(server),
@@ -222,11 +226,12 @@ defmodule Ferrosock do
       was pushed before arrives; `terminate/2` gets `:shutdown`.
 
   Returns `:ok` when all connections have ended by themselves: their processes are gone, and the last
-  byte is sent. Returns `{:timeout, count}` when so many, or so many of their processes, had not after the
-  `:deadline`, and kills them: a client sees 500, half a response, or the close code 1011.
+  byte is sent. When the `:deadline` has passed, it kills the connections and processes that are left, and
+  returns `{:timeout, count}` with how many there were: their clients see 500, half a response, or the close
+  code 1011.
 
-  The server stays in its supervisor, where it accepts nothing any more, also when one of its processes
-  fails; `info/1` works. A further call returns `:ok`. One that comes in the midst of another waits for
+  The server stays in its supervisor, and accepts nothing any more, not even when one of its processes is
+  started again; `info/1` works. A further call returns `:ok`. A call in the middle of another one waits for
   the same result, and its own options do not count.
 
   A Plug or a WebSocket that drains its own server would wait for itself: let another process do it.
@@ -240,7 +245,7 @@ defmodule Ferrosock do
   @spec drain(Supervisor.supervisor(), keyword()) :: :ok | {:timeout, pos_integer()}
   def drain(server, options \\ []) do
     options = Options.drain!(options)
-    server |> Server.drainer() |> Drainer.drain(options)
+    server |> Server.drain() |> Drain.drain(options)
   end
 
   @doc """
@@ -251,9 +256,9 @@ defmodule Ferrosock do
   returned, with the response headers and cookies that the conn has then: an app that chooses a
   subprotocol sets `sec-websocket-protocol`. Then `init/1` of `websock` is called with `state`.
 
-  Raises `Ferrosock.UpgradeError` when the request is not a valid handshake, and `ArgumentError` on
-  options that are wrong and on a conn of another server. One of `Plug.Test` is accepted, so that an
-  app can test its Plugs; the upgrade is recorded as `{websock, state, options}`.
+  Raises `Ferrosock.UpgradeError` if the request is not a valid handshake, and `ArgumentError` if an option is
+  wrong or the conn is another server's. A conn of `Plug.Test` is accepted, so that an app can test its Plugs;
+  the upgrade is recorded as `{websock, state, options}`.
 
   ## Options
 
@@ -263,8 +268,8 @@ defmodule Ferrosock do
   defdelegate upgrade(conn, websock, state, options \\ []), to: Upgrade
 
   @doc """
-  Lets a `Sock` decide about the request, and serve it when it accepts. The path for applications
-  that were written to Sock 0.2; new ones use `upgrade/4`.
+  Lets a `Sock` decide about the request, and serve it if it accepts. This is for applications that were
+  written to Sock 0.2; new ones use `upgrade/4`.
 
       get "/legacy" do
         Ferrosock.sock(conn, MyApp.Legacy, "Welcome")
@@ -275,21 +280,21 @@ defmodule Ferrosock do
 
       {Ferrosock, sock: {MyApp.Legacy, "Welcome"}, port: 4000}
 
-  Calls `init/1` of `sock` with `argument`, then `negotiate/2`. When that accepts, returns the conn in
-  the state `:upgraded`, as `upgrade/4` does, and takes the same options from the accept; Sock itself
-  knows `:timeout` alone. When it refuses, returns its conn, whose response is the application's own;
-  where it has set none, that is a 400, or the status of the conn.
+  Calls `init/1` of `sock` with `argument`, then `negotiate/2`. If that accepts, returns the conn in the
+  state `:upgraded`, as `upgrade/4` does, and takes the same options from the accept; Sock itself knows only
+  `:timeout`. If it refuses, returns its conn, whose response is the application's own. Without one, the
+  response is a 400, or has the status of the conn.
 
-  Raises `Ferrosock.UpgradeError` before `negotiate/2` when the request is not a valid handshake, and
-  `Ferrosock.ResultError` when that returns what `Sock` does not allow. A module without
+  Raises `Ferrosock.UpgradeError` before `negotiate/2` if the request is not a valid handshake, and
+  `Ferrosock.ResultError` if `negotiate/2` returns what `Sock` does not allow. A module without
   `handle_info/3`, as of Sock 0.2.0, is not told of messages. The other callbacks are those of 0.2.5.
   """
   @spec sock(Plug.Conn.t(), module(), argument :: term()) :: Plug.Conn.t()
-  defdelegate sock(conn, sock, argument), to: SockPlug
+  defdelegate sock(conn, sock, argument), to: Ferrosock.WebSocket.Sock.Plug
 
   @doc """
-  The code and the reason of the client's close frame, in `terminate/2` of a WebSocket; `nil` when it
-  sent none. The code is 1005 for a frame without one.
+  The code and the reason of the client's close frame, for `terminate/2` of a WebSocket; `nil` if the client
+  sent none. The code of a frame without one is 1005.
   """
   @spec close_info() :: {1000..4999, binary()} | nil
   defdelegate close_info, to: Session

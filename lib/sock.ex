@@ -1,9 +1,9 @@
-# The same guard as of `WebSock`: an app that has the `sock` package keeps that one.
+# An app that has the `sock` package keeps its `Sock`, for the reasons that `lib/websock.ex` has.
 package? = not match?({:error, _}, :code.lib_dir(:sock))
 
 defmodule Ferrosock.SockPackage do
   @moduledoc false
-  # As `Ferrosock.WebSockPackage`.
+  # Has Mix compile this file again when the package comes or goes, as `Ferrosock.WebSockPackage` does.
   def __mix_recompile__?,
     do: unquote(package?) == match?({:error, _}, :code.lib_dir(:sock))
 end

@@ -1,12 +1,11 @@
-# An app that has the `websock` package keeps that one: a release with two would not assemble. The
-# question is about the application and not about the module, so that our own earlier compilation
-# cannot be taken for it.
+# An app that has the `websock` package keeps its `WebSock`: a release with two would not assemble. We look for
+# the application and not for the module, because the module may be the one that we compiled earlier.
 package? = not match?({:error, _}, :code.lib_dir(:websock))
 
 defmodule Ferrosock.WebSockPackage do
   @moduledoc false
-  # Has Mix compile this file again when the package comes or goes. WebSock itself could not ask: it
-  # is not always there, and with it Mix would forget the question.
+  # Has Mix compile this file again when the package comes or goes. Mix asks a module that the file defined, and
+  # `WebSock` is not always defined.
   def __mix_recompile__?,
     do: unquote(package?) == match?({:error, _}, :code.lib_dir(:websock))
 end

@@ -85,7 +85,7 @@ defmodule Ferrosock.ChromiumTest do
   end
 
   defp receive_all(socket, received \\ "") do
-    case :gen_tcp.recv(socket, 0, 5_000) do
+    case :gen_tcp.recv(socket, 0, 20_000) do
       {:ok, data} -> receive_all(socket, received <> data)
       {:error, :closed} -> received
     end

@@ -1,6 +1,6 @@
 defmodule Ferrosock.Backpressure do
   @moduledoc false
-  # The wait for a client that is slower than its sender. What becomes of one that is too slow is the
+  # The wait for a client that is slower than its sender. What becomes of a client that is too slow is the
   # sender's concern.
 
   @doc """
@@ -10,7 +10,8 @@ defmodule Ferrosock.Backpressure do
   @spec await(ask :: (reference() -> :ok | :wait), timeout()) ::
           :ok | :closed | {:timeout, reference()}
   def await(ask, timeout) do
-    # Made here so that the receive need not look at the messages before it, however many there are.
+    # The reference is made here so that the VM's receive skips the messages that came before it, however
+    # many there are.
     ref = make_ref()
 
     case ask.(ref) do

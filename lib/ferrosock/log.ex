@@ -1,24 +1,26 @@
 defmodule Ferrosock.Log do
   @moduledoc false
-  # Every line that a server logs. What peers can cause at will is one line each, at most so many
-  # a second: the engine limits its own, `websocket_error/4` and `body_error/4` are limited here.
+  # Every line that a server logs. What peers can cause at will is one line each, and only so many lines a
+  # second: the engine limits what it reports, and this module limits `websocket_error/4` and `body_error/4`.
 
   require Logger
 
-  alias Ferrosock.{Address, Ending, Options}
+  alias Ferrosock.{Address, Options}
 
   @lines_per_second 10
 
-  # Characters of a failure in a line that is not about it.
+  # Characters of a Plug's failure in a line whose subject is the client.
   @banner_length 200
 
   @typedoc "A second, and how many lines were logged in it"
   @type limiter :: :atomics.atomics_ref()
 
+  @type failure :: {Exception.kind(), reason :: term(), Exception.stacktrace()}
+
   @spec limiter() :: limiter()
   def limiter, do: :atomics.new(2, signed: true)
 
-  @doc "Whether one more line may be logged now. Exact enough: a race lets a few more through."
+  @doc "Whether one more line may be logged now. A race may let a few more through, which does no harm."
   @spec allow?(limiter(), integer()) :: boolean()
   def allow?(limiter, second \\ System.monotonic_time(:second)) do
     if :atomics.exchange(limiter, 1, second) != second, do: :atomics.put(limiter, 2, 0)
@@ -44,7 +46,7 @@ defmodule Ferrosock.Log do
     Logger.error(text, domain: [:ferrosock])
   end
 
-  @doc "The node has so many processes that a connection could not get one."
+  @doc "The node has as many processes as it may have, so a connection got none."
   @spec process_limit() :: :ok
   def process_limit do
     text =
@@ -74,7 +76,7 @@ defmodule Ferrosock.Log do
     Logger.warning(text, domain: [:ferrosock])
   end
 
-  @doc "A Plug that failed because its client's body cannot be read."
+  @doc "A Plug failed because the body of its request cannot be read, which is the client's fault."
   @spec body_error(limiter(), Address.t(), {Plug.Conn.int_status(), String.t()}, String.t()) ::
           :ok
   def body_error(limiter, peer, {status, fault}, banner) do
@@ -105,22 +107,22 @@ defmodule Ferrosock.Log do
   end
 
   @doc """
-  A WebSocket whose process ends abnormally. It must be logged here, as GenServers do it too: the
-  report of `:proc_lib` is one of SASL's, which Elixir's Logger leaves out unless it is asked.
+  The process of a WebSocket ends abnormally. It is logged here, as a GenServer logs its own end: the report
+  of `:proc_lib` is a SASL report, which Elixir's Logger leaves out by default.
   """
-  @spec websocket_crash(module(), Ending.exit()) :: :ok
+  @spec websocket_crash(module(), failure()) :: :ok
   def websocket_crash(websock, {kind, reason, stacktrace} = failure) do
     text = Exception.format(kind, reason, stacktrace)
     log_failure("WebSocket #{inspect(websock)} terminating\n#{text}", failure, websock: websock)
   end
 
-  @doc "A request that failed with a status that is the server's fault."
-  @spec request_error({Exception.kind(), term(), Exception.stacktrace()}, keyword()) :: :ok
+  @doc "A request failed with a status that says that the server is at fault."
+  @spec request_error(failure(), keyword()) :: :ok
   def request_error({kind, reason, stacktrace} = failure, metadata) do
     log_failure(Exception.format(kind, reason, stacktrace), failure, metadata)
   end
 
-  @doc "A failure as one term, the way that exit reasons and `crash_reason` tell it."
+  @doc "A failure as one term, as exit reasons and the metadata `crash_reason` have it."
   @spec crash_reason(Exception.kind(), term(), Exception.stacktrace()) ::
           {term(), Exception.stacktrace()}
   def crash_reason(:throw, value, stacktrace), do: {{:nocatch, value}, stacktrace}

@@ -14,15 +14,31 @@ defmodule Ferrosock.Native do
   #
   # ## Messages come up
   #
-  # But for that of `reactor_turn/1`, every other message is `{tag, event}`, where `tag` is an unforgeable
-  # reference that the engine made, so no message of an app can be mistaken for one of these.
+  # These are all messages that the engine sends. Each has a reference that nobody else can have: a tag that
+  # the engine made, the one that a caller gave, or a handle. So no message of an app can be taken for one.
+  #
+  # To the process that turns a reactor, when `reactor_turn/1` has returned `:idle`:
+  #
+  #     {:select, reactor, :undefined, :ready_input}    there is something to do again
+  #
+  # To the caller of a call that is answered later, once, whatever happens, with the reference that it gave:
+  #
+  #     {ref, :drained | :closed}               `exchange_await/2` and `socket_await/2`: there is room to
+  #                                             send, or will never be
+  #     {ref, :closed}                          `listener_drain/2`: the address is free
+  #     {ref, {:ok | :more, data}}              `exchange_read/4`: the end of the body, or a piece before it
+  #     {ref, {:error, read_error}}             `exchange_read/4`, see `t:read_error/0`
+  #     {ref, :ok}                              `exchange_send_file/7`: the response is on its way
+  #     {ref, {:error, send_error | posix}}     `exchange_send_file/7`: there is no response yet, see
+  #                                             `t:send_error/0`
   #
   # To the process that opened a listener, with the listener's tag:
   #
   #     {tag, {:accept_error, posix}}           accepting failed (out of descriptors, ...); it goes on.
   #                                             At most one of these a second
   #     {tag, {:http_error, peer, reason}}      a peer sent what is not HTTP and was answered; at most
-  #                                             ten of these a second
+  #                                             ten of these a second. The reason is an atom of the engine's
+  #                                             `HttpError::name`
   #
   # To an acceptor (`listener_accept/1`), with the listener's tag, one acceptor after the other:
   #
@@ -38,8 +54,8 @@ defmodule Ferrosock.Native do
   #     {tag, [event]}                          once upgraded: a batch of WebSocket events, see `t:event/0`
   #     {tag, {:paused, batches}}               reading has waited for answers for 250 ms, or twice as
   #                                             long as the last time: `socket_resume/2`
-  #     {tag, :idle}                            nothing was sent either way for the socket's `idle_notice`;
-  #                                             once, until something is
+  #     {tag, :idle}                            nothing was sent either way for the socket's
+  #                                             `hibernate_after`; once, until something is
   #
   # A batch is answered by exactly one `socket_ack/2`, which lets the engine read on.
   #
@@ -52,6 +68,7 @@ defmodule Ferrosock.Native do
   # WebSocket is closed with 1011. A handle that is garbage collected ends in the same way.
 
   alias Ferrosock.Address
+  alias Ferrosock.Options.Engine
 
   @on_load :load
 
@@ -95,68 +112,18 @@ defmodule Ferrosock.Native do
 
   @type message :: {:text | :binary | :ping | :pong, iodata() | nil}
 
-  @type listener_options :: %{
-          address: Address.t(),
-          tls: tls() | nil,
-          reuse_port: boolean(),
-          user_timeout: pos_integer(),
-          nodelay: boolean(),
-          max_connections: pos_integer() | :infinity,
-          overload: :wait | :refuse,
-          max_queued_bytes: pos_integer() | :infinity,
-          proxy_protocol: boolean(),
-          handshake_timeout: pos_integer(),
-          backlog: pos_integer(),
-          header_timeout: pos_integer(),
-          idle_timeout: pos_integer(),
-          send_timeout: pos_integer(),
-          max_request_line_length: pos_integer(),
-          max_header_length: pos_integer(),
-          max_header_count: pos_integer(),
-          max_requests: non_neg_integer(),
-          half_close: boolean(),
-          max_unread_length: non_neg_integer(),
-          high_water_mark: pos_integer(),
-          http2: http2_options() | nil
-        }
+  @typedoc "What a server's options are to the engine"
+  @type listener_options :: unquote(Engine.typespec(:listener))
 
-  @type http2_options :: %{
-          max_concurrent_streams: pos_integer(),
-          max_header_length: pos_integer(),
-          max_header_count: pos_integer(),
-          max_requests: non_neg_integer(),
-          initial_window_size: pos_integer(),
-          idle_timeout: pos_integer(),
-          send_timeout: pos_integer(),
-          high_water_mark: pos_integer()
-        }
+  @type http2_options :: unquote(Engine.typespec(:http2))
 
-  @type socket_options :: %{
-          timeout: timeout(),
-          ping_interval: timeout(),
-          ping_timeout: pos_integer(),
-          max_lifetime: timeout(),
-          idle_notice: timeout(),
-          close_timeout: pos_integer(),
-          max_frame_size: pos_integer() | :infinity,
-          max_fragments: pos_integer(),
-          validate_utf8: boolean(),
-          control_events: boolean(),
-          high_water_mark: pos_integer(),
-          send_timeout: pos_integer(),
-          deflate: deflate_options() | nil
-        }
+  @typedoc "What an upgrade's options are to the engine"
+  @type socket_options :: unquote(Engine.typespec(:socket))
 
   @typedoc "How permessage-deflate may be negotiated (RFC7692§7.1)"
-  @type deflate_options :: %{
-          level: 1..9,
-          mem_level: 1..9,
-          window_bits: 9..15,
-          client_window_bits: 9..15,
-          server_context_takeover: boolean(),
-          client_context_takeover: boolean(),
-          threshold: non_neg_integer()
-        }
+  @type deflate_options :: unquote(Engine.typespec(:deflate))
+
+  @type read_error :: :timeout | :closed | :malformed | :already_reading
 
   @type send_error :: :closed | :already_sent | {:invalid_header, binary()} | :invalid_status
 
@@ -183,7 +150,7 @@ defmodule Ferrosock.Native do
   @spec reactor_turn_timed(reactor()) :: {:idle | :more | :soon, nanoseconds :: non_neg_integer()}
   def reactor_turn_timed(_reactor), do: nif_error()
 
-  @doc "Counts of what is alive in the engine, for tests and for `Ferrosock.Caretaker`."
+  @doc "Counts of what is alive in the engine, for tests and for `Ferrosock.Server.Caretaker`."
   @spec stats() :: %{
           listeners: non_neg_integer(),
           connections: non_neg_integer(),
@@ -192,6 +159,11 @@ defmodule Ferrosock.Native do
           tasks: non_neg_integer()
         }
   def stats, do: nif_error()
+
+  @doc "The configuration that the engine makes of options, told again: for tests."
+  @spec config(:listener, listener_options()) :: listener_options()
+  @spec config(:socket, socket_options()) :: socket_options()
+  def config(_kind, _options), do: nif_error()
 
   @doc """
   Checks certificates and keys, in DER, and makes a configuration of them. The number in an error is
@@ -210,8 +182,9 @@ defmodule Ferrosock.Native do
   def tls_config(_terms), do: nif_error()
 
   @doc "Binds and listens. The caller owns the listener: it closes when the caller dies."
-  @spec listener_open(listener_options()) :: {:ok, listener(), tag()} | {:error, atom()}
-  def listener_open(_options), do: nif_error()
+  @spec listener_open(listener_options(), tls() | nil) ::
+          {:ok, listener(), tag()} | {:error, posix :: atom()}
+  def listener_open(_options, _tls), do: nif_error()
 
   @doc """
   The bound address, and counts since the start, but for the first three: on `connections` there may be
@@ -307,14 +280,13 @@ defmodule Ferrosock.Native do
   @doc """
   Reads up to `length` bytes of the request's body, or what there is of it; waits at most `timeout`
   ms for each piece. Answers `{ref, {:ok, data}}` at the end of the body, `{ref, {:more, data}}`
-  before it, or `{ref, {:error, :timeout | :closed | :malformed | :already_reading}}`.
+  before it, or `{ref, {:error, t:read_error/0}}`.
   """
   @spec exchange_read(exchange(), length :: pos_integer(), timeout(), reference()) :: :ok
   def exchange_read(_exchange, _length, _timeout, _ref), do: nif_error()
 
   @doc "Why the last read of the body came to nothing; `nil` if it did not."
-  @spec exchange_body_error(exchange()) ::
-          :timeout | :closed | :malformed | :already_reading | nil
+  @spec exchange_body_error(exchange()) :: read_error() | nil
   def exchange_body_error(_exchange), do: nif_error()
 
   @doc """

@@ -13,6 +13,18 @@ defmodule Ferrosock.ResultError do
           explanation: String.t()
         }
 
+  @doc false
+  @spec new(module(), atom(), arity(), term(), String.t()) :: t()
+  def new(websock, callback, arity, result, explanation) do
+    %__MODULE__{
+      websock: websock,
+      callback: callback,
+      arity: arity,
+      result: result,
+      explanation: explanation
+    }
+  end
+
   @impl true
   def message(%__MODULE__{} = error) do
     "#{Exception.format_mfa(error.websock, error.callback, error.arity)} returned " <>

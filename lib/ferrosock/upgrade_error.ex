@@ -10,8 +10,8 @@ defmodule Ferrosock.UpgradeError do
   @type t :: %__MODULE__{message: String.t(), plug_status: 400 | 426}
 
   @doc false
-  # RFC6455§4.4: a refusal of the version says which versions are understood. RFC9110§15.5.22: a 426
-  # names the protocol.
+  # A refusal of the version says which versions are understood (RFC6455§4.4), and a 426 names the protocol
+  # (RFC9110§15.5.22).
   @spec response(t()) :: {Plug.Conn.headers(), body :: String.t()}
   def response(error) do
     headers = [{"content-type", "text/plain; charset=utf-8"}]

@@ -140,17 +140,19 @@ defmodule Ferrosock.HTTP.BadBodyTest do
   end
 
   test "a Plug that fails after a body that could be read is reported" do
+    test = self()
+
     server =
       serve(fn conn ->
         {:error, :timeout} = read_body(conn, read_timeout: 20)
-        send(self(), :go_on)
+        send(test, :timed_out)
         {:ok, "body", _conn} = read_body(conn, read_timeout: 5_000)
         raise "its own fault"
       end)
 
     socket = connect(server)
     write(socket, head("POST", "/", [{"content-length", "4"}]))
-    Process.sleep(50)
+    assert_receive :timed_out
     write(socket, "body")
     assert %{status: 500} = response(socket)
   end

@@ -72,7 +72,7 @@ defmodule Ferrosock.HTTP.BodyTest do
         )
 
       post(socket, "0123456789")
-      assert_receive {:read, ["0123", "4567", "89", ""]}, 5_000
+      assert_receive {:read, ["0123", "4567", "89", ""]}
     end
 
     test "is asked about with a `length` of 0" do
@@ -86,10 +86,10 @@ defmodule Ferrosock.HTTP.BodyTest do
         )
 
       post(socket, "0123")
-      assert_receive {:read, {:ok, ""}}, 5_000
+      assert_receive {:read, {:ok, ""}}
       empty = connect(serve_reading(fn conn -> conn |> read_body(length: 0) |> result() end))
       request(empty, "GET", "/")
-      assert_receive {:read, {:ok, ""}}, 5_000
+      assert_receive {:read, {:ok, ""}}
     end
 
     test "is read with any limit that there is no more of than of numbers" do
@@ -110,7 +110,7 @@ defmodule Ferrosock.HTTP.BodyTest do
         connect(serve_reading(fn conn -> conn |> read_body(read_timeout: 0) |> result() end))
 
       write(socket, head("POST", "/", [{"content-length", "10"}]))
-      assert_receive {:read, {:error, :timeout}}, 5_000
+      assert_receive {:read, {:error, :timeout}}
     end
 
     test "is not read with limits that are none, which the error names" do
@@ -132,7 +132,7 @@ defmodule Ferrosock.HTTP.BodyTest do
           )
 
         post(socket, "body")
-        assert_receive {:told, text}, 5_000
+        assert_receive {:told, text}
 
         assert text =~
                  "invalid value for option #{inspect(name)} of read_body/2: #{inspect(value)}"
@@ -199,7 +199,7 @@ defmodule Ferrosock.HTTP.BodyTest do
 
       for _ <- 1..20 do
         assert post(socket, "body").body == "sent"
-        assert_receive {:read, read}, 5_000
+        assert_receive {:read, read}
         assert read in [{:ok, "body"}, {:error, :closed}]
       end
     end
@@ -225,7 +225,7 @@ defmodule Ferrosock.HTTP.BodyTest do
         )
 
       chunked(socket, ["012", "345", "678"])
-      assert_receive {:read, ["0123", "45678"]}, 5_000
+      assert_receive {:read, ["0123", "45678"]}
     end
 
     test "may have extensions and trailers, which are dropped" do
@@ -255,7 +255,7 @@ defmodule Ferrosock.HTTP.BodyTest do
         connect(serve_reading(fn conn -> conn |> read_body(read_timeout: 50) |> result() end))
 
       write(socket, head("POST", "/", [{"content-length", "4"}]) <> "bo")
-      assert_receive {:read, {:error, :timeout}}, 5_000
+      assert_receive {:read, {:error, :timeout}}
       assert %{status: 200} = response(socket)
     end
 
@@ -265,7 +265,7 @@ defmodule Ferrosock.HTTP.BodyTest do
 
       write(socket, head("POST", "/", [{"transfer-encoding", "chunked"}]))
       write(socket, :binary.copy("0", 1_000_000))
-      assert_receive {:read, {:error, :timeout}}, 5_000
+      assert_receive {:read, {:error, :timeout}}
       assert %{status: 200} = response(socket)
       assert closed?(socket)
     end
@@ -276,7 +276,7 @@ defmodule Ferrosock.HTTP.BodyTest do
       server =
         serve_reading(fn conn ->
           send(test, {:first, read_body(conn, read_timeout: 50)})
-          assert_receive :continue, 5_000
+          assert_receive :continue
           conn |> read_body() |> result()
         end)
 
@@ -286,7 +286,7 @@ defmodule Ferrosock.HTTP.BodyTest do
       assert_receive {:first, {:error, :timeout}}
       write(socket, "dy")
       send(pid, :continue)
-      assert_receive {:read, {:ok, "body"}}, 5_000
+      assert_receive {:read, {:ok, "body"}}
     end
 
     test "is 408 by way of Plug.Parsers (RFC9110§15.5.9)" do
@@ -314,7 +314,7 @@ defmodule Ferrosock.HTTP.BodyTest do
         write(socket, head("POST", "/", [length]) <> "2")
         assert_receive {:plug, _pid}
         :gen_tcp.close(socket)
-        assert_receive {:read, {:error, :closed}}, 5_000
+        assert_receive {:read, {:error, :closed}}
       end
     end
 
@@ -452,7 +452,7 @@ defmodule Ferrosock.HTTP.BodyTest do
     test "is met when the body is read, and not before" do
       server =
         serve_reading(fn conn ->
-          assert_receive :continue, 5_000
+          assert_receive :continue
           conn |> read_body() |> result()
         end)
 
@@ -463,7 +463,7 @@ defmodule Ferrosock.HTTP.BodyTest do
       send(pid, :continue)
       assert %{status: 100} = response(socket)
       write(socket, "body")
-      assert_receive {:read, {:ok, "body"}}, 5_000
+      assert_receive {:read, {:ok, "body"}}
       assert %{status: 200} = response(socket)
     end
 
@@ -510,12 +510,12 @@ defmodule Ferrosock.HTTP.BodyTest do
   test "two reads at once are one too many, whoever makes them" do
     socket =
       connect(
-        serve_reading(fn %{adapter: {_adapter, %{exchange: exchange}}} ->
+        serve_reading(fn %{adapter: {_adapter, %{handle: exchange}}} ->
           [first, second] = [make_ref(), make_ref()]
           :ok = Native.exchange_read(exchange, 10, 5_000, first)
           :ok = Native.exchange_read(exchange, 10, 5_000, second)
-          assert_receive {^second, {:error, :already_reading}}, 5_000
-          assert_receive {^first, read}, 5_000
+          assert_receive {^second, {:error, :already_reading}}
+          assert_receive {^first, read}
           read
         end)
       )
@@ -523,6 +523,6 @@ defmodule Ferrosock.HTTP.BodyTest do
     write(socket, head("POST", "/", [{"content-length", "4"}]))
     assert_receive {:plug, _pid}
     write(socket, "body")
-    assert_receive {:read, {:ok, "body"}}, 5_000
+    assert_receive {:read, {:ok, "body"}}
   end
 end

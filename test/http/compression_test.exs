@@ -1,5 +1,5 @@
 defmodule Ferrosock.HTTP.CompressionTest do
-  # Which responses are coded is told row by row in test/ferrosock/compression_test.exs.
+  # Which responses are coded is told row by row in coding_test.exs.
   use ExUnit.Case, async: true
 
   import Ferrosock.Test.Raw
@@ -194,7 +194,7 @@ defmodule Ferrosock.HTTP.CompressionTest do
 
     # Of a text that people wrote.
     defp coded_size(coding, options) do
-      text = "lib/ferrosock/*.ex" |> Path.wildcard() |> Enum.map_join(&File.read!/1)
+      text = "lib/ferrosock/**/*.ex" |> Path.wildcard() |> Enum.map_join(&File.read!/1)
       response = text |> serving(options) |> get(coding)
       assert decode(response) == text
       byte_size(response.body)

@@ -121,15 +121,20 @@ defmodule Ferrosock.HTTP.ConnectionTest do
     end
 
     test "answers pipelined requests in their order" do
+      test = self()
+
       server =
         serve(fn conn ->
-          # The first ones take longest.
-          Process.sleep(20 - String.to_integer(conn.query_string))
+          send(test, {:plug, self()})
+          # The first one is answered when all have come.
+          if conn.query_string == "0", do: receive(do: (:go -> :ok))
           send_resp(conn, 200, conn.query_string)
         end)
 
       socket = connect(server)
-      write(socket, Enum.map(0..19, &head("GET", "/?#{&1}")))
+      write_alone(server, socket, Enum.map(0..19, &head("GET", "/?#{&1}")))
+      assert_receive {:plug, pid}
+      send(pid, :go)
       for n <- 0..19, do: assert(response(socket).body == "#{n}")
     end
 
@@ -252,7 +257,7 @@ defmodule Ferrosock.HTTP.ConnectionTest do
 
       for _ <- 1..4 do
         assert %{status: 200} = request(socket, "GET", "/")
-        Process.sleep(800)
+        assert :gen_tcp.recv(socket, 0, 800) == {:error, :timeout}
       end
     end
 
@@ -266,16 +271,21 @@ defmodule Ferrosock.HTTP.ConnectionTest do
     test "answer a head that is not complete in time with 408 (RFC9110§15.5.9)" do
       server = telling(http_1_options: [header_timeout: 1_000])
 
-      for requests <- [0, 1] do
-        socket = connect(server)
+      sockets =
+        for requests <- [0, 1] do
+          socket = connect(server)
+          for _ <- 1..requests//1, do: request(socket, "GET", "/")
+          write(socket, "GET / HTTP/1.1\r\nhost: loc")
+          socket
+        end
+
+      for socket <- sockets do
         peer = peer(socket)
-        for _ <- 1..requests//1, do: request(socket, "GET", "/")
-        write(socket, "GET / HTTP/1.1\r\nhost: loc")
         assert response = response(socket)
         assert response.status == 408
         assert header(response, "connection") == ["close"]
         assert closed?(socket)
-        eventually(fn -> Logs.taken(peer) != [] end)
+        Logs.await(peer)
       end
     end
 
@@ -344,7 +354,7 @@ defmodule Ferrosock.HTTP.ConnectionTest do
         serve(
           fn conn ->
             send(test, {:plug, self()})
-            assert_receive :continue, 5_000
+            assert_receive :continue
             send_resp(conn, 200, "finished")
           end,
           id: :stopping
@@ -361,7 +371,7 @@ defmodule Ferrosock.HTTP.ConnectionTest do
       assert response.body == "finished"
       assert header(response, "connection") == ["close"]
       assert closed?(socket)
-      assert Task.await(stop) == :ok
+      assert Task.await(stop, 20_000) == :ok
     end
 
     test "closes idle connections at once" do
@@ -371,7 +381,7 @@ defmodule Ferrosock.HTTP.ConnectionTest do
       stop = Task.async(fn -> Supervisor.stop(server, :shutdown) end)
       assert read_all(socket) == ""
       :gen_tcp.close(socket)
-      assert Task.await(stop) == :ok
+      assert Task.await(stop, 20_000) == :ok
     end
 
     test "waits for `shutdown_timeout`, and no longer" do
@@ -381,7 +391,7 @@ defmodule Ferrosock.HTTP.ConnectionTest do
         serve(
           fn _conn ->
             send(test, {:plug, self()})
-            Process.sleep(:infinity)
+            forever()
           end,
           shutdown_timeout: 100
         )

@@ -248,7 +248,7 @@ defmodule Ferrosock.HTTP.FailureTest do
       test = self()
 
       fun = fn _conn ->
-        send(test, {:linked, spawn_link(fn -> Process.sleep(:infinity) end)})
+        send(test, {:linked, spawn_link(&forever/0)})
         raise "oops"
       end
 
@@ -314,7 +314,7 @@ defmodule Ferrosock.HTTP.FailureTest do
       reset(socket)
       eventually(fn -> Ferrosock.info(server).connections == 0 end)
       send(pid, :continue)
-      assert_receive {:DOWN, ^monitor, :process, ^pid, reason}, 10_000
+      assert_receive {:DOWN, ^monitor, :process, ^pid, reason}
       assert reason == :normal or match?({:shutdown, _}, reason), inspect(reason)
       assert Logs.taken(pid) == []
     end
@@ -322,7 +322,7 @@ defmodule Ferrosock.HTTP.FailureTest do
     test "before the response" do
       goes_away(
         fn conn ->
-          assert_receive :continue, 5_000
+          assert_receive :continue
           send_resp(conn, 200, "nobody reads this")
         end,
         head("GET", "/")
@@ -334,7 +334,7 @@ defmodule Ferrosock.HTTP.FailureTest do
     test "before a large response" do
       goes_away(
         fn conn ->
-          assert_receive :continue, 5_000
+          assert_receive :continue
           send_resp(conn, 200, :binary.copy("x", 5_000_000))
         end,
         head("GET", "/")
@@ -346,7 +346,7 @@ defmodule Ferrosock.HTTP.FailureTest do
     test "before chunks" do
       goes_away(
         fn conn ->
-          assert_receive :continue, 5_000
+          assert_receive :continue
           conn = send_chunked(conn, 200)
           assert {:error, :closed} = chunk(conn, "nobody reads this")
           conn
@@ -360,7 +360,7 @@ defmodule Ferrosock.HTTP.FailureTest do
     test "before a file" do
       goes_away(
         fn conn ->
-          assert_receive :continue, 5_000
+          assert_receive :continue
           send_file(conn, 200, __ENV__.file)
         end,
         head("GET", "/")

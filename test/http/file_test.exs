@@ -184,7 +184,7 @@ defmodule Ferrosock.HTTP.FileTest do
     draining = Task.async(fn -> Ferrosock.drain(server) end)
     eventually(fn -> refused?(server) end)
     assert String.ends_with?(read_all(socket), content)
-    assert Task.await(draining) == :ok
+    assert Task.await(draining, 20_000) == :ok
   end
 
   test "that shrinks is cut off where it ends", %{folder: folder, content: content} do

@@ -206,9 +206,7 @@ defmodule Ferrosock.HTTP.FramingTest do
     for at <- 1..(byte_size(bytes) - 1) do
       {before, rest} = String.split_at(bytes, at)
       socket = connect(server)
-      write(socket, before)
-      # So that they are two reads, mostly.
-      Process.sleep(1)
+      write_alone(server, socket, before)
       write(socket, rest)
       for _ <- 1..3, do: assert(%{status: 200} = response(socket))
       bodies = for {"/case", body} <- served(), do: body

@@ -143,7 +143,7 @@ defmodule Ferrosock.HTTP.HalfCloseTest do
       server = start(transport, made)
       socket = client(server, transport)
       write(socket, get("/late"))
-      assert_receive {:late, pid}, 5_000
+      assert_receive {:late, pid}
       half_close(socket)
       # The server has read that, if it reads.
       assert %{status: 200} = request(client(server, transport), "GET", "/whole")
@@ -177,7 +177,7 @@ defmodule Ferrosock.HTTP.HalfCloseTest do
     server = start(:tcp, made)
     socket = connect(server)
     write(socket, get("/late"))
-    assert_receive {:late, pid}, 5_000
+    assert_receive {:late, pid}
     half_close(socket)
     Process.exit(pid, :kill)
     assert %{status: 500} = response(socket)
@@ -209,13 +209,13 @@ defmodule Ferrosock.HTTP.HalfCloseTest do
     server = start(:tcp, made)
     socket = connect(server)
     write(socket, get("/late"))
-    assert_receive {:late, pid}, 5_000
+    assert_receive {:late, pid}
     half_close(socket)
     drain = Task.async(fn -> Ferrosock.drain(server) end)
     eventually(fn -> refused?(server) end)
     send(pid, :answer)
     assert response(socket).body == "late"
-    assert Task.await(drain) == :ok
+    assert Task.await(drain, 20_000) == :ok
   end
 
   describe "a client that is gone" do
@@ -236,13 +236,13 @@ defmodule Ferrosock.HTTP.HalfCloseTest do
 
       socket = connect(server)
       write(socket, get("/"))
-      assert_receive {:streaming, pid}, 5_000
+      assert_receive {:streaming, pid}
       {server, socket, pid}
     end
 
     defp read_until(socket, text, read \\ "") do
       unless String.ends_with?(read, text) do
-        {:ok, data} = :gen_tcp.recv(socket, 0, 5_000)
+        {:ok, data} = :gen_tcp.recv(socket, 0, 20_000)
         read_until(socket, text, read <> data)
       end
     end
@@ -262,11 +262,11 @@ defmodule Ferrosock.HTTP.HalfCloseTest do
       read_until(socket, "first\r\n")
       :gen_tcp.close(socket)
       send(pid, :chunk)
-      assert_receive {:chunk, {:ok, _conn}}, 5_000
+      assert_receive {:chunk, {:ok, _conn}}
       # Its answer to that was a reset.
       eventually(fn -> Ferrosock.info(server).connections == 0 end)
       send(pid, :chunk)
-      assert_receive {:chunk, {:error, :closed}}, 5_000
+      assert_receive {:chunk, {:error, :closed}}
       Process.exit(pid, :kill)
     end
 
@@ -276,7 +276,7 @@ defmodule Ferrosock.HTTP.HalfCloseTest do
       reset(socket)
       eventually(fn -> Ferrosock.info(server).connections == 0 end)
       send(pid, :chunk)
-      assert_receive {:chunk, {:error, :closed}}, 5_000
+      assert_receive {:chunk, {:error, :closed}}
       Process.exit(pid, :kill)
     end
   end
@@ -285,7 +285,7 @@ defmodule Ferrosock.HTTP.HalfCloseTest do
     server = start(:tcp, made, http_1_options: [half_close: false])
     socket = connect(server)
     write(socket, get("/late"))
-    assert_receive {:late, pid}, 5_000
+    assert_receive {:late, pid}
     half_close(socket)
     assert closed?(socket)
     eventually(fn -> Ferrosock.info(server).connections == 0 end)

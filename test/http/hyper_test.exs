@@ -47,9 +47,7 @@ defmodule Ferrosock.HTTP.HyperTest do
           ] do
         socket = connect(server)
         <<before::binary-size(at), rest::binary>> = bytes
-        write(socket, before)
-        # So that they are two reads, mostly.
-        Process.sleep(1)
+        write_alone(server, socket, before)
         if rest != "", do: write(socket, rest)
         assert %{status: 400} = response(socket)
         assert closed?(socket)
@@ -59,12 +57,12 @@ defmodule Ferrosock.HTTP.HyperTest do
 
   test "a lone LF that is data is data, wherever the bytes are split" do
     coded = "4\r\n0\r\n\n\r\n10\r\n\n23456789012345\n\r\n1\r\n\n\r\n0\r\n\r\n"
-    socket = connect(server())
+    server = server()
+    socket = connect(server)
 
     for at <- 0..byte_size(coded) do
       <<before::binary-size(at), rest::binary>> = coded
-      write(socket, head("POST", "/case", @chunked) <> before)
-      Process.sleep(1)
+      write_alone(server, socket, head("POST", "/case", @chunked) <> before)
       write(socket, rest <> head("GET", "/next"))
       assert response(socket).body == "/case0\r\n\n\n23456789012345\n\n"
       assert response(socket).body == "/next"
@@ -72,9 +70,10 @@ defmodule Ferrosock.HTTP.HyperTest do
   end
 
   test "a lone LF that ends a head is none of the body" do
-    socket = connect(server())
-    write(socket, "POST /case HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\n")
-    Process.sleep(1)
+    server = server()
+    socket = connect(server)
+    head = "POST /case HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\n"
+    write_alone(server, socket, head)
     write(socket, "5\r\nhello\r\n0\r\n\r\n")
     assert response(socket).body == "/casehello"
   end

@@ -74,7 +74,7 @@ defmodule Ferrosock.HTTP.LargeTest do
   defp skip_head(socket) do
     :inet.setopts(socket, packet: :line)
 
-    case :gen_tcp.recv(socket, 0, 5_000) do
+    case :gen_tcp.recv(socket, 0, 20_000) do
       {:ok, "\r\n"} -> :inet.setopts(socket, packet: :raw)
       {:ok, _line} -> skip_head(socket)
     end

@@ -32,7 +32,7 @@ defmodule Ferrosock.HTTP.OddArgumentsTest do
     first = response(socket)
     second = response(socket)
     assert first == %{second | headers: first.headers}
-    assert_receive {kind, what}, 5_000
+    assert_receive {kind, what}
     {kind, what, first}
   end
 

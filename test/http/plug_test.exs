@@ -468,8 +468,8 @@ defmodule Ferrosock.HTTP.PlugTest do
         end)
 
       write(socket, head("GET", "/"))
-      assert_receive {:plug, pid}, 5_000
-      {:ok, head} = :gen_tcp.recv(socket, 0, 5_000)
+      assert_receive {:plug, pid}
+      {:ok, head} = :gen_tcp.recv(socket, 0, 20_000)
       assert head =~ "content-type: text/event-stream"
 
       for n <- 1..3 do
@@ -479,21 +479,16 @@ defmodule Ferrosock.HTTP.PlugTest do
       end
 
       :gen_tcp.close(socket)
-      flood = spawn_link(fn -> flood(pid) end)
-      assert_receive {:ended, {:error, :closed}}, 5_000
-      Process.unlink(flood)
-      Process.exit(flood, :kill)
+
+      eventually(fn ->
+        send(pid, :event)
+        receive do: ({:ended, result} -> result == {:error, :closed}), after: (0 -> false)
+      end)
     end
 
     defp send_events(conn, n) do
       receive do: (:event -> :ok)
       with {:ok, conn} <- chunk(conn, "data: #{n}\n\n"), do: send_events(conn, n + 1)
-    end
-
-    defp flood(pid) do
-      send(pid, :event)
-      Process.sleep(1)
-      flood(pid)
     end
   end
 
@@ -539,13 +534,13 @@ defmodule Ferrosock.HTTP.PlugTest do
           reader = Task.async(fn -> read_body(conn) end)
           conn = send_chunked(conn, 200)
           for n <- 1..3, do: Task.await(Task.async(fn -> {:ok, _} = chunk(conn, "#{n},") end))
-          {:ok, body, _conn} = Task.await(reader)
+          {:ok, body, _conn} = Task.await(reader, 20_000)
           {:ok, conn} = chunk(conn, body)
           conn
         end)
 
       write(socket, head("POST", "/", [{"content-length", "4"}]))
-      {:ok, head} = :gen_tcp.recv(socket, 0, 5_000)
+      {:ok, head} = :gen_tcp.recv(socket, 0, 20_000)
       assert head =~ "HTTP/1.1 200 OK"
       write(socket, "body")
       assert socket |> read_all_until("0\r\n\r\n") |> String.contains?("4\r\nbody\r\n")
@@ -553,7 +548,7 @@ defmodule Ferrosock.HTTP.PlugTest do
   end
 
   defp read_all_until(socket, ending, read \\ "") do
-    {:ok, data} = :gen_tcp.recv(socket, 0, 5_000)
+    {:ok, data} = :gen_tcp.recv(socket, 0, 20_000)
     read = read <> data
     if String.ends_with?(read, ending), do: read, else: read_all_until(socket, ending, read)
   end

@@ -309,7 +309,7 @@ defmodule Ferrosock.HTTP.ResponseTest do
 
       socket = connect(server, recbuf: 16_384)
       write(socket, head("GET", "/"))
-      assert_receive {:result, {:error, :closed}}, 5_000
+      assert_receive {:result, {:error, :closed}}
       refute read_all(socket) =~ "\r\n0\r\n\r\n"
     end
 
@@ -356,7 +356,7 @@ defmodule Ferrosock.HTTP.ResponseTest do
 
           for chunk <- ["one", ["t", ?w, "o"], "three"] do
             {:ok, _conn} = chunk(conn, chunk)
-            assert_receive :continue, 5_000
+            assert_receive :continue
           end
 
           conn
@@ -643,7 +643,7 @@ defmodule Ferrosock.HTTP.ResponseTest do
         serve(fn conn ->
           conn = inform!(conn, 103, [{"link", "</app.css>; rel=preload"}])
           send(test, {:plug, self()})
-          assert_receive :continue, 5_000
+          assert_receive :continue
           send_resp(conn, 200, "body")
         end)
 
@@ -713,7 +713,7 @@ defmodule Ferrosock.HTTP.ResponseTest do
         conn
       end)
 
-      assert_receive {:raised, Plug.Conn.AlreadySentError}, 5_000
+      assert_receive {:raised, Plug.Conn.AlreadySentError}
     end
   end
 
@@ -773,7 +773,7 @@ defmodule Ferrosock.HTTP.ResponseTest do
 
     socket = connect(start_server!(plug: plug))
     assert %{body: "first"} = request(socket, "GET", "/")
-    assert_receive {:raised, Plug.Conn.AlreadySentError}, 5_000
+    assert_receive {:raised, Plug.Conn.AlreadySentError}
     assert %{body: "first"} = request(socket, "GET", "/")
   end
 

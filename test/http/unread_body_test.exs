@@ -87,12 +87,8 @@ defmodule Ferrosock.HTTP.UnreadBodyTest do
       for pause <- [:none, :head, :response] do
         [head, body] = post(path, bytes(size))
         if pause == :none, do: write(socket, [head, body, head("GET", "/whole")])
-        if pause != :none, do: write(socket, head)
-
-        if pause == :head do
-          Process.sleep(1)
-          write(socket, [body, head("GET", "/whole")])
-        end
+        if pause != :none, do: write_alone(context.server, socket, head)
+        if pause == :head, do: write(socket, [body, head("GET", "/whole")])
 
         # The Plug waits for what it reads.
         if pause == :response and path =~ "10",
@@ -204,8 +200,7 @@ defmodule Ferrosock.HTTP.UnreadBodyTest do
 
     for size <- [1, 5_000, @limit] do
       [head, body] = post("/read_later", bytes(size))
-      write(socket, head)
-      Process.sleep(1)
+      write_alone(server, socket, head)
       write(socket, body)
       response = response(socket)
       assert response.body == "#{size}"

@@ -18,14 +18,26 @@ defmodule Ferrosock.Test.App do
 
   @doc "Writes an app, with more packages and more routes than it needs for Ferrosock alone."
   def new!(packages \\ [], routes \\ "") do
-    name = "ferrosock-app-#{System.pid()}-#{System.unique_integer([:positive])}"
-    app = Path.join(System.tmp_dir!(), name)
+    app = folder()
     File.mkdir_p!(Path.join(app, "lib"))
-    on_exit(fn -> File.rm_rf!(app) end)
-
     File.write!(Path.join(app, "lib/sample.ex"), code(routes))
     depend!(app, packages)
     app
+  end
+
+  @doc "A copy of an app with all that is built of it, and perhaps with more routes."
+  def copy!(app, routes \\ "") do
+    copy = folder()
+    {_output, 0} = System.cmd("cp", ["-a", app, copy])
+    if routes != "", do: File.write!(Path.join(copy, "lib/sample.ex"), code(routes))
+    copy
+  end
+
+  defp folder do
+    name = "ferrosock-app-#{System.pid()}-#{System.unique_integer([:positive])}"
+    folder = Path.join(System.tmp_dir!(), name)
+    on_exit(fn -> File.rm_rf!(folder) end)
+    folder
   end
 
   @doc "Has the app depend on these packages, and on Ferrosock."

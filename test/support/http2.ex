@@ -4,11 +4,13 @@ defmodule Ferrosock.Test.HTTP2 do
   a connection is kept in the process of the test.
   """
 
+  import ExUnit.Assertions
+
   alias Ferrosock.Test.Raw
 
   @preface "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
-  @timeout 5_000
+  @timeout 20_000
 
   @doc "A connection whose client knows that the server speaks HTTP/2. The settings are cowlib's."
   def connect(server, settings \\ %{}) do
@@ -46,6 +48,15 @@ defmodule Ferrosock.Test.HTTP2 do
   def upgrade(socket, id, path, headers \\ []) do
     pseudo = [{":protocol", "websocket"} | pseudo("CONNECT", path)]
     headers(socket, id, :nofin, pseudo ++ [{"sec-websocket-version", "13"} | headers])
+  end
+
+  @doc "A WebSocket of `Ferrosock.Test.Probe` on the stream: its process, which is monitored."
+  def websocket(socket, id) do
+    upgrade(socket, id, "/")
+    {200, _headers} = head(socket, id)
+    assert_receive {:opened, pid}
+    Process.monitor(pid)
+    pid
   end
 
   def headers(socket, id, fin, headers),

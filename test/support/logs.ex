@@ -1,7 +1,12 @@
 defmodule Ferrosock.Test.Logs do
   @moduledoc """
   A handler of `:logger` that sends events to tests, as `{:log, level, text, meta}`. Unlike a
-  captured log it keeps the metadata, by which a test that runs beside others knows its own events.
+  captured log it keeps the metadata, by which a test that runs beside others knows its own events:
+
+      Logs.attach()
+      # What the server logs something about.
+      ended(server)
+      assert [{:log, :warning, text, _meta}] = Logs.taken(server)
 
   There is one handler for all tests, and it stays: while handlers are removed and added at the same
   time, OTP may lose one of them.
@@ -10,7 +15,10 @@ defmodule Ferrosock.Test.Logs do
   @doc "Sends the calling test every event from now on."
   def attach do
     :pg.start(__MODULE__)
-    :ok = :pg.join(__MODULE__, :tests, self())
+
+    unless self() in :pg.get_local_members(__MODULE__, :tests),
+      do: :ok = :pg.join(__MODULE__, :tests, self())
+
     :global.trans({__MODULE__, self()}, &add_handler/0, [node()])
   end
 
@@ -25,6 +33,8 @@ defmodule Ferrosock.Test.Logs do
 
   @doc false
   def log(%{level: level, msg: message, meta: meta}, _config) do
+    # The handler runs in the process that logs.
+    meta = Map.put(meta, :ancestors, Process.get(:"$ancestors", []))
     log = {:log, level, text(message), meta}
     for test <- :pg.get_local_members(__MODULE__, :tests), do: send(test, log)
   end
@@ -39,7 +49,25 @@ defmodule Ferrosock.Test.Logs do
          do: inspect(text)
   end
 
-  @doc "The events so far that the process logged, or that name the text, first to last."
+  @doc "Waits for an event that names the text; the others stay."
+  def await(text, others \\ []) do
+    receive do
+      {:log, _level, _text, _meta} = log ->
+        if of?(log, text) do
+          others |> Enum.reverse() |> Enum.each(&send(self(), &1))
+          log
+        else
+          await(text, [log | others])
+        end
+    after
+      20_000 -> ExUnit.Assertions.flunk("nothing was logged that names #{inspect(text)}")
+    end
+  end
+
+  @doc """
+  The events so far, first to last, that name the text, or that the process or one below it logged: of a server
+  these are all that it and its connections had to say.
+  """
   def taken(pid_or_text, taken \\ []) do
     receive do
       {:log, _level, _text, _meta} = log -> taken(pid_or_text, [log | taken])
@@ -48,6 +76,8 @@ defmodule Ferrosock.Test.Logs do
     end
   end
 
-  defp of?({:log, _level, _text, meta}, pid) when is_pid(pid), do: meta[:pid] == pid
+  defp of?({:log, _level, _text, meta}, pid) when is_pid(pid),
+    do: meta[:pid] == pid or pid in meta.ancestors
+
   defp of?({:log, _level, logged, _meta}, text), do: logged =~ text
 end

@@ -16,7 +16,7 @@ defmodule Ferrosock.Test.Probe do
 
   import ExUnit.Assertions
 
-  alias Ferrosock.Test.Raw
+  alias Ferrosock.Test.{Logs, Raw}
 
   @sync "sync with the test"
 
@@ -80,6 +80,83 @@ defmodule Ferrosock.Test.Probe do
     assert_receive {:DOWN, _monitor, :process, ^pid, reason}, timeout
     reason
   end
+
+  @doc "The bytes break the protocol: the close code, the reason, the exit and one line of the log say so."
+  def assert_refused(socket, pid, bytes, code, reason) do
+    phrase = reason |> to_string() |> String.replace("_", " ")
+    {:ok, {_address, port}} = :inet.sockname(socket)
+    Logs.attach()
+    Raw.write(socket, bytes)
+    assert Raw.recv_frame(socket) == {:close, code, phrase}
+    assert down(pid) == {:shutdown, reason}
+    assert_received {:terminated, ^pid, {:error, ^reason}, _state}
+    assert [{:log, :warning, line, _meta}] = Logs.taken(pid)
+
+    assert line =~
+             ~r/^Ferrosock closed the WebSocket of 127.0.0.1:#{port} \(\S+\) with #{code}: #{phrase}$/
+
+    assert Raw.read_all(socket) == ""
+  end
+
+  @doc "Whether the process hibernates."
+  def hibernated?(pid), do: current_function(pid) == {:erlang, :hibernate}
+
+  @doc "Waits until the process hibernates."
+  def hibernates(pid), do: Raw.eventually(fn -> hibernated?(pid) end)
+
+  @doc "Whether the process waits until its client has taken what waits for it."
+  def waits_for_client?(pid), do: current_function(pid) == {Ferrosock.Backpressure, :await}
+
+  defp current_function(pid) do
+    {:current_function, {module, function, _arity}} = Process.info(pid, :current_function)
+    {module, function}
+  end
+
+  @doc "The size of the binaries that the process refers to."
+  def binary_bytes(pid) do
+    {:binary, binaries} = Process.info(pid, :binary)
+    binaries |> Enum.map(&elem(&1, 1)) |> Enum.sum()
+  end
+
+  @doc "A callback that tells the test `:in_callback`, and waits for `:go` before it does what `fun` does."
+  def held(fun \\ fn _message, state -> {:ok, state} end) do
+    test = self()
+
+    fn message, state ->
+      send(test, :in_callback)
+      receive do: (:go -> fun.(message, state))
+    end
+  end
+
+  @doc "Callbacks that tell the test of each call, as `{:called, callback, argument}`; `:push` has one pushed."
+  def reporting do
+    test = self()
+
+    called = fn callback, argument, result ->
+      send(test, {:called, callback, argument})
+      result
+    end
+
+    [
+      handle_in: fn message, state -> called.(:handle_in, message, {:ok, state}) end,
+      handle_control: fn message, state -> called.(:handle_control, message, {:ok, state}) end,
+      handle_info: fn
+        :push, state -> called.(:handle_info, :push, {:push, {:text, "pushed"}, state})
+        message, state -> called.(:handle_info, message, {:ok, state})
+      end
+    ]
+  end
+
+  @doc "Answers pings for so many milliseconds, by a frame of that kind."
+  def answer_pings(socket, opcode, ms), do: answer_pings_until(socket, opcode, now() + ms)
+
+  defp answer_pings_until(socket, opcode, until) do
+    assert Raw.recv_frame(socket) == {:ping, ""}
+    Raw.send_frame(socket, opcode, "")
+    if now() < until, do: answer_pings_until(socket, opcode, until)
+  end
+
+  defp now, do: System.monotonic_time(:millisecond)
 
   def init(state) do
     send(state.test, {:opened, self()})

@@ -39,7 +39,6 @@ defmodule Ferrosock.Test.Raw do
     |> Keyword.put(:http_1_options, http_1_options)
     |> Options.server!()
     |> Options.listener()
-    |> Map.put(:tls, nil)
   end
 
   @doc """
@@ -97,10 +96,29 @@ defmodule Ferrosock.Test.Raw do
   defp setopts(socket, options) when is_port(socket), do: :inet.setopts(socket, options)
   defp setopts(socket, options), do: :ssl.setopts(socket, options)
 
-  defp transport(socket) when is_port(socket), do: :gen_tcp
-  defp transport(_socket), do: :ssl
+  @doc "The module whose functions the socket is for."
+  def transport(socket) when is_port(socket), do: :gen_tcp
+  def transport(_socket), do: :ssl
 
   def write(socket, data), do: :ok = transport(socket).send(socket, data)
+
+  @doc """
+  Sends, and waits until the server has read it, so that what is sent next is a read of its own. The server reads
+  nothing else meanwhile.
+  """
+  def write_alone(server, socket, data) do
+    {received, sent} = {Ferrosock.info(server).bytes_received, sent(socket)}
+    write(socket, data)
+    sent = sent(socket) - sent
+    eventually(fn -> Ferrosock.info(server).bytes_received >= received + sent end)
+  end
+
+  # What the socket itself has counted, so that TLS counts as what it is on the wire.
+  defp sent(socket) do
+    getstat = if is_port(socket), do: &:inet.getstat/2, else: &:ssl.getstat/2
+    {:ok, [send_oct: bytes]} = getstat.(socket, [:send_oct])
+    bytes
+  end
 
   @doc "Sends a request and reads its response."
   def request(socket, method, path, headers \\ [], body \\ "") do
@@ -293,9 +311,19 @@ defmodule Ferrosock.Test.Raw do
     end
   end
 
+  @doc "The frames of the server until its close frame, with that."
+  def frames_until_close(socket) do
+    case recv_frame(socket) do
+      {:close, _code, _reason} = close -> [close]
+      {opcode, _payload} = frame when opcode != :error -> [frame | frames_until_close(socket)]
+    end
+  end
+
   defp length(socket, 126), do: socket |> read(2) |> :binary.decode_unsigned()
   defp length(socket, 127), do: socket |> read(8) |> :binary.decode_unsigned()
   defp length(_socket, length), do: length
+
+  # Waiting
 
   @doc "Waits until the connections of a server have ended, and what is to be logged about them is."
   def ended(server) do
@@ -305,13 +333,29 @@ defmodule Ferrosock.Test.Raw do
   end
 
   @doc "Waits until `fun` returns something true, for at most twenty seconds."
-  def eventually(fun, left \\ 2_000) do
+  def eventually(fun, patience \\ @timeout),
+    do: await(fun, System.monotonic_time(:millisecond) + patience, 1)
+
+  # Looks often at first: most of what is awaited is about to come.
+  defp await(fun, until, pause) do
     fun.() ||
-      if left > 0 do
-        Process.sleep(10)
-        eventually(fun, left - 1)
+      if System.monotonic_time(:millisecond) < until do
+        Process.sleep(pause)
+        await(fun, until, min(pause + 1, 10))
       else
-        ExUnit.Assertions.flunk("it did not come true within twenty seconds")
+        ExUnit.Assertions.flunk("it did not come true in time")
       end
   end
+
+  @doc "What `fun` returns when it has stopped changing: when it is the same a tenth of a second later."
+  def settled(fun), do: settled(fun, fun.())
+
+  defp settled(fun, before) do
+    Process.sleep(100)
+    if (now = fun.()) == before, do: now, else: settled(fun, now)
+  end
+
+  @doc "For a process that stays until somebody ends it."
+  @spec forever() :: no_return()
+  def forever, do: Process.sleep(:infinity)
 end

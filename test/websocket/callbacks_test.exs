@@ -3,29 +3,14 @@ defmodule Ferrosock.WebSocket.CallbacksTest do
   use ExUnit.Case, async: true
 
   import ExUnit.CaptureLog
-  import Ferrosock.Test.Probe, only: [down: 1, sync: 1]
+  import Ferrosock.Test.Probe, only: [binary_bytes: 1, down: 1, sync: 1]
   import Ferrosock.Test.Raw
 
   alias Ferrosock.ResultError
+  alias Ferrosock.Test.Quiet
 
   defmodule Socket do
     use Ferrosock.Test.Probe
-  end
-
-  defmodule Minimal do
-    @behaviour WebSock
-
-    @impl true
-    def init(test) do
-      send(test, {:opened, self()})
-      {:ok, test}
-    end
-
-    @impl true
-    def handle_in({data, opcode: opcode}, test), do: {:push, {opcode, data}, test}
-
-    @impl true
-    def handle_info(:stop, test), do: {:stop, :normal, test}
   end
 
   for callback <- [:init, :handle_in, :handle_control, :handle_info] do
@@ -283,7 +268,7 @@ defmodule Ferrosock.WebSocket.CallbacksTest do
     end
 
     test "need not exist: pings are answered, pongs pass" do
-      {socket, pid} = minimal()
+      {socket, pid} = Quiet.open()
       send_frame(socket, :ping, "hello")
       assert recv_frame(socket) == {:pong, "hello"}
       send_frame(socket, :pong, "unasked")
@@ -295,7 +280,7 @@ defmodule Ferrosock.WebSocket.CallbacksTest do
 
   describe "terminate/2" do
     test "need not exist" do
-      {socket, pid} = minimal()
+      {socket, pid} = Quiet.open()
       send(pid, :stop)
       assert recv_frame(socket) == {:close, 1000, ""}
       assert down(pid) == :normal
@@ -405,19 +390,5 @@ defmodule Ferrosock.WebSocket.CallbacksTest do
   defp tell(message, state) do
     send(state.test, {:called, message})
     {:ok, state}
-  end
-
-  defp minimal do
-    test = self()
-    plug = fn conn, _ -> Ferrosock.upgrade(conn, Minimal, test) end
-    socket = websocket(start_server!(plug: plug))
-    assert_receive {:opened, pid}
-    Process.monitor(pid)
-    {socket, pid}
-  end
-
-  defp binary_bytes(pid) do
-    {:binary, binaries} = Process.info(pid, :binary)
-    binaries |> Enum.map(&elem(&1, 1)) |> Enum.sum()
   end
 end

@@ -2,9 +2,10 @@ defmodule Ferrosock.WebSocket.DeflateTest do
   # permessage-deflate as bytes (RFC7692), with Erlang's zlib as the judge.
   use ExUnit.Case, async: true
 
-  import ExUnit.CaptureLog
-  import Ferrosock.Test.Probe, only: [down: 1, sync: 1]
+  import Ferrosock.Test.Probe, only: [down: 1, sync: 1, waits_for_client?: 1]
   import Ferrosock.Test.Raw
+
+  alias Ferrosock.Test.Probe
 
   defmodule Socket do
     use Ferrosock.Test.Probe
@@ -392,7 +393,7 @@ defmodule Ferrosock.WebSocket.DeflateTest do
         )
 
       {socket, [_answer]} = negotiated(@offer, server)
-      assert_receive {:opened, pid}, 5_000
+      assert_receive {:opened, pid}
       send_frame(socket, :text, "go")
       assert recv(socket) == {false, :ping, payload}
       assert recv(socket) == {false, :pong, payload}
@@ -481,7 +482,7 @@ defmodule Ferrosock.WebSocket.DeflateTest do
     test "is that of the inflated message" do
       server = serve!([], compress: true, max_frame_size: 1_000)
       {socket, [_answer]} = negotiated(@offer, server)
-      assert_receive {:opened, _pid}, 5_000
+      assert_receive {:opened, _pid}
       deflater = deflater()
       zeros = :binary.copy(<<0>>, 1_000)
       send_compressed(socket, :binary, deflate(deflater, zeros))
@@ -522,7 +523,7 @@ defmodule Ferrosock.WebSocket.DeflateTest do
 
       for bytes <- [one_frame, many_frames] do
         {socket, [_answer]} = negotiated(@offer, server)
-        assert_receive {:opened, pid}, 5_000
+        assert_receive {:opened, pid}
         Process.monitor(pid)
 
         {time, :ok} =
@@ -611,10 +612,10 @@ defmodule Ferrosock.WebSocket.DeflateTest do
         )
 
       {socket, [_answer]} = negotiated(@offer, server)
-      assert_receive {:opened, pid}, 5_000
+      assert_receive {:opened, pid}
       send_frame(socket, :text, "go")
       # Each takes some tens of milliseconds, in which nothing else is taken.
-      eventually(fn -> waits?(pid) end)
+      eventually(fn -> waits_for_client?(pid) end)
       refute_received {:pushed, ^pushes}
 
       for i <- 1..pushes do
@@ -644,21 +645,22 @@ defmodule Ferrosock.WebSocket.DeflateTest do
 
     test "leaves nothing behind when its client leaves while it is compressed" do
       large = json(8_000_000)
+      test = self()
 
-      server =
-        serve!([handle_in: fn _, state -> {:push, {:text, large <> <<"\n">>}, state} end],
-          compress: true,
-          deflate_options: [level: 9]
-        )
+      push = fn _, state ->
+        send(test, :pushing)
+        {:push, {:text, large <> <<"\n">>}, state}
+      end
 
+      server = serve!([handle_in: push], compress: true, deflate_options: [level: 9])
       before = peak_memory()
 
       for i <- 1..100 do
         {socket, [_answer]} = negotiated(@offer, server)
-        assert_receive {:opened, pid}, 5_000
+        assert_receive {:opened, pid}
         Process.monitor(pid)
         send_frame(socket, :text, "go")
-        if rem(i, 2) == 0, do: Process.sleep(5)
+        if rem(i, 2) == 0, do: assert_receive(:pushing)
         if rem(i, 3) == 0, do: :gen_tcp.close(socket), else: reset(socket)
         assert down(pid) == {:shutdown, :closed}
       end
@@ -735,31 +737,12 @@ defmodule Ferrosock.WebSocket.DeflateTest do
     end
   end
 
-  # The bytes break the protocol: close code, reason, exit and log say so.
   defp assert_refused(bytes, code, reason, opened \\ nil) do
     {offer, server} = opened || {@offer, serve!([], [compress: true], id: make_ref())}
     {socket, _answer} = negotiated(offer, server)
-    assert_receive {:opened, pid}, 5_000
+    assert_receive {:opened, pid}
     Process.monitor(pid)
-    phrase = reason |> to_string() |> String.replace("_", " ")
-    {:ok, {_address, port}} = :inet.sockname(socket)
-
-    log =
-      capture_log(fn ->
-        write(socket, bytes)
-        assert recv_frame(socket) == {:close, code, phrase}
-        assert down(pid) == {:shutdown, reason}
-      end)
-
-    assert_received {:terminated, ^pid, {:error, ^reason}, _state}
-
-    assert [_line] =
-             Regex.scan(
-               ~r/closed the WebSocket of 127.0.0.1:#{port} .* with #{code}: #{phrase}/,
-               log
-             )
-
-    assert read_all(socket) == ""
+    Probe.assert_refused(socket, pid, bytes, code, reason)
   end
 
   defp serve!(callbacks, upgrade_options, server_options \\ []),
@@ -865,11 +848,6 @@ defmodule Ferrosock.WebSocket.DeflateTest do
   defp send_next(state, i) do
     send(self(), {:push, i})
     state
-  end
-
-  defp waits?(pid) do
-    {:current_function, {module, function, _}} = Process.info(pid, :current_function)
-    {module, function} == {Ferrosock.Backpressure, :await}
   end
 
   # Of the whole VM, in bytes: what the engine allocates is none of Erlang's.

@@ -3,8 +3,10 @@ defmodule Ferrosock.WebSocket.FramesTest do
   use ExUnit.Case, async: true
 
   import ExUnit.CaptureLog
-  import Ferrosock.Test.Probe, only: [down: 1]
+  import Ferrosock.Test.Probe, only: [assert_refused: 5, down: 1]
   import Ferrosock.Test.Raw
+
+  alias Ferrosock.Test.Logs
 
   defmodule Socket do
     use Ferrosock.Test.Probe
@@ -64,15 +66,14 @@ defmodule Ferrosock.WebSocket.FramesTest do
     end
 
     test "may be cut anywhere" do
-      {socket, _pid} = Socket.open(Socket.serve!())
+      server = Socket.serve!()
+      {socket, _pid} = Socket.open(server)
       long = String.duplicate("é", 3_000)
       bytes = frame(:text, long) <> frame(:ping, "p") <> frame(:text, "short")
 
       for cut <- [1, 2, 3, 7, 8, 9, 4_000, 6_007, 6_008, 6_009, 6_010, 6_012, 6_016] do
         <<first::binary-size(^cut), rest::binary>> = bytes
-        write(socket, first)
-        # So that the server reads it alone.
-        Process.sleep(1)
+        write_alone(server, socket, first)
         write(socket, rest)
 
         frames = for _ <- 1..3, do: recv_frame(socket)
@@ -235,20 +236,20 @@ defmodule Ferrosock.WebSocket.FramesTest do
     end
 
     test "a flood of them logs at most ten lines a second" do
+      Logs.attach()
       server = Socket.serve!()
+      since = System.monotonic_time(:second)
 
-      log =
-        capture_log(fn ->
-          for _ <- 1..50 do
-            {socket, pid} = Socket.open(server)
-            write(socket, frame(3, ""))
-            assert {:close, 1002, _reason} = recv_frame(socket)
-            down(pid)
-          end
-        end)
+      for _ <- 1..50 do
+        {socket, pid} = Socket.open(server)
+        write(socket, frame(3, ""))
+        assert {:close, 1002, _reason} = recv_frame(socket)
+        down(pid)
+      end
 
-      # The fifty may fall into two seconds, or three.
-      assert lines(log) in 10..30
+      seconds = System.monotonic_time(:second) - since + 1
+      # Ten for each second in which they came.
+      assert length(Logs.taken(server)) in 10..min(10 * seconds, 50)
     end
   end
 
@@ -466,28 +467,6 @@ defmodule Ferrosock.WebSocket.FramesTest do
       send_frame(socket, :close, <<1000::16>>)
       assert read_all(socket) == ""
     end
-  end
-
-  # The bytes break the protocol: close code, reason, exit and log say so, and no callback runs.
-  defp assert_refused(socket, pid, bytes, code, reason) do
-    phrase = reason |> to_string() |> String.replace("_", " ")
-    {:ok, {_address, port}} = :inet.sockname(socket)
-
-    log =
-      capture_log(fn ->
-        write(socket, bytes)
-        assert recv_frame(socket) == {:close, code, phrase}
-        assert down(pid) == {:shutdown, reason}
-      end)
-
-    assert_received {:terminated, ^pid, {:error, ^reason}, _state}
-    assert lines(log) == 1
-
-    assert log =~
-             "[warning] Ferrosock closed the WebSocket of 127.0.0.1:#{port} " <>
-               "(#{inspect(Socket)}) with #{code}: #{phrase}"
-
-    assert read_all(socket) == ""
   end
 
   defp assert_closed(payload, code) do

@@ -3,7 +3,7 @@ defmodule Ferrosock.WebSocket.LifecycleTest do
   use ExUnit.Case, async: true
 
   import ExUnit.CaptureLog
-  import Ferrosock.Test.Probe, only: [down: 1, sync: 1]
+  import Ferrosock.Test.Probe, only: [binary_bytes: 1, down: 1, hibernates: 1, sync: 1]
   import Ferrosock.Test.Raw
 
   alias Ferrosock.Test.Probe
@@ -167,17 +167,6 @@ defmodule Ferrosock.WebSocket.LifecycleTest do
       assert recv_frame(socket) == {:text, "early"}
     end
 
-    test "may take longer than the timeout, which counts from its end" do
-      server =
-        Socket.serve!([init: fn state -> receive(do: (:go -> {:ok, state})) end], timeout: 400)
-
-      {socket, pid} = Socket.open(server)
-      Process.sleep(800)
-      send(pid, :go)
-      sync(socket)
-      assert recv_frame(socket) == {:close, 1001, "idle timeout"}
-    end
-
     test "that raises closes with 1011 without terminate/2, and is reported once" do
       log =
         capture_log(fn ->
@@ -238,101 +227,6 @@ defmodule Ferrosock.WebSocket.LifecycleTest do
       end
 
       sync(socket)
-    end
-  end
-
-  describe "the timeout" do
-    test "ends a WebSocket whose client is silent: 1001 \"idle timeout\", terminate :timeout" do
-      server = Socket.serve!([], timeout: 100)
-
-      log =
-        capture_log(fn ->
-          {socket, pid} = Socket.open(server)
-          assert recv_frame(socket) == {:close, 1001, "idle timeout"}
-          assert down(pid) == {:shutdown, :timeout}
-          assert_received {:terminated, ^pid, :timeout, _state}
-          send_frame(socket, :close, <<1001::16>>)
-          assert read_all(socket) == ""
-        end)
-
-      refute log =~ inspect(Socket)
-    end
-
-    test "may be the server's default" do
-      {socket, _pid} = Socket.open(Socket.serve!([], [], websocket_options: [timeout: 100]))
-      assert recv_frame(socket) == {:close, 1001, "idle timeout"}
-    end
-
-    test "is not put off by what we push" do
-      server =
-        Socket.serve!(
-          [
-            init: fn state ->
-              send(self(), :tick)
-              {:ok, state}
-            end,
-            handle_info: fn :tick, state ->
-              Process.send_after(self(), :tick, 20)
-              {:push, {:text, "tick"}, state}
-            end
-          ],
-          timeout: 200
-        )
-
-      {socket, pid} = Socket.open(server)
-      {time, frames} = :timer.tc(fn -> frames_until_close(socket) end)
-      assert List.last(frames) == {:close, 1001, "idle timeout"}
-      assert {:text, "tick"} in frames
-      assert time < 20_000_000
-      assert down(pid) == {:shutdown, :timeout}
-    end
-
-    test "is put off by pings, pongs, messages and parts of a frame" do
-      {socket, pid} = Socket.open(Socket.serve!([], timeout: 4_000))
-      parts = for <<byte <- frame(:text, "ab")>>, do: <<byte>>
-
-      for bytes <- [frame(:ping, ""), frame(:pong, ""), frame(:text, "x")] ++ parts do
-        write(socket, bytes)
-        Process.sleep(400)
-      end
-
-      assert recv_frame(socket) == {:pong, ""}
-      assert recv_frame(socket) == {:text, "x"}
-      assert recv_frame(socket) == {:text, "ab"}
-      assert Process.alive?(pid)
-    end
-
-    test "counts from the last byte" do
-      {socket, _pid} = Socket.open(Socket.serve!([], timeout: 400))
-      Process.sleep(200)
-
-      {time, frame} =
-        :timer.tc(fn ->
-          sync(socket)
-          recv_frame(socket)
-        end)
-
-      assert frame == {:close, 1001, "idle timeout"}
-      assert time >= 400_000
-    end
-
-    test "does not hit a client whose messages wait for us" do
-      server = Socket.serve!([handle_in: &wait_once/2], timeout: 300)
-      {socket, pid} = Socket.open(server)
-      # More than may be under way, so that reading pauses.
-      for i <- 1..40, do: send_frame(socket, :binary, :binary.copy(<<i>>, 64_000))
-      Process.sleep(700)
-      send(pid, :go)
-      sync(socket)
-    end
-
-    test "may be :infinity" do
-      {socket, pid} =
-        Socket.open(Socket.serve!([], [timeout: :infinity], websocket_options: [timeout: 50]))
-
-      assert recv_frame(socket, 300) == {:error, :timeout}
-      sync(socket)
-      assert Process.alive?(pid)
     end
   end
 
@@ -401,7 +295,7 @@ defmodule Ferrosock.WebSocket.LifecycleTest do
           assert recv_frame(socket) == {:close, 1001, ""}
           send_frame(socket, :close, <<1001::16>>)
           assert closed?(socket)
-          Task.await(stopping)
+          Task.await(stopping, 20_000)
           assert down(pid) == :shutdown
         end)
 
@@ -410,16 +304,8 @@ defmodule Ferrosock.WebSocket.LifecycleTest do
     end
 
     test "lets the running callback finish, and sends what it pushes" do
-      test = self()
-
-      server =
-        Socket.serve!(
-          handle_in: fn {data, _}, state ->
-            send(test, :in_callback)
-            receive do: (:go -> {:push, {:text, data}, state})
-          end
-        )
-
+      push = fn {data, _}, state -> {:push, {:text, data}, state} end
+      server = Socket.serve!(handle_in: Probe.held(push))
       {socket, pid} = Socket.open(server)
       send_frame(socket, :text, "last words")
       assert_receive :in_callback
@@ -430,24 +316,11 @@ defmodule Ferrosock.WebSocket.LifecycleTest do
       assert recv_frame(socket) == {:text, "last words"}
       assert recv_frame(socket) == {:close, 1001, ""}
       send_frame(socket, :close, <<1001::16>>)
-      Task.await(stopping)
+      Task.await(stopping, 20_000)
     end
 
     test "kills a WebSocket that takes longer than shutdown_timeout, and its client gets 1011" do
-      test = self()
-
-      server =
-        Socket.serve!(
-          [
-            handle_in: fn _, _ ->
-              send(test, :in_callback)
-              Process.sleep(:infinity)
-            end
-          ],
-          [],
-          shutdown_timeout: 100
-        )
-
+      server = Socket.serve!([handle_in: Probe.held()], [], shutdown_timeout: 100)
       {socket, pid} = Socket.open(server)
       send_frame(socket, :text, "block")
       assert_receive :in_callback
@@ -615,7 +488,7 @@ defmodule Ferrosock.WebSocket.LifecycleTest do
       {socket, _pid} = Socket.open(server)
       send_frame(socket, :text, "stop")
       assert recv_frame(socket) == {:close, 1000, ""}
-      assert {:error, _closed} = send_until_error(socket, 300)
+      eventually(fn -> :gen_tcp.send(socket, frame(:text, "more")) != :ok end)
     end
 
     test "waits for the client's close frame" do
@@ -628,19 +501,8 @@ defmodule Ferrosock.WebSocket.LifecycleTest do
     end
 
     test "answers for an app that does not: the client's close is echoed within close_timeout" do
-      test = self()
-
-      server =
-        Socket.serve!(
-          [
-            handle_in: fn _, state ->
-              send(test, :in_callback)
-              receive do: (:go -> {:push, {:text, "too late"}, state})
-            end
-          ],
-          [],
-          websocket_options: [close_timeout: 100]
-        )
+      late = Probe.held(fn _, state -> {:push, {:text, "too late"}, state} end)
+      server = Socket.serve!([handle_in: late], [], websocket_options: [close_timeout: 100])
 
       {socket, pid} = Socket.open(server)
       send_frame(socket, :text, "block")
@@ -682,7 +544,7 @@ defmodule Ferrosock.WebSocket.LifecycleTest do
 
     test "get_status names the module and the state" do
       {_socket, pid} = Socket.open(Socket.serve!())
-      assert {:status, ^pid, {:module, Ferrosock.Connection}, items} = :sys.get_status(pid)
+      assert {:status, ^pid, {:module, Ferrosock.HTTP.Connection}, items} = :sys.get_status(pid)
       assert inspect(items, limit: :infinity) =~ inspect(Socket)
     end
 
@@ -745,7 +607,7 @@ defmodule Ferrosock.WebSocket.LifecycleTest do
     {_socket, pid} = Socket.open(server)
 
     {_id, acceptors, _type, _modules} =
-      server |> Supervisor.which_children() |> List.keyfind(Ferrosock.Acceptors, 0)
+      server |> Supervisor.which_children() |> List.keyfind(Ferrosock.Server.Acceptors, 0)
 
     pids =
       for {_, pair, :supervisor, _} <- Supervisor.which_children(acceptors),
@@ -769,12 +631,6 @@ defmodule Ferrosock.WebSocket.LifecycleTest do
     after
       0 -> []
     end
-  end
-
-  defp wait_once(_message, %{waited: true} = state), do: {:ok, state}
-
-  defp wait_once(_message, state) do
-    receive do: (:go -> {:ok, Map.put(state, :waited, true)})
   end
 
   defp report(test) do
@@ -848,34 +704,7 @@ defmodule Ferrosock.WebSocket.LifecycleTest do
     info
   end
 
-  defp frames_until_close(socket) do
-    case recv_frame(socket) do
-      {:close, _code, _reason} = frame -> [frame]
-      frame -> [frame | frames_until_close(socket)]
-    end
-  end
-
-  defp send_until_error(_socket, 0), do: :ok
-
-  defp send_until_error(socket, left) do
-    with :ok <- :gen_tcp.send(socket, frame(:text, "more")) do
-      Process.sleep(10)
-      send_until_error(socket, left - 1)
-    end
-  end
-
-  defp hibernates(pid) do
-    eventually(fn ->
-      match?({:current_function, {:erlang, :hibernate, _}}, Process.info(pid, :current_function))
-    end)
-  end
-
   defp queue(pid), do: Process.info(pid, :message_queue_len)
 
   defp grow, do: Enum.map(1..1_000_000, &{&1, &1})
-
-  defp binary_bytes(pid) do
-    {:binary, binaries} = Process.info(pid, :binary)
-    binaries |> Enum.map(&elem(&1, 1)) |> Enum.sum()
-  end
 end

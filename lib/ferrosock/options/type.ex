@@ -2,7 +2,7 @@ defmodule Ferrosock.Options.Type do
   @moduledoc false
   # The types that an option can have: how each is checked, and how it is told to people.
 
-  import Ferrosock.Ending, only: [is_close_code: 1]
+  import Ferrosock.CloseCode, only: [is_close_code: 1]
   # unix(7): what an address has room for, and the NUL after it.
   @max_path 107
 
@@ -42,6 +42,7 @@ defmodule Ferrosock.Options.Type do
           | :keyword
           | :limit
           | :log_level
+          | :ms
           | :name
           | :non_neg_integer
           | :password
@@ -93,6 +94,7 @@ defmodule Ferrosock.Options.Type do
   def valid?(:keyword, value), do: Keyword.keyword?(value)
   def valid?(:limit, value), do: value == :infinity or valid?(:pos_integer, value)
   def valid?(:log_level, value), do: value in [false | @levels]
+  def valid?(:ms, value), do: valid?(:pos_integer, value)
   def valid?(:name, {:global, _term}), do: true
   def valid?(:name, {:via, module, _term}), do: module?(module)
   def valid?(:name, value), do: value == nil or module?(value)
@@ -146,6 +148,7 @@ defmodule Ferrosock.Options.Type do
   def describe(:keyword), do: "a keyword list"
   def describe(:limit), do: describe(:pos_integer) <> " or `:infinity`"
   def describe(:log_level), do: "a log level or `false`"
+  def describe(:ms), do: describe(:pos_integer)
   def describe(:name), do: "an atom, `{:global, term}` or `{:via, module, term}`"
   def describe(:non_neg_integer), do: describe({:range, 0..@max})
 
@@ -164,13 +167,27 @@ defmodule Ferrosock.Options.Type do
 
   def describe({:range, first..last//_}), do: "an integer from #{first} to #{last}"
 
+  @doc "What an integer of the type counts, where that is the same for all: `nil` where the option says it."
+  @spec unit(t()) :: String.t() | nil
+  def unit(type) when type in [:ms, :timeout], do: "ms"
+  def unit(_type), do: nil
+
+  @doc "The least integer that the type accepts; `nil` where it is none of integers."
+  @spec min(t()) :: integer() | nil
+  def min({:count, _max}), do: 1
+  def min({:range, first.._last//_}), do: first
+  def min(:close_code), do: 1000
+  def min(type) when type in [:heap_size, :non_neg_integer], do: 0
+  def min(type) when type in [:limit, :ms, :pos_integer, :timeout], do: 1
+  def min(_type), do: nil
+
   @doc "The largest integer that the type accepts; `nil` where it is none of integers."
   @spec max(t()) :: integer() | nil
   def max({:count, max}), do: max
   def max({:range, _first..last//_}), do: last
   def max(:heap_size), do: @max_heap
   def max(:close_code), do: 4999
-  def max(type) when type in [:limit, :non_neg_integer, :pos_integer, :timeout], do: @max
+  def max(type) when type in [:limit, :ms, :non_neg_integer, :pos_integer, :timeout], do: @max
   def max(_type), do: nil
 
   defp choices(values), do: Enum.map_join(values, ", ", &"`#{inspect(&1)}`")

@@ -6,6 +6,9 @@ defmodule Mix.Tasks.Compile.Ferrosock do
   #
   # Cargo keeps one target directory for all of Mix's environments, and each environment has its
   # copy of the library. Cargo is not even started while no source is newer than the last build.
+  #
+  # Where Ferrosock is a dependency, Mix compiles it as in production. Who works on Ferrosock itself gets
+  # the profile that compiles a change in seconds.
 
   use Mix.Task.Compiler
 
@@ -51,10 +54,12 @@ defmodule Mix.Tasks.Compile.Ferrosock do
     # One second early: times of files are in whole seconds, and a source that is saved while cargo
     # runs must count as newer.
     started = System.os_time(:second) - 1
-    Mix.shell().info("Compiling Ferrosock's engine (cargo build --release)")
+    profile = profile()
+    Mix.shell().info("Compiling Ferrosock's engine (cargo build --profile #{profile})")
 
     # Cargo reports on stderr, which goes to the terminal as it is.
-    args = ~w(build --locked --release --package #{@library} --target-dir) ++ [target_dir()]
+    args =
+      ~w(build --locked --profile #{profile} --package #{@library} --target-dir) ++ [target_dir()]
 
     case System.cmd(cargo, args, cd: @root) do
       {_, 0} ->
@@ -70,6 +75,8 @@ defmodule Mix.Tasks.Compile.Ferrosock do
     end
   end
 
+  defp profile, do: if(Mix.env() == :prod, do: "release", else: "quick")
+
   # Under another name first: a running VM has the old file mapped, and must keep it.
   defp install do
     target = installed()
@@ -82,7 +89,7 @@ defmodule Mix.Tasks.Compile.Ferrosock do
   defp built do
     # The BEAM asks for .so on macOS too.
     extension = if match?({:unix, :darwin}, :os.type()), do: ".dylib", else: ".so"
-    Path.join([target_dir(), "release", "lib" <> @library <> extension])
+    Path.join([target_dir(), profile(), "lib" <> @library <> extension])
   end
 
   defp installed, do: Path.join([Mix.Project.app_path(), "priv/native", @library <> ".so"])

@@ -1,45 +1,36 @@
-//! One connection while it speaks HTTP, and a stream of one, which looks the same to its owner. The
-//! concern here is how it begins and ends; what it speaks meanwhile is that of `http1` and `http2`.
+//! One connection, or a stream of one, as its exchange and its socket need it. To its owner the two look the
+//! same. What is spoken on it is no concern of it.
 
-use std::io::ErrorKind;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-use std::time::Duration;
 
 use once_cell::sync::OnceCell;
 use tokio::sync::Notify;
 
-use crate::error::HttpError;
-use crate::exchange::{Exchange, Waiting};
-use crate::http1::{self, Outcome};
-use crate::io::{self, Io};
-use crate::listener::Shared;
+use crate::net::Address;
+use crate::net::tls::TlsInfo;
+use crate::net::writer::Writer;
 use crate::owner::Owner;
-use crate::runtime::Reactor;
-use crate::stats::{self, Counted};
-use crate::stream::Address;
-use crate::timer::timeout;
-use crate::tls::TlsInfo;
-use crate::ws::socket::Socket;
-use crate::{http2, lock};
+use crate::rt::Reactor;
+use crate::rt::lock;
+use crate::rt::stats::{self, Counted};
+use crate::server::{InUse, Server};
 
-const REQUEST_TIMEOUT: &[u8] =
-    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-
-const SERVICE_UNAVAILABLE: &[u8] =
-    b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-
-/// How long a client that has connected as the listener began to drain has to send its request.
-pub(crate) const LAST_CALL: Duration = Duration::from_millis(250);
+/// What a connection is at present: a request that is served, or a WebSocket.
+pub(crate) trait Ward: Send + Sync {
+    /// Its owner is dead.
+    fn owner_down(self: Arc<Self>);
+}
 
 pub struct Connection<O: Owner> {
     pub(crate) owner: O,
     peer: Address,
     /// Who the peer is a proxy of.
-    proxied: OnceCell<Box<Address>>,
+    pub(crate) proxied: OnceCell<Box<Address>>,
     /// What runs its tasks.
     pub(crate) reactor: &'static Reactor,
-    pub(crate) listener: Arc<Shared>,
+    pub(crate) server: Arc<Server>,
     /// Wakes the task that runs hyper, or h2.
     pub(crate) wake: Notify,
     requests: AtomicU64,
@@ -49,44 +40,49 @@ pub struct Connection<O: Owner> {
     parent: Mutex<Option<Arc<Self>>>,
     /// No request may follow the one that is served now.
     retired: AtomicBool,
-    current: Mutex<Weak<Exchange<O>>>,
+    /// Who has to hear of the owner's death.
+    ward: Mutex<Option<Weak<dyn Ward>>>,
+    /// The end is the socket's to tell. Set while `open` is locked.
+    is_socket: AtomicBool,
     offer: Mutex<Offer<O>>,
     open: Mutex<Option<Open>>,
     /// What a handler may ask for when the connection has ended.
     facts: OnceCell<Box<Facts>>,
-    socket: OnceCell<Weak<Socket<O>>>,
 }
 
 impl<O: Owner> Connection<O> {
     pub(crate) fn new(
         peer: Address,
         reactor: &'static Reactor,
-        listener: Arc<Shared>,
-        io: Arc<io::Shared>,
+        server: Arc<Server>,
+        writer: Arc<Writer>,
         owner: impl FnOnce(Weak<Self>) -> O,
     ) -> Arc<Self> {
-        let open = Open::new(&listener, io);
-        Self::with(peer, reactor, listener, open, None, owner)
+        let open = Open::new(&server, writer);
+        Self::with(peer, reactor, server, open, None, owner)
     }
 
     /// A stream of HTTP/2, which to its owner is a connection with one request. `None`: it has ended.
-    pub(crate) fn of_stream(parent: &Arc<Self>) -> Option<Arc<Self>> {
+    pub(crate) fn of_stream(
+        parent: &Arc<Self>,
+        owner: impl FnOnce(Weak<Self>) -> O,
+    ) -> Option<Arc<Self>> {
         let open = Open::of_stream(parent.io()?);
         parent.streams.fetch_add(1, Ordering::Relaxed);
         Some(Self::with(
             parent.peer().clone(),
             parent.reactor,
-            parent.listener.clone(),
+            parent.server.clone(),
             open,
             Some(parent.clone()),
-            |stream| parent.owner.of_stream(stream),
+            owner,
         ))
     }
 
     fn with(
         peer: Address,
         reactor: &'static Reactor,
-        listener: Arc<Shared>,
+        server: Arc<Server>,
         open: Open,
         parent: Option<Arc<Self>>,
         owner: impl FnOnce(Weak<Self>) -> O,
@@ -97,49 +93,50 @@ impl<O: Owner> Connection<O> {
             proxied: OnceCell::new(),
             reactor,
             open: Mutex::new(Some(open)),
-            listener,
+            server,
             wake: Notify::new(),
             requests: AtomicU64::new(0),
             streams: AtomicUsize::new(0),
             parent: Mutex::new(parent),
             retired: AtomicBool::new(false),
-            current: Mutex::new(Weak::new()),
+            ward: Mutex::new(None),
+            is_socket: AtomicBool::new(false),
             offer: Mutex::new(Offer {
                 request: None,
                 is_awaited: true,
                 is_vain: false,
             }),
             facts: OnceCell::new(),
-            socket: OnceCell::new(),
         })
     }
 
     /// Returns how many there were, with this one.
     pub(crate) fn count_request(&self) -> u64 {
-        self.listener.requests.fetch_add(1, Ordering::Relaxed);
+        self.server.requests.fetch_add(1, Ordering::Relaxed);
         self.requests.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// The owner is dead: whatever this connection is by now ends.
     pub fn owner_down(&self) {
         self.leave_parent();
-        if let Some(socket) = self.socket.get() {
-            if let Some(socket) = socket.upgrade() {
-                socket.owner_down();
-            }
-            return;
+        let is_http = !self.is_socket();
+        self.tell_ward();
+        if is_http {
+            self.withdraw();
+            self.retire();
         }
-        let exchange = lock(&self.current).upgrade();
-        if let Some(exchange) = exchange {
-            exchange.abandon();
+    }
+
+    fn tell_ward(&self) {
+        let ward = lock(&self.ward).as_ref().and_then(Weak::upgrade);
+        if let Some(ward) = ward {
+            ward.owner_down();
         }
-        self.withdraw();
-        self.retire();
     }
 
     /// Hands a request to the owner, or to whoever is to become it: keeps it until it is taken. `false`:
     /// there is nobody.
-    pub(crate) fn offer(&self, request: Waiting<O>) -> bool {
+    pub(crate) fn offer(&self, request: O::Request) -> bool {
         let mut offer = lock(&self.offer);
         if offer.is_vain {
             return false;
@@ -178,22 +175,15 @@ impl<O: Owner> Connection<O> {
         self.reactor
     }
 
-    /// There is no process that could serve the request: it is answered with 503, and is the last.
-    pub fn refuse(&self) {
-        if let Taken::Request(request) = self.take() {
-            request.refuse();
-        }
-        self.retire();
-    }
-
     /// Nobody will take the request any more.
     fn withdraw(&self) {
         let mut offer = lock(&self.offer);
         offer.is_vain = true;
         let request = offer.request.take();
         drop(offer);
-        if let Some(request) = request {
-            request.exchange.abandon();
+        if request.is_some() {
+            // It is the one that is served now, or would be.
+            self.tell_ward();
         }
     }
 
@@ -212,12 +202,12 @@ impl<O: Owner> Connection<O> {
     }
 
     /// Also after the end.
-    pub fn local_addr(&self) -> std::io::Result<Address> {
+    pub fn local_addr(&self) -> io::Result<Address> {
         if let Some(io) = self.io() {
             return io.stream().local_addr();
         }
         let local = self.facts.get().and_then(|facts| facts.local.clone());
-        local.ok_or_else(|| ErrorKind::NotConnected.into())
+        local.ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     pub(crate) fn peer(&self) -> &Address {
@@ -232,8 +222,8 @@ impl<O: Owner> Connection<O> {
         }
     }
 
-    pub(crate) fn io(&self) -> Option<Arc<io::Shared>> {
-        lock(&self.open).as_ref().map(|open| open.io.clone())
+    pub(crate) fn io(&self) -> Option<Arc<Writer>> {
+        lock(&self.open).as_ref().map(|open| open.writer.clone())
     }
 
     /// Ends the HTTP connection as soon as its response is out. A stream ends with its response anyway.
@@ -246,14 +236,15 @@ impl<O: Owner> Connection<O> {
         self.retired.load(Ordering::Acquire)
     }
 
-    pub(crate) fn serves(&self, exchange: &Arc<Exchange<O>>) {
-        *lock(&self.current) = Arc::downgrade(exchange);
+    /// From here on it is this that has to hear of the owner's death.
+    pub(crate) fn serves(&self, ward: Weak<dyn Ward>) {
+        *lock(&self.ward) = Some(ward);
     }
 
-    /// All is said. What is left is to wait for the peer.
-    pub(crate) fn settle(&self) {
+    /// All is said. What is left is to wait for the peer to close its half, too.
+    pub(crate) fn half_closed(&self) {
         if let Some(open) = lock(&self.open).as_mut() {
-            open.unsettled = None;
+            open.in_use = None;
         }
     }
 
@@ -277,18 +268,27 @@ impl<O: Owner> Connection<O> {
     }
 
     /// From here on the end is the socket's to tell. `false`: it was told already.
-    pub(crate) fn becomes(&self, socket: &Arc<Socket<O>>) -> bool {
+    pub(crate) fn becomes(&self, socket: Weak<dyn Ward>) -> bool {
         let open = lock(&self.open);
-        // A weak reference, too, keeps the exchange's memory.
-        *lock(&self.current) = Weak::new();
-        open.is_some() && self.socket.set(Arc::downgrade(socket)).is_ok()
+        // In the place of the exchange: a weak reference, too, keeps its memory.
+        let mut ward = lock(&self.ward);
+        if open.is_none() || self.is_socket.swap(true, Ordering::AcqRel) {
+            *ward = None;
+            return false;
+        }
+        *ward = Some(socket);
+        true
     }
 
-    /// Ends the connection unless it has become a socket, which ends it itself. `true`: it did.
-    fn end_http(&self) -> bool {
+    pub(crate) fn is_socket(&self) -> bool {
+        self.is_socket.load(Ordering::Acquire)
+    }
+
+    /// Ends the connection unless it has become a socket, which ends it itself. Returns whether it did.
+    pub(crate) fn end_http(&self) -> bool {
         self.remember();
         let mut open = lock(&self.open);
-        let is_http = self.socket.get().is_none();
+        let is_http = !self.is_socket();
         if is_http {
             *open = None;
         }
@@ -309,7 +309,7 @@ impl<O: Owner> Drop for Connection<O> {
 /// What waits for the owner.
 struct Offer<O: Owner> {
     /// It keeps its connection alive, so whoever ends the one takes the other out.
-    request: Option<Box<Waiting<O>>>,
+    request: Option<Box<O::Request>>,
     /// Nobody has it in mind to ask, so that the next one has to be told.
     is_awaited: bool,
     /// Nobody ever will.
@@ -318,7 +318,7 @@ struct Offer<O: Owner> {
 
 /// See [`Connection::take`].
 pub enum Taken<O: Owner> {
-    Request(Box<Waiting<O>>),
+    Request(Box<O::Request>),
     /// A message will come.
     Nothing,
     /// Nothing follows.
@@ -332,157 +332,26 @@ struct Facts {
 
 /// What a handle to the [`Connection`] may outlive.
 struct Open {
-    io: Arc<io::Shared>,
-    unsettled: Option<Unsettled>,
+    writer: Arc<Writer>,
+    in_use: Option<InUse>,
     _count: Option<Counted>,
 }
 
 impl Open {
-    fn new(listener: &Arc<Shared>, io: Arc<io::Shared>) -> Self {
-        listener.connections.fetch_add(1, Ordering::Relaxed);
+    fn new(server: &Arc<Server>, writer: Arc<Writer>) -> Self {
         Self {
-            io,
-            unsettled: Some(Unsettled(listener.clone())),
+            writer,
+            in_use: Some(server.count_connection()),
             _count: Some(stats::CONNECTIONS.count()),
         }
     }
 
     /// Only the connection that the stream is on counts.
-    fn of_stream(io: Arc<io::Shared>) -> Self {
+    fn of_stream(writer: Arc<Writer>) -> Self {
         Self {
-            io,
-            unsettled: None,
+            writer,
+            in_use: None,
             _count: None,
         }
-    }
-}
-
-/// Counts for the listener a connection on which there may be something to say.
-struct Unsettled(Arc<Shared>);
-
-impl Drop for Unsettled {
-    fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Tells the owner, by whatever way the task ends.
-struct End<O: Owner>(Arc<Connection<O>>);
-
-impl<O: Owner> Drop for End<O> {
-    fn drop(&mut self) {
-        if self.0.end_http() {
-            self.0.owner.closed();
-        }
-    }
-}
-
-pub(crate) async fn serve<O: Owner>(connection: Arc<Connection<O>>, mut io: Io) {
-    // Boxed, as it would make the task of every connection larger.
-    let has_handshake = connection.listener.config.proxy_protocol || io.shared.is_tls();
-    if has_handshake && !Box::pin(shake_hands(&connection, &mut io)).await {
-        connection.end();
-        return;
-    }
-    let shared = io.shared.clone();
-    let _end = End(connection.clone());
-    let is_http2 = shared.tls().map(|tls| tls.is_http2());
-    if is_http2.is_none() && connection.listener.config.http2.is_some() {
-        io.expect_preface();
-    }
-    let outcome = match is_http2 {
-        Some(true) => Outcome::Http2(io),
-        _ => http1::serve(&connection, io).await,
-    };
-    if connection.socket.get().is_some() {
-        return;
-    }
-    // Boxed as above.
-    let error = Box::pin(finish(&connection, &shared, outcome)).await;
-    if let Some(error) = error {
-        connection.owner.http_error(connection.peer(), error);
-    }
-    connection.settle();
-    if error == Some(HttpError::SlowClient) {
-        // What waits for it would stay with the kernel.
-        shared.stream().reset();
-        return;
-    }
-    io::linger_for(&shared, io::LINGER_SENDING).await;
-}
-
-/// What comes before HTTP. `false`: it came to nothing.
-async fn shake_hands<O: Owner>(connection: &Connection<O>, io: &mut Io) -> bool {
-    let limit = connection.listener.config.handshake_timeout;
-    let error = match timeout(limit, introduce(connection, io)).await {
-        Ok(Ok(())) => return true,
-        // The peer went away.
-        Ok(Err(None)) => return false,
-        Ok(Err(Some(error))) => error,
-        Err(_elapsed) => HttpError::HandshakeTimeout,
-    };
-    connection.owner.http_error(connection.peer(), error);
-    connection.settle();
-    io::linger(&io.shared).await;
-    false
-}
-
-async fn introduce<O: Owner>(
-    connection: &Connection<O>,
-    io: &mut Io,
-) -> Result<(), Option<HttpError>> {
-    let wrong =
-        |error| move |e: std::io::Error| (e.kind() == ErrorKind::InvalidData).then_some(error);
-    if connection.listener.config.proxy_protocol {
-        let client = io.read_proxy_header().await;
-        if let Some(client) = client.map_err(wrong(HttpError::ProxyHeader))? {
-            let _ = connection.proxied.set(Box::new(client));
-        }
-    }
-    io.handshake().await.map_err(wrong(HttpError::TlsHandshake))
-}
-
-/// Ends a connection that is one too many.
-pub(crate) async fn refuse<O: Owner>(connection: Arc<Connection<O>>, io: Io) {
-    connection
-        .owner
-        .http_error(connection.peer(), HttpError::Overload);
-    if !io.shared.is_tls() {
-        let _ = io.shared.try_write(SERVICE_UNAVAILABLE);
-        connection.settle();
-        io::linger(&io.shared).await;
-    }
-    connection.end();
-}
-
-/// What the client did wrong, if it did.
-async fn finish<O: Owner>(
-    connection: &Arc<Connection<O>>,
-    shared: &io::Shared,
-    outcome: Outcome,
-) -> Option<HttpError> {
-    match outcome {
-        Outcome::Ended(Err(e)) if e.is_parse_too_large() => Some(HttpError::HeadTooLarge),
-        Outcome::Ended(Err(e)) if e.is_parse() => Some(HttpError::Malformed),
-        Outcome::TimedOut if shared.has_partial_head() => {
-            // Some of an earlier response may still wait for the client.
-            if !shared.in_response() {
-                let _ = shared.try_write(REQUEST_TIMEOUT);
-            }
-            Some(HttpError::HeaderTimeout)
-        }
-        Outcome::Http2(mut io) => {
-            let config = connection.listener.config.http2.as_ref()?;
-            io.becomes_http2();
-            http2::serve(connection, config, io).await.err()
-        }
-        Outcome::Refused((status, error)) => {
-            let head =
-                format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
-            let _ = shared.try_write(head.as_bytes());
-            Some(error)
-        }
-        Outcome::Stalled => Some(HttpError::SlowClient),
-        Outcome::Ended(_) | Outcome::TimedOut | Outcome::Closed => None,
     }
 }

@@ -1,24 +1,25 @@
 //! Binds, accepts, and stops accepting.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::backpressure::Budget;
-use crate::bind::{SocketFile, bind};
-use crate::config::{ListenerConfig, Overload, SocketConfig};
-use crate::connection::{self, Connection};
-use crate::io::Io;
-use crate::owner::Owner;
-use crate::runtime::{self, Reactor};
-use crate::stream::{Address, Listening, Stream, Traffic};
-use crate::tls::Tls;
-use crate::tls::config::TlsConfig;
-use crate::{lock, stats, timer};
+use crate::config::{ListenerConfig, Overload};
+use crate::connection::Connection;
+use crate::http::handler::Handler;
+use crate::net::Address;
+use crate::net::bind::{Binding, SocketFile, bind};
+use crate::net::io::Io;
+use crate::net::stream::{Listening, Stream};
+use crate::net::tls::Tls;
+use crate::net::tls::config::TlsConfig;
+use crate::rt::{self, Reactor, lock, stats, timer};
+use crate::serve;
+use crate::server::{Server, Stage};
 
 /// Pause after an error that will still be there at once: out of descriptors or of memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -29,7 +30,7 @@ const MAX_REFUSED: usize = 64;
 
 /// Who serves the connections of a listener.
 pub trait Host: Send + Sync + 'static {
-    type Owner: Owner;
+    type Owner: Handler;
 
     /// The owner of a connection that was accepted; nothing is asked of it yet.
     fn owner(&self, connection: Weak<Connection<Self::Owner>>) -> Self::Owner;
@@ -38,120 +39,17 @@ pub trait Host: Send + Sync + 'static {
     fn accept_error(&self, error: &io::Error);
 }
 
-/// How far a listener is on its way to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Stage {
-    Accepting,
-    /// Requests that have arrived are the last of their connections.
-    Draining,
-    /// The same for requests that have no response yet; all other connections end.
-    Closed,
-}
-
 pub struct Listener {
     addr: Address,
     /// Removed as soon as nothing is accepted any more.
     file: Mutex<Option<SocketFile>>,
     /// The task that accepts has it, and closes it by dropping it.
     socket: Weak<Listening>,
-    shared: Arc<Shared>,
+    server: Arc<Server>,
     stage: watch::Sender<Stage>,
     /// Its sender lives as long as that task.
     accepting: watch::Receiver<()>,
     reactor: &'static Reactor,
-}
-
-pub(crate) struct Shared {
-    pub(crate) config: ListenerConfig,
-    /// Those on which there may be something to say.
-    pub(crate) connections: AtomicUsize,
-    /// Those that have a descriptor, but for the refused.
-    held: AtomicUsize,
-    /// Those that were refused and whose descriptor is still open.
-    refused: AtomicUsize,
-    /// What waits for their peers.
-    pub(crate) budget: Arc<Budget>,
-    pub(crate) accepted: AtomicU64,
-    pub(crate) requests: AtomicU64,
-    traffic: Arc<Traffic>,
-    pub(crate) stage: watch::Receiver<Stage>,
-    tls: Option<Mutex<TlsConfig>>,
-    /// Wakes the accepting when a connection has ended.
-    freed: Notify,
-    /// Of the latest socket: mostly that of the next one.
-    socket_config: Mutex<Option<Arc<SocketConfig>>>,
-}
-
-impl Shared {
-    /// Whether a connection may wait for a further request.
-    pub(crate) fn is_accepting(&self) -> bool {
-        *self.stage.borrow() == Stage::Accepting
-    }
-
-    /// What is to become of a connection too many.
-    fn overload(&self) -> Option<Overload> {
-        let count = self.held.load(Ordering::Relaxed);
-        (count >= self.config.max_connections).then_some(self.config.overload)
-    }
-
-    /// Two counts that change one after the other may seem to contradict each other for a moment.
-    fn lingering(&self, connections: usize) -> usize {
-        let refused = self.refused.load(Ordering::Relaxed);
-        let held = self.held.load(Ordering::Relaxed);
-        (held + refused).saturating_sub(connections)
-    }
-
-    async fn has_room(&self) {
-        while self.overload() == Some(Overload::Wait) {
-            self.freed.notified().await;
-        }
-    }
-
-    fn tls(&self) -> Option<TlsConfig> {
-        self.tls.as_ref().map(|tls| lock(tls).clone())
-    }
-
-    /// Sockets of the same configuration share it.
-    pub(crate) fn share(&self, config: SocketConfig) -> Arc<SocketConfig> {
-        let mut latest = lock(&self.socket_config);
-        match &*latest {
-            Some(known) if **known == config => known.clone(),
-            _ => latest.insert(Arc::new(config)).clone(),
-        }
-    }
-}
-
-/// A connection that its listener counts until its descriptor is closed.
-pub(crate) struct Held {
-    listener: Arc<Shared>,
-    is_refused: bool,
-}
-
-impl Held {
-    fn new(listener: &Arc<Shared>, is_refused: bool) -> Self {
-        let held = Self {
-            listener: listener.clone(),
-            is_refused,
-        };
-        held.count().fetch_add(1, Ordering::Relaxed);
-        held
-    }
-
-    fn count(&self) -> &AtomicUsize {
-        match self.is_refused {
-            true => &self.listener.refused,
-            false => &self.listener.held,
-        }
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.count().fetch_sub(1, Ordering::Relaxed);
-        if !self.is_refused {
-            self.listener.freed.notify_one();
-        }
-    }
 }
 
 /// Counts since the start, but for the first three.
@@ -171,37 +69,29 @@ pub struct Info {
 }
 
 impl Listener {
-    /// The runtime must have been started ([`runtime::start`]).
+    /// The runtime must have been started ([`rt::start`]).
     pub fn open<H: Host>(
         config: ListenerConfig,
         tls: Option<TlsConfig>,
         host: H,
     ) -> io::Result<Self> {
-        let (socket, file) = bind(&config)?;
-        let reactor = runtime::next();
+        let (socket, file) = bind(&Binding {
+            addr: &config.address,
+            backlog: config.backlog,
+            reuse_port: config.reuse_port,
+            user_timeout: config.user_timeout,
+        })?;
+        let reactor = rt::next();
         let socket = {
             let _guard = reactor.enter();
-            Arc::new(Listening::new(socket, &config.addr)?)
+            Arc::new(Listening::new(socket, &config.address)?)
         };
         let addr = socket.local_addr()?;
         let (stage, stages) = watch::channel(Stage::Accepting);
         let (alive, accepting) = watch::channel(());
-        let shared = Arc::new(Shared {
-            budget: Budget::new(config.max_queued_bytes),
-            config,
-            connections: AtomicUsize::new(0),
-            held: AtomicUsize::new(0),
-            refused: AtomicUsize::new(0),
-            accepted: AtomicU64::new(0),
-            requests: AtomicU64::new(0),
-            traffic: Arc::default(),
-            stage: stages.clone(),
-            tls: tls.map(Mutex::new),
-            freed: Notify::new(),
-            socket_config: Mutex::new(None),
-        });
+        let server = Server::new(config, tls, stages.clone());
         let weak = Arc::downgrade(&socket);
-        let task = accept(socket, reactor, host, shared.clone(), stages);
+        let task = accept(socket, reactor, host, server.clone(), stages);
         reactor.spawn(async move {
             task.await;
             // Not before the task has let go of the socket.
@@ -211,7 +101,7 @@ impl Listener {
             addr,
             file: Mutex::new(Some(file)),
             socket: weak,
-            shared,
+            server,
             stage,
             accepting,
             reactor,
@@ -219,16 +109,16 @@ impl Listener {
     }
 
     pub fn info(&self) -> Info {
-        let connections = self.shared.connections.load(Ordering::Relaxed);
+        let connections = self.server.connections.load(Ordering::Relaxed);
         Info {
             addr: self.addr.clone(),
             connections,
-            lingering: self.shared.lingering(connections),
-            queued_bytes: self.shared.budget.queued(),
-            accepted: self.shared.accepted.load(Ordering::Relaxed),
-            requests: self.shared.requests.load(Ordering::Relaxed),
-            bytes_received: self.shared.traffic.received(),
-            bytes_sent: self.shared.traffic.sent(),
+            lingering: self.server.lingering(connections),
+            queued_bytes: self.server.budget.queued(),
+            accepted: self.server.accepted.load(Ordering::Relaxed),
+            requests: self.server.requests.load(Ordering::Relaxed),
+            bytes_received: self.server.traffic.received(),
+            bytes_sent: self.server.traffic.sent(),
         }
     }
 
@@ -257,13 +147,11 @@ impl Listener {
 
     /// For the connections to come. Nothing where TLS is not spoken.
     pub fn set_tls(&self, config: TlsConfig) {
-        if let Some(tls) = &self.shared.tls {
-            *lock(tls) = config;
-        }
+        self.server.set_tls(config);
     }
 
     pub fn is_closed(&self) -> bool {
-        !self.shared.is_accepting()
+        !self.server.is_accepting()
     }
 
     fn advance(&self, to: Stage) {
@@ -286,7 +174,7 @@ async fn accept<H: Host>(
     socket: Arc<Listening>,
     reactor: &'static Reactor,
     host: H,
-    shared: Arc<Shared>,
+    server: Arc<Server>,
     mut stage: watch::Receiver<Stage>,
 ) {
     let _count = stats::LISTENERS.count();
@@ -296,14 +184,14 @@ async fn accept<H: Host>(
             biased;
             _ = stage.wait_for(|stage| *stage > Stage::Accepting) => break,
             accepted = async {
-                shared.has_room().await;
+                has_room(&server).await;
                 socket.accept().await
             } => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {
-                let next = runtime::next();
-                welcome(next.adopt(stream, reactor), peer, next, &host, &shared).await;
+                let next = rt::next();
+                welcome(stream.move_to(next, reactor), peer, next, &host, &server).await;
             }
             Err(e) if is_of_one_connection(&e) => {}
             Err(e) => {
@@ -315,7 +203,13 @@ async fn accept<H: Host>(
             }
         }
     }
-    accept_rest(&socket, &stage, &host, &shared).await;
+    accept_rest(&socket, &stage, &host, &server).await;
+}
+
+async fn has_room(server: &Server) {
+    while server.overload() == Some(Overload::Wait) {
+        server.descriptors.freed().await;
+    }
 }
 
 /// Takes what the kernel has accepted, which it would reset when the socket is closed.
@@ -323,14 +217,14 @@ async fn accept_rest<H: Host>(
     socket: &Listening,
     stage: &watch::Receiver<Stage>,
     host: &H,
-    shared: &Arc<Shared>,
+    server: &Arc<Server>,
 ) {
     // Not by way of tokio, which may not have heard of all that there is.
     loop {
         match socket.accept_now() {
             Ok((stream, peer)) => {
-                let reactor = runtime::next();
-                welcome(reactor.take(stream), peer, reactor, host, shared).await;
+                let reactor = rt::next();
+                welcome(stream.watch_by(reactor), peer, reactor, host, server).await;
             }
             Err(e) if is_of_one_connection(&e) => {}
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
@@ -383,45 +277,45 @@ async fn welcome<H: Host>(
     peer: Address,
     reactor: &'static Reactor,
     host: &H,
-    shared: &Arc<Shared>,
+    server: &Arc<Server>,
 ) {
     // Without memory for the reactor's epoll, the connection is lost.
     if let Ok(stream) = stream {
-        serve(stream, peer, reactor, host, shared);
+        start(stream, peer, reactor, host, server);
     }
-    if runtime::is_late(Instant::now()) {
-        runtime::yield_now().await;
+    if rt::is_late(Instant::now()) {
+        rt::yield_now().await;
     }
 }
 
-fn serve<H: Host>(
+fn start<H: Host>(
     stream: Stream,
     peer: Address,
     reactor: &'static Reactor,
     host: &H,
-    shared: &Arc<Shared>,
+    server: &Arc<Server>,
 ) {
-    shared.accepted.fetch_add(1, Ordering::Relaxed);
-    stream.set_nodelay(shared.config.nodelay);
+    server.accepted.fetch_add(1, Ordering::Relaxed);
+    stream.set_nodelay(server.config.nodelay);
     // When the listener drains, a connection may be served although it is one too many.
-    let is_refused = shared.overload() == Some(Overload::Refuse);
-    let Ok(tls) = shared.tls().map(Tls::new).transpose() else {
+    let is_refused = server.overload() == Some(Overload::Refuse);
+    let Ok(tls) = server.tls().map(Tls::new).transpose() else {
         return;
     };
-    if is_refused && shared.refused.load(Ordering::Relaxed) >= MAX_REFUSED {
+    if is_refused && server.descriptors.refused() >= MAX_REFUSED {
         // As many are being told already.
         stream.reset();
         return;
     }
-    let held = Held::new(shared, is_refused);
-    let io = Io::new(stream, tls, shared.traffic.clone(), Some(held));
-    let connection = Connection::new(peer, reactor, shared.clone(), io.shared.clone(), |weak| {
+    let permit = server.descriptors.permit(is_refused);
+    let io = Io::new(stream, tls, server.traffic.clone(), Some(permit));
+    let connection = Connection::new(peer, reactor, server.clone(), io.writer.clone(), |weak| {
         host.owner(weak)
     });
     if is_refused {
-        reactor.spawn(connection::refuse(connection, io));
+        reactor.spawn(serve::refuse(connection, io));
     } else {
-        reactor.spawn(connection::serve(connection, io));
+        reactor.spawn(serve::serve(connection, io, Instant::now()));
     }
 }
 

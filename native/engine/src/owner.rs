@@ -1,26 +1,27 @@
 //! The process that owns a connection, as the engine sees it.
 
-use std::sync::Weak;
+use std::io;
 
-use http::{HeaderMap, Method, Version};
-
-use crate::connection::Connection;
+use crate::buffer::Buffer;
 use crate::error::HttpError;
-use crate::stream::Address;
-use crate::ws::buffer::Buffer;
-use crate::ws::message::Sink;
+use crate::net::Address;
 
-/// The head of a request, checked: what the handler gets.
-pub struct Request<'a> {
-    pub method: &'a Method,
-    /// Empty when an HTTP/1.0 request named none.
-    pub host: &'a str,
-    pub port: Option<u16>,
-    pub path: &'a str,
-    pub query: &'a str,
-    pub version: Version,
-    pub headers: &'a HeaderMap,
-    pub peer: &'a Address,
+/// A message's bytes, inflated: lent when its frame was read as a whole, given away otherwise.
+/// A given buffer may have spare capacity.
+#[derive(Debug)]
+pub enum Payload<'a, B> {
+    Slice(&'a [u8]),
+    Buffer(B),
+}
+
+/// Takes what was read of a WebSocket, in order.
+pub trait Sink<B: Buffer> {
+    fn text(&mut self, payload: Payload<'_, B>);
+    fn binary(&mut self, payload: Payload<'_, B>);
+    fn ping(&mut self, payload: &[u8]);
+    fn pong(&mut self, payload: &[u8]);
+    /// The last call there is. `code` is `None` when the frame had none.
+    fn close(&mut self, code: Option<u16>, reason: &[u8]);
 }
 
 /// What a batch of WebSocket events is collected into. The last four end it.
@@ -28,7 +29,7 @@ pub trait Events<B: Buffer>: Sink<B> {
     fn error(&mut self, code: u16, reason: &'static str);
     fn timeout(&mut self);
     fn lifetime(&mut self);
-    fn closed(&mut self, reason: &std::io::Error);
+    fn closed(&mut self, reason: &io::Error);
     /// Whether there is nothing to send.
     fn is_empty(&self) -> bool;
 }
@@ -40,11 +41,12 @@ pub trait Owner: Send + Sync + Sized + 'static {
     type Buffer: Buffer;
     type Batch<'a>: Events<Self::Buffer>;
 
-    /// A request waits to be taken ([`Connection::take`]). `false` when there is nobody to do so.
-    fn request(&self) -> bool;
+    /// What the owner is offered: a request with what answers it.
+    type Request: Send;
 
-    /// The owner-to-be of one stream of a connection that this one accepted.
-    fn of_stream(&self, stream: Weak<Connection<Self>>) -> Self;
+    /// A request waits to be taken
+    /// ([`Connection::take`](crate::connection::Connection::take)). `false` when there is nobody to do so.
+    fn request(&self) -> bool;
 
     /// The HTTP connection has ended without becoming a WebSocket.
     fn closed(&self);

@@ -1,7 +1,8 @@
 //! permessage-deflate as it might have been agreed on.
 
+use ferrosock_engine::config::DeflateConfig;
 use ferrosock_engine::ws::deflate::Deflater;
-use ferrosock_engine::ws::extension::{Agreed, DeflateConfig, negotiate};
+use ferrosock_engine::ws::extension::{Agreed, negotiate};
 
 use crate::source::Source;
 

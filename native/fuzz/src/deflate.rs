@@ -2,7 +2,7 @@
 //! reader of DEFLATE that is not zlib and that holds them to the window and the context that were
 //! agreed on.
 
-use ferrosock_engine::ws::buffer::{Buffer, VecBuffer};
+use ferrosock_engine::buffer::{Buffer, VecBuffer};
 use ferrosock_engine::ws::deflate::{Deflater, Inflater};
 
 use crate::agreement::Deflate;

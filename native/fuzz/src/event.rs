@@ -1,7 +1,7 @@
 //! The reader's events, kept for comparison.
 
-use ferrosock_engine::ws::buffer::{Buffer, VecBuffer};
-use ferrosock_engine::ws::message::{Payload, Sink};
+use ferrosock_engine::buffer::{Buffer, VecBuffer};
+use ferrosock_engine::owner::{Payload, Sink};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {

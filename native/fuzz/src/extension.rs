@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use ferrosock_engine::ws::extension::{DeflateConfig, negotiate};
+use ferrosock_engine::config::DeflateConfig;
+use ferrosock_engine::ws::extension::negotiate;
 
 use crate::source::Source;
 

@@ -1,7 +1,7 @@
 //! A client's compressed messages: inflated the same however they were cut, never past the limit, and
 //! to what another inflater makes of them.
 
-use ferrosock_engine::ws::buffer::{Buffer, VecBuffer};
+use ferrosock_engine::buffer::{Buffer, VecBuffer};
 use ferrosock_engine::ws::deflate::Inflater;
 use ferrosock_engine::ws::frame::Error;
 use miniz_oxide::inflate::TINFLStatus;

@@ -1,6 +1,6 @@
 //! A client's bytes through [`Reader`], as a whole and cut to pieces, compressed or not.
 
-use ferrosock_engine::ws::buffer::VecBuffer;
+use ferrosock_engine::buffer::VecBuffer;
 use ferrosock_engine::ws::frame::{Error, MAX_CONTROL_LEN};
 use ferrosock_engine::ws::message::{Limits, Reader};
 

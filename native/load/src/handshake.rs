@@ -10,7 +10,8 @@ use anyhow::{Context, Result, bail, ensure};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::args::Server;
-use crate::stream::{SMALL_BUFFER, Stream};
+use crate::stream::Stream;
+use crate::tls::SMALL_BUFFER;
 use crate::tls::Tls;
 
 /// How long opening all connections of a run may take.

@@ -7,9 +7,6 @@ use anyhow::Result;
 
 use crate::tls::Tls;
 
-/// A buffer for those who read little. A TLS record has to fit in (RFC8446§5.2).
-pub const SMALL_BUFFER: usize = 1 << 15;
-
 pub enum Stream {
     Tcp(TcpStream),
     Tls(Box<Tls>),

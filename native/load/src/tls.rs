@@ -17,7 +17,8 @@ use rustls::unbuffered::{
 };
 use rustls::{RootCertStore, version};
 
-use crate::stream::SMALL_BUFFER;
+/// A buffer for those who read little. A TLS record has to fit in (RFC8446§5.2).
+pub const SMALL_BUFFER: usize = 1 << 15;
 
 /// The server can decrypt the first ones of many records while the next ones are encrypted.
 const ENCRYPT_AT_ONCE: usize = 64 * 1024;

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use ferrosock_engine::backpressure::Waiter;
-use ferrosock_engine::runtime;
+use ferrosock_engine::flow::Waiter;
+use ferrosock_engine::rt;
 use rustler::env::SavedTerm;
 use rustler::{Atom, Encoder, Env, LocalPid, NifResult, OwnedEnv, Term};
 
@@ -98,7 +98,7 @@ impl Drop for Answer {
             call.answer(last);
         } else {
             // Handles are collected where nothing can be sent.
-            runtime::spawn_blocking(move || call.answer(last));
+            rt::spawn_blocking(move || call.answer(last));
         }
     }
 }

@@ -1,17 +1,23 @@
-//! What rustler has no safe function for: a binary kept alive past the call that brought it, messages
-//! from within a call that runs tasks, and a message when a descriptor is readable. The only unsafe code.
+//! What rustler has no safe function for: a binary kept alive past the call that brought it, one that is
+//! filled while a message arrives, messages from within a call that runs tasks, and a message when a
+//! descriptor is readable. The only unsafe code.
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
 use std::io;
-use std::os::fd::{BorrowedFd, IntoRawFd, RawFd};
-use std::ptr;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::{ptr, slice};
 
 use bytes::Bytes;
+use ferrosock_engine::buffer::{Buffer, ReadBuf};
+use ferrosock_engine::rt::Reactor;
 use rustler::sys::{
     ERL_NIF_SELECT_READ, ERL_NIF_THR_UNDEFINED, ErlNifEnv, enif_select, enif_send, enif_thread_type,
 };
-use rustler::{Atom, Binary, Encoder, Env, LocalPid, OwnedEnv, Resource, ResourceArc, Term};
+use rustler::{
+    Atom, Binary, Encoder, Env, LocalPid, OwnedBinary, OwnedEnv, Resource, ResourceArc, Term,
+};
 
 /// Up to this size a copy costs less memory than an environment to hold the term in, which has room for
 /// 200 words, and hardly more time.
@@ -57,6 +63,79 @@ impl AsRef<[u8]> for Held {
     }
 }
 
+/// A binary that grows while a message or a body arrives. What of it nothing was written to yet is
+/// uninitialized, and never lent as anything else.
+pub struct BinaryBuffer {
+    binary: OwnedBinary,
+    /// Bytes that are filled.
+    len: usize,
+    /// Bytes that something was written to. Not fewer.
+    initialized: usize,
+}
+
+impl BinaryBuffer {
+    pub fn into_binary<'a>(mut self, env: Env<'a>) -> Term<'a> {
+        self.resize(self.len);
+        self.binary.release(env).to_term(env)
+    }
+
+    fn resize(&mut self, capacity: usize) {
+        let has_room = capacity == self.capacity() || self.binary.realloc(capacity);
+        assert!(has_room, "no memory for {capacity} bytes");
+    }
+
+    fn start(&mut self) -> *mut u8 {
+        self.binary.as_mut_slice().as_mut_ptr()
+    }
+}
+
+impl Buffer for BinaryBuffer {
+    fn with_capacity(capacity: usize) -> Self {
+        Self {
+            binary: OwnedBinary::new(capacity),
+            len: 0,
+            initialized: 0,
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn capacity(&self) -> usize {
+        self.binary.len()
+    }
+
+    fn reserve(&mut self, capacity: usize) {
+        self.resize(capacity.max(self.capacity()));
+    }
+
+    fn filled(&mut self) -> &mut [u8] {
+        // SAFETY: the first `len` bytes are the binary's, which is ours, and initialized, as `fill` counts
+        // only what a `ReadBuf` calls filled. Tested by messages in fragments of any size.
+        unsafe { slice::from_raw_parts_mut(self.start(), self.len) }
+    }
+
+    fn fill<R>(&mut self, limit: usize, fill: impl FnOnce(&mut ReadBuf<'_>) -> R) -> R {
+        let room = limit.min(self.capacity() - self.len);
+        let start = self
+            .start()
+            .wrapping_add(self.len)
+            .cast::<MaybeUninit<u8>>();
+        // SAFETY: `room` bytes from there on are the binary's, which is ours, and may hold anything.
+        let spare = unsafe { slice::from_raw_parts_mut(start, room) };
+        let mut spare = ReadBuf::uninit(spare);
+        // SAFETY: so many were written before. Tested by compressed messages in fragments.
+        unsafe { spare.assume_init((self.initialized - self.len).min(room)) };
+        let result = fill(&mut spare);
+        let (filled, initialized) = (spare.filled(), spare.initialized().len());
+        assert!(ptr::eq(filled.as_ptr(), start.cast()), "another buffer");
+        self.initialized = self.initialized.max(self.len + initialized);
+        self.len += filled.len();
+        result
+    }
+}
+
 thread_local! {
     /// The environment of the call that runs the engine's tasks on this thread.
     static CALLER: Cell<*mut ErlNifEnv> = const { Cell::new(ptr::null_mut()) };
@@ -65,16 +144,15 @@ thread_local! {
 /// Runs tasks of the engine within a call: what they send is sent in the name of the calling process, as
 /// the VM wants it on its schedulers.
 pub fn on_behalf_of<R>(env: Env<'_>, run: impl FnOnce() -> R) -> R {
-    struct Forget;
+    struct Restore(*mut ErlNifEnv);
 
-    impl Drop for Forget {
+    impl Drop for Restore {
         fn drop(&mut self) {
-            CALLER.set(ptr::null_mut());
+            CALLER.set(self.0);
         }
     }
 
-    let _forget = Forget;
-    CALLER.set(env.as_c_arg());
+    let _restore = Restore(CALLER.replace(env.as_c_arg()));
     run()
 }
 
@@ -110,32 +188,30 @@ pub fn may_send() -> bool {
     !CALLER.get().is_null() || unsafe { enif_thread_type() } == ERL_NIF_THR_UNDEFINED
 }
 
-/// Another descriptor for the same thing, which is never closed.
-pub fn duplicate(fd: RawFd) -> io::Result<RawFd> {
-    // SAFETY: the caller's descriptor is open for as long as the process lives (`Reactor::fd`).
+/// Another descriptor for what a reactor waits with. `None`: it waits by itself.
+pub fn duplicate(reactor: &'static Reactor) -> Option<io::Result<OwnedFd>> {
+    let fd = reactor.fd()?;
+    // SAFETY: it is open for as long as the process lives, as `Reactor::fd` says.
     let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
-    Ok(borrowed.try_clone_to_owned()?.into_raw_fd())
+    Some(borrowed.try_clone_to_owned())
 }
 
 /// Has the calling process sent `{:select, resource, reference, :ready_input}`, once, when the
-/// descriptor is readable.
+/// descriptor is readable. One that is never closed: the VM would have to be told first.
 pub fn select_read<T: Resource>(
     env: Env<'_>,
-    fd: RawFd,
+    fd: BorrowedFd<'static>,
     resource: &ResourceArc<T>,
     reference: Atom,
 ) -> bool {
+    let (call, fd, object) = (
+        env.as_c_arg(),
+        fd.as_raw_fd(),
+        resource.as_c_arg().cast_mut(),
+    );
+    let (pid, reference) = (env.pid(), reference.to_term(env).as_c_arg());
+    let pid = pid.as_c_arg();
     // SAFETY: the resource is alive, and the VM keeps it so while it watches; the descriptor is never
     // closed. Tested as above.
-    let result = unsafe {
-        enif_select(
-            env.as_c_arg(),
-            fd,
-            ERL_NIF_SELECT_READ,
-            resource.as_c_arg().cast_mut(),
-            env.pid().as_c_arg(),
-            reference.to_term(env).as_c_arg(),
-        )
-    };
-    result >= 0
+    unsafe { enif_select(call, fd, ERL_NIF_SELECT_READ, object, pid, reference) >= 0 }
 }

@@ -8,23 +8,20 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use ferrosock_engine::error::{ReadError, SendError};
-use ferrosock_engine::owner::Request;
-use ferrosock_engine::status::Status;
-use ferrosock_engine::stream;
+use ferrosock_engine::http::handler::Request;
+use ferrosock_engine::http::status::Status;
+use ferrosock_engine::net;
 use ferrosock_engine::ws::Message;
-use ferrosock_engine::ws::buffer::Buffer;
 use ferrosock_engine::ws::frame::Opcode;
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use rustler::types::tuple::{get_tuple, make_tuple};
-use rustler::{
-    Atom, Binary, Decoder, Encoder, Env, Error, NewBinary, NifResult, OwnedBinary, Term,
-};
+use rustler::{Atom, Binary, Decoder, Encoder, Env, Error, NewBinary, NifResult, Term};
 
 pub mod atoms {
     rustler::atoms! {
-        accept_error, authority, already_reading, already_sent, binary, close, closed, connection, drained, ended,
+        __exception__, __struct__, accept_error, authority, already_reading, already_sent, binary, close, closed, connection, drained, ended,
         error, full, gone, http_error, http_1_0 = "HTTP/1.0", http_1_1 = "HTTP/1.1", http_2 = "HTTP/2", identity, idle, infinity,
-        invalid_header, invalid_status, local, malformed, max_lifetime, more, nil, none, not_supported, ok, other, paused, ping, pong, request, soon, text,
+        invalid_header, invalid_status, local, malformed, max_lifetime, message, more, nil, none, not_supported, ok, other, paused, ping, pong, request, soon, text,
         timeout, tls12 = "tlsv1.2", tls13 = "tlsv1.3", undefined, wait
     }
 }
@@ -95,11 +92,6 @@ fn elements(list: Term<'_>) -> impl Iterator<Item = NifResult<Term<'_>>> {
 pub struct Limit(pub Option<u64>);
 
 impl Limit {
-    /// Of bytes, or of anything that is counted in memory.
-    pub fn size(&self) -> usize {
-        self.0.map_or(usize::MAX, |limit| limit as usize)
-    }
-
     /// Of milliseconds.
     pub fn duration(&self) -> Option<Duration> {
         self.0.map(Duration::from_millis)
@@ -166,11 +158,11 @@ impl Encoder for Ip {
 /// `{ip, port}` or `{{:local, path}, 0}`
 pub struct Address<T>(pub T);
 
-impl<T: Borrow<stream::Address>> Encoder for Address<T> {
+impl<T: Borrow<net::Address>> Encoder for Address<T> {
     fn encode<'a>(&self, env: Env<'a>) -> Term<'a> {
         match self.0.borrow() {
-            stream::Address::Inet(addr) => (Ip(addr.ip()), addr.port()).encode(env),
-            stream::Address::Local(path) => {
+            net::Address::Inet(addr) => (Ip(addr.ip()), addr.port()).encode(env),
+            net::Address::Local(path) => {
                 let path = binary(env, path.as_os_str().as_bytes());
                 ((atoms::local(), path), 0).encode(env)
             }
@@ -178,18 +170,18 @@ impl<T: Borrow<stream::Address>> Encoder for Address<T> {
     }
 }
 
-impl<'a> Decoder<'a> for Address<stream::Address> {
+impl<'a> Decoder<'a> for Address<net::Address> {
     fn decode(term: Term<'a>) -> NifResult<Self> {
         let (host, port): (Term, Fits<u16>) = term.decode()?;
         if let Ok(Ip(ip)) = host.decode() {
-            return Ok(Self(stream::Address::Inet((ip, port.0).into())));
+            return Ok(Self(net::Address::Inet((ip, port.0).into())));
         }
         let (local, path): (Atom, Binary) = host.decode()?;
         if local != atoms::local() {
             return Err(Error::BadArg);
         }
         let path = OsStr::from_bytes(path.as_slice()).into();
-        Ok(Self(stream::Address::Local(path)))
+        Ok(Self(net::Address::Local(path)))
     }
 }
 
@@ -314,60 +306,6 @@ fn decode_opcode(term: Term) -> NifResult<Opcode> {
     ];
     let found = opcodes.into_iter().find(|(atom, _)| *atom == term);
     found.map(|(_, opcode)| opcode).ok_or(Error::BadArg)
-}
-
-/// A binary that grows while a message arrives.
-pub struct BinaryBuffer {
-    binary: OwnedBinary,
-    len: usize,
-}
-
-impl BinaryBuffer {
-    pub fn into_binary<'a>(mut self, env: Env<'a>) -> Term<'a> {
-        if self.len < self.binary.len() {
-            self.binary.realloc_or_copy(self.len);
-        }
-        self.binary.release(env).to_term(env)
-    }
-}
-
-impl Buffer for BinaryBuffer {
-    fn with_capacity(capacity: usize) -> Self {
-        Self {
-            binary: OwnedBinary::new(capacity),
-            len: 0,
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.len
-    }
-
-    fn capacity(&self) -> usize {
-        self.binary.len()
-    }
-
-    fn reserve(&mut self, capacity: usize) {
-        if capacity > self.binary.len() {
-            self.binary.realloc_or_copy(capacity);
-        }
-    }
-
-    fn filled(&mut self) -> &mut [u8] {
-        &mut self.binary.as_mut_slice()[..self.len]
-    }
-
-    fn spare(&mut self) -> &mut [u8] {
-        &mut self.binary.as_mut_slice()[self.len..]
-    }
-
-    fn advance(&mut self, n: usize) {
-        assert!(
-            n <= self.capacity() - self.len,
-            "advanced past the capacity"
-        );
-        self.len += n;
-    }
 }
 
 /// A POSIX code where there is one, else `:closed`.

@@ -16,9 +16,9 @@ use std::thread::LocalKey;
 
 use zlib_rs::{Deflate, DeflateConfig, DeflateFlush, Inflate, InflateFlush, Status};
 
-use super::buffer::{Buffer, VecBuffer};
 use super::extension::Agreed;
 use super::frame::Error;
+use crate::buffer::{Buffer, VecBuffer};
 
 /// What a flush ends with, and a message leaves out (RFC7692§7.2.1).
 const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
@@ -264,7 +264,7 @@ impl Inflater {
                 self.begin_stream(out.filled());
             }
             make_room(out, limit);
-            let room = out.spare().len().min(limit - out.len());
+            let room = (out.capacity() - out.len()).min(limit - out.len());
             if room == 0 {
                 // Whether more comes can only be told by asking for it.
                 match self.step(&mut input, &mut [0]) {
@@ -276,10 +276,14 @@ impl Inflater {
                 }
                 continue;
             }
-            let (written, result) = self.step(&mut input, &mut out.spare()[..room]);
+            let (written, result) = out.fill(room, |spare| {
+                let (written, result) = self.step(&mut input, spare.initialize_unfilled());
+                spare.advance(written);
+                (written, result)
+            });
             // What came before a mistake in the data is read before it.
-            check(&out.spare()[..written])?;
-            out.advance(written);
+            let start = out.len() - written;
+            check(&out.filled()[start..])?;
             result?;
             if written < room && input.is_empty() {
                 return Ok(());

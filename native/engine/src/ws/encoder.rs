@@ -206,7 +206,8 @@ const MAX_HEADER: usize = 10;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ws::extension::{DeflateConfig, negotiate};
+    use crate::config::DeflateConfig;
+    use crate::ws::extension::negotiate;
 
     /// The first byte of each frame, and which messages are left for the task.
     fn encode(encoder: &mut Encoder, messages: &[(Opcode, &[u8])]) -> (Vec<u8>, Vec<usize>) {

@@ -5,7 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use once_cell::sync::OnceCell;
 
-/// As [`Events`](crate::owner::Events) tells it.
+use crate::buffer::Buffer;
+use crate::owner::Events;
+
+/// As [`Events`] tells it.
+#[derive(Debug)]
 pub enum Ending {
     Close(Option<u16>, Vec<u8>),
     Error(u16, &'static str),
@@ -20,6 +24,16 @@ impl Ending {
             Some(code) => io::Error::from_raw_os_error(code),
             None => error.kind().into(),
         })
+    }
+
+    pub fn tell<B: Buffer>(&self, batch: &mut impl Events<B>) {
+        match self {
+            Self::Close(code, reason) => batch.close(*code, reason),
+            Self::Error(code, reason) => batch.error(*code, reason),
+            Self::Timeout => batch.timeout(),
+            Self::Lifetime => batch.lifetime(),
+            Self::Closed(error) => batch.closed(error),
+        }
     }
 }
 

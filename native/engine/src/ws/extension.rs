@@ -4,7 +4,8 @@
 use std::fmt::Write;
 use std::ops::RangeInclusive;
 
-use crate::head::is_token;
+use crate::config::DeflateConfig;
+use crate::token::is_token;
 
 const NAME: &str = "permessage-deflate";
 const SERVER_NO_CONTEXT_TAKEOVER: &str = "server_no_context_takeover";
@@ -18,44 +19,6 @@ const MAX_WINDOW_BITS: u8 = 15;
 const WINDOW_BITS: [&str; 8] = ["8", "9", "10", "11", "12", "13", "14", "15"];
 /// DEFLATE as zlib does it has no raw window of 256 bytes.
 const OUR_WINDOW_BITS: RangeInclusive<u8> = 9..=MAX_WINDOW_BITS;
-
-/// How this server compresses, and what it asks of its clients.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DeflateConfig {
-    /// 1 (fast) to 9 (small).
-    pub level: u8,
-    /// 1 to 9: the memory of one compressor besides its window.
-    pub mem_level: u8,
-    /// 9 to 15: the window that we compress with is 2^this bytes.
-    pub window_bits: u8,
-    /// 9 to 15: the window that a client is held to when it lets us choose. A socket keeps as much of
-    /// what its client sent.
-    pub client_window_bits: u8,
-    /// Whether a socket keeps a compressor from message to message, for a better ratio, at some
-    /// 300 kB. Otherwise compressors belong to threads.
-    pub server_context_takeover: bool,
-    /// Whether a client may refer to its earlier messages. If not, an offer that does not itself
-    /// renounce that is declined, as a parameter that was not offered is never answered.
-    pub client_context_takeover: bool,
-    /// Messages of fewer bytes are sent as they are.
-    pub threshold: usize,
-}
-
-impl Default for DeflateConfig {
-    /// Level 1, as on JSON level 6 takes three to five times as long for output that is smaller by a
-    /// tenth (300 bytes) to a third (16 KiB and more).
-    fn default() -> DeflateConfig {
-        DeflateConfig {
-            level: 1,
-            mem_level: 8,
-            window_bits: MAX_WINDOW_BITS,
-            client_window_bits: 12,
-            server_context_takeover: false,
-            client_context_takeover: true,
-            threshold: 128,
-        }
-    }
-}
 
 impl DeflateConfig {
     /// Whether every number is in its range. Anything else makes no compressor.

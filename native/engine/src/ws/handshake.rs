@@ -7,7 +7,8 @@ use http::header::{
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, Version};
 
-use crate::ws::extension::{Agreed, DeflateConfig, negotiate};
+use crate::config::DeflateConfig;
+use crate::ws::extension::{Agreed, negotiate};
 
 pub(crate) struct Handshake {
     /// Not with HTTP/2.

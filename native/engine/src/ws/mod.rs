@@ -1,17 +1,19 @@
 //! WebSockets (RFC 6455).
 //!
-//! - [`frame`], [`message`]: the protocol, without I/O: bytes in, events out
+//! - [`frame`], [`message`]: frames and messages, without I/O: bytes in, events out; `partial`: what has been read
+//!   in part
 //! - `handshake`: what the opening handshake needs of a request, and adds to its response
 //! - [`extension`], [`deflate`]: permessage-deflate (RFC 7692): the negotiation and the coding
-//! - [`buffer`]: the final home of a large message's bytes
-//! - [`carrier`]: the connection or the stream that the frames travel on
+//! - [`transport`]: the connection or the stream that the frames travel on
 //! - [`ending`]: the last event, for an owner that asks again
 //! - [`encoder`]: messages into frames, compressed where that takes no time
 //! - [`outbound`]: what goes to the peer: written where the sender stands, queued when it must be
-//! - [`socket`]: the task that reads, keeps the times, and ends the connection
+//! - [`protocol`]: the life of a socket as a machine: its times, its end, and what its owner hears of it
+//! - [`credit`]: how far the owner may be behind
+//! - [`task`]: reads, writes and waits as that machine says
+//! - [`socket`]: the handle that the owner sends through, from any thread
 
-pub mod buffer;
-pub(crate) mod carrier;
+mod credit;
 pub mod deflate;
 mod encoder;
 pub mod ending;
@@ -20,8 +22,12 @@ pub mod frame;
 pub(crate) mod handshake;
 pub mod message;
 mod outbound;
+mod partial;
+mod protocol;
 mod queue;
 pub mod socket;
+pub(crate) mod task;
+pub(crate) mod transport;
 mod utf8;
 
 pub use encoder::Message;

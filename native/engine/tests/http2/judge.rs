@@ -4,7 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use ferrosock_engine::http2::filter::Filter;
+use ferrosock_engine::http::h2::filter::Filter;
 use h2::server::{Builder, Connection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 

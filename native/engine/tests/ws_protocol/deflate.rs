@@ -1,7 +1,7 @@
 //! Messages that we compress (RFC 7692), read by an inflater that is not zlib's.
 
+use ferrosock_engine::config::DeflateConfig;
 use ferrosock_engine::ws::deflate::Deflater;
-use ferrosock_engine::ws::extension::DeflateConfig;
 use proptest::prelude::*;
 
 use crate::puff;
@@ -83,7 +83,7 @@ fn every_setting_makes_a_stream_within_its_window() {
     for level in 1..=9 {
         for (mem_level, window_bits) in [(1, 9), (9, 12), (8, 15)] {
             let config = config(level, mem_level, window_bits);
-            let mut plain = deflater(config);
+            let mut plain = deflater(config.clone());
             let mut keeping = deflater(with_context(config));
             let mut history = vec![];
             for len in [0, 5, 600, 40_000, 3, 600] {

@@ -1,7 +1,8 @@
 //! Compressed messages from the client (RFC 7692).
 
-use ferrosock_engine::ws::buffer::VecBuffer;
-use ferrosock_engine::ws::extension::{Agreed, DeflateConfig};
+use ferrosock_engine::buffer::VecBuffer;
+use ferrosock_engine::config::DeflateConfig;
+use ferrosock_engine::ws::extension::Agreed;
 use ferrosock_engine::ws::frame::Error;
 use ferrosock_engine::ws::message::{Limits, Reader};
 
@@ -245,7 +246,6 @@ fn broken_data_is_refused() {
     }
     assert_eq!(Error::InvalidDeflate.close_code(), 1007);
     assert_eq!(Error::InvalidDeflate.name(), "invalid_deflate");
-    assert!(Error::InvalidDeflate.to_string().contains("RFC7692§"));
 }
 
 #[test]
@@ -433,7 +433,7 @@ fn a_compressed_message_has_no_tail() {
     let mut events = Events::default();
     let mut input = header(COMPRESSED_BINARY, 100_000);
     reader.feed(&mut input, &mut events).unwrap();
-    assert_eq!(reader.tail(), None);
+    assert_eq!(tail_len(&mut reader), None);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Wherever the bytes are cut, and whichever way they are taken in: the same events, the same error.
 
-use ferrosock_engine::ws::buffer::VecBuffer;
-use ferrosock_engine::ws::extension::{Agreed, DeflateConfig};
+use ferrosock_engine::buffer::VecBuffer;
+use ferrosock_engine::config::DeflateConfig;
+use ferrosock_engine::ws::extension::Agreed;
 use ferrosock_engine::ws::message::Limits;
 use proptest::prelude::*;
 

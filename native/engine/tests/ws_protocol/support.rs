@@ -1,10 +1,12 @@
 use std::cell::Cell;
 
-use ferrosock_engine::ws::buffer::{Buffer, VecBuffer};
+use ferrosock_engine::buffer::{Buffer, ReadBuf, VecBuffer};
+use ferrosock_engine::config::DeflateConfig;
+use ferrosock_engine::owner::{Payload, Sink};
 use ferrosock_engine::ws::deflate::Deflater;
-use ferrosock_engine::ws::extension::{Agreed, DeflateConfig, negotiate};
+use ferrosock_engine::ws::extension::{Agreed, negotiate};
 use ferrosock_engine::ws::frame::{Error, apply_mask};
-use ferrosock_engine::ws::message::{Limits, Payload, Reader, Sink};
+use ferrosock_engine::ws::message::{Limits, Reader};
 
 use crate::cut;
 
@@ -148,6 +150,12 @@ pub fn feed_cut<B: Buffer>(
     (events.all, error)
 }
 
+/// How much the socket may read to the reader's tail, if it has one.
+pub fn tail_len<B: Buffer>(reader: &mut Reader<B>) -> Option<usize> {
+    let len = reader.fill_tail(usize::MAX, |tail| tail.remaining());
+    len.map(|(_, len)| len)
+}
+
 /// What is agreed on a parameter list, such as `"; server_max_window_bits=10"`.
 pub fn agree(parameters: &str, config: DeflateConfig) -> Agreed {
     let offer = format!("permessage-deflate{parameters}");
@@ -249,11 +257,7 @@ impl Buffer for Metered {
         self.0.filled()
     }
 
-    fn spare(&mut self) -> &mut [u8] {
-        self.0.spare()
-    }
-
-    fn advance(&mut self, n: usize) {
-        self.0.advance(n);
+    fn fill<R>(&mut self, limit: usize, fill: impl FnOnce(&mut ReadBuf<'_>) -> R) -> R {
+        self.0.fill(limit, fill)
     }
 }

@@ -10,7 +10,8 @@ use crate::frame;
 use crate::handshake;
 use crate::meter::Meter;
 use crate::report::LoadReport;
-use crate::stream::{SMALL_BUFFER, Stream};
+use crate::stream::Stream;
+use crate::tls::SMALL_BUFFER;
 
 const NORMAL: [u8; 2] = 1000u16.to_be_bytes();
 

@@ -12,7 +12,8 @@ use crate::handshake;
 use crate::message::Message;
 use crate::process::Process;
 use crate::report::IdleReport;
-use crate::stream::{SMALL_BUFFER, Stream};
+use crate::stream::Stream;
+use crate::tls::SMALL_BUFFER;
 
 /// What a server loads and allocates for its first connections is not the weight of one.
 const FIRST_CONNS: u32 = 50;
