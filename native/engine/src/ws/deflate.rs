@@ -34,6 +34,10 @@ const MAX_WINDOW_BITS: u8 = 15;
 /// zlib made windows of 512 bytes where 256 were asked for, and peers may use such a zlib.
 const MIN_HISTORY_BITS: u8 = 9;
 
+/// Bytes of a buffer that are lent at once. zlib has them zeroed first, and of a large buffer most would be for
+/// nothing.
+const STEP: usize = 64 * 1024;
+
 /// Idle compressors, inflaters and buffers that a thread keeps, of each kind.
 const MAX_POOLED: usize = 4;
 /// A scratch buffer that grew past this is not kept. It is the capacity of a new one, too: most
@@ -264,7 +268,9 @@ impl Inflater {
                 self.begin_stream(out.filled());
             }
             make_room(out, limit);
-            let room = (out.capacity() - out.len()).min(limit - out.len());
+            let room = (out.capacity() - out.len())
+                .min(limit - out.len())
+                .min(STEP);
             if room == 0 {
                 // Whether more comes can only be told by asking for it.
                 match self.step(&mut input, &mut [0]) {

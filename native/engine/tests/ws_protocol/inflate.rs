@@ -1,6 +1,8 @@
 //! Compressed messages from the client (RFC 7692).
 
-use ferrosock_engine::buffer::VecBuffer;
+use std::cell::Cell;
+
+use ferrosock_engine::buffer::{Buffer, ReadBuf, VecBuffer};
 use ferrosock_engine::config::DeflateConfig;
 use ferrosock_engine::ws::extension::Agreed;
 use ferrosock_engine::ws::frame::Error;
@@ -616,4 +618,51 @@ fn payloads_that_zlib_made() {
             assert_eq!(event, text(&user.repeat(i)));
         }
     }
+}
+
+thread_local! {
+    /// Bytes that a [`Lending`] was asked for at once.
+    static LARGEST: Cell<usize> = const { Cell::new(0) };
+}
+
+struct Lending(VecBuffer);
+
+impl Buffer for Lending {
+    fn with_capacity(capacity: usize) -> Self {
+        Self(VecBuffer::with_capacity(capacity))
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn capacity(&self) -> usize {
+        self.0.capacity()
+    }
+
+    fn reserve(&mut self, capacity: usize) {
+        self.0.reserve(capacity);
+    }
+
+    fn filled(&mut self) -> &mut [u8] {
+        self.0.filled()
+    }
+
+    fn fill<R>(&mut self, limit: usize, fill: impl FnOnce(&mut ReadBuf<'_>) -> R) -> R {
+        LARGEST.set(LARGEST.get().max(limit));
+        self.0.fill(limit, fill)
+    }
+}
+
+#[test]
+fn a_large_message_is_inflated_to_a_little_of_its_buffer_at_a_time() {
+    let message = vec![b'a'; 4_200_000];
+    let mut bytes = Client::new(15, false).frame(BINARY, &message);
+    let mut reader: Reader<Lending> = reader(at_most(8_000_000), agreed(""));
+    let mut events = Events::default();
+    for piece in bytes.chunks_mut(64) {
+        reader.feed(piece, &mut events).unwrap();
+    }
+    assert_eq!(events.all, [Event::Binary(message)]);
+    assert!(LARGEST.get() <= 64 * 1024, "{}", LARGEST.get());
 }

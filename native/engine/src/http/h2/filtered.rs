@@ -105,6 +105,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for Filtered<T> {
                 let length = this.early.len().min(buf.remaining());
                 buf.put_slice(&this.early[..length]);
                 this.early.drain(..length);
+                if this.early.is_empty() {
+                    this.early = Vec::new();
+                }
             }
             let read = &buf.filled()[before..];
             if read.is_empty() {
