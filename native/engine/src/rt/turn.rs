@@ -43,6 +43,7 @@ pub(super) fn is_over() -> bool {
 }
 
 /// The time, for a task that ends soon after it has looked: who runs it need not look again.
+#[inline]
 pub(crate) fn now() -> Instant {
     let now = Instant::now();
     SEEN.set(Some(now));
@@ -55,6 +56,7 @@ pub(crate) fn turn_end() -> Option<Instant> {
 }
 
 /// Whether a task should let others have the thread.
+#[inline]
 pub(crate) fn is_late(now: Instant) -> bool {
     TURN_ENDS.get().is_some_and(|end| end <= now)
 }

@@ -45,6 +45,7 @@ impl Credit {
     }
 
     /// A batch with so many bytes of messages is on its way to the owner.
+    #[inline]
     pub(super) fn push(&mut self, size: usize) {
         let counted = u32::try_from(size).unwrap_or(u32::MAX);
         self.sizes[self.sent as usize % MAX_UNANSWERED] = counted;
@@ -53,6 +54,7 @@ impl Credit {
     }
 
     /// Whether there may be another batch, after so many answers from the start.
+    #[inline]
     pub(super) fn has_room(&mut self, answered: u32) -> bool {
         while self.answered != answered && self.answered != self.sent {
             self.bytes -= self.sizes[self.answered as usize % MAX_UNANSWERED] as usize;
@@ -62,6 +64,7 @@ impl Credit {
         batches < MAX_UNANSWERED && (batches == 0 || self.bytes < MAX_UNANSWERED_BYTES)
     }
 
+    #[inline]
     pub(super) fn is_paused(&self) -> bool {
         self.pause.is_some()
     }
@@ -78,6 +81,7 @@ impl Credit {
     }
 
     /// When the owner has to hear that reading is paused.
+    #[inline]
     pub(super) fn next_notice(&self) -> Option<Instant> {
         let pause = self.pause.as_ref()?;
         Some(pause.since + FIRST_NOTICE.saturating_mul(1 << pause.notices.min(16)))

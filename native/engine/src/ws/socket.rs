@@ -241,6 +241,7 @@ impl State {
         self.wake();
     }
 
+    #[inline]
     pub(super) fn outgoing(&self) -> Outgoing {
         Outgoing {
             closing: match self.phase {
@@ -279,6 +280,7 @@ impl State {
         }
     }
 
+    #[inline]
     pub(super) fn register(&mut self, waker: &Waker) {
         if !self.task.as_ref().is_some_and(|task| task.will_wake(waker)) {
             self.task = Some(waker.clone());

@@ -15,7 +15,7 @@ use crate::rt;
 use crate::rt::timer::Timer;
 use crate::ws::encoder::Compression;
 use crate::ws::ending::Ending;
-use crate::ws::protocol::{Action, End, Intake, Protocol, READ_SIZE};
+use crate::ws::protocol::{Action, End, Intake, Outlet, Protocol, READ_SIZE};
 use crate::ws::socket::Socket;
 use crate::ws::transport::{Receiver, Transport};
 
@@ -63,6 +63,14 @@ struct Task<'a, O: Owner> {
     timer: Timer,
 }
 
+/// After something was read.
+enum Read {
+    /// There may be more.
+    More,
+    /// There may be more, but others should have the thread.
+    Late,
+}
+
 impl<'a, O: Owner> Task<'a, O> {
     fn new(socket: &'a Socket<O>) -> Self {
         let agreed = socket.agreed.as_ref();
@@ -81,7 +89,7 @@ impl<'a, O: Owner> Task<'a, O> {
             }
             self.compress(cx);
             let end = match self.poll_read(cx, receiver) {
-                Poll::Ready(Ok(at)) if at.is_some_and(rt::is_late) => {
+                Poll::Ready(Ok(Read::Late)) => {
                     cx.waker().wake_by_ref();
                     // A peer that never stops sending does not put off what is due.
                     match self.poll_time(cx) {
@@ -89,7 +97,7 @@ impl<'a, O: Owner> Task<'a, O> {
                         _ => return Poll::Pending,
                     }
                 }
-                Poll::Ready(Ok(_)) => None,
+                Poll::Ready(Ok(Read::More)) => None,
                 Poll::Ready(Err(e)) => {
                     self.lost(&e);
                     Some(End::Gone)
@@ -142,12 +150,12 @@ impl<'a, O: Owner> Task<'a, O> {
         cx.waker().wake_by_ref();
     }
 
-    /// Ready when something was read, with the time then, or the end.
+    /// Ready when something was read, or the end.
     fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
         receiver: &mut Receiver,
-    ) -> Poll<io::Result<Option<Instant>>> {
+    ) -> Poll<io::Result<Read>> {
         if !self.may_read() {
             return Poll::Pending;
         }
@@ -156,15 +164,15 @@ impl<'a, O: Owner> Task<'a, O> {
             ready!(read)?;
             // The rest of a message holds no pings.
             let mut pongs = Vec::new();
-            return Poll::Ready(self.take(n, &mut pongs, |protocol, batch, pongs| {
-                protocol.tail_filled(n, batch, pongs)
+            return Poll::Ready(self.take(n, &mut pongs, |protocol, outlet| {
+                protocol.tail_filled(n, outlet)
             }));
         }
         SCRATCH.with_borrow_mut(|Scratch { input, pongs }| {
             let length = self.protocol.read_size();
             let n = ready!(poll_into(cx, receiver, &mut input[..length]))?;
-            Poll::Ready(self.take(n, pongs, |protocol, batch, pongs| {
-                protocol.feed(&mut input[..n], batch, pongs)
+            Poll::Ready(self.take(n, pongs, |protocol, outlet| {
+                protocol.feed(&mut input[..n], outlet)
             }))
         })
     }
@@ -172,8 +180,8 @@ impl<'a, O: Owner> Task<'a, O> {
     /// What came together with the request.
     fn take_early(&mut self, mut early: Vec<u8>) {
         if !early.is_empty() {
-            self.deliver(&mut Vec::new(), |protocol, batch, pongs| {
-                protocol.feed(&mut early, batch, pongs)
+            self.deliver(&mut Vec::new(), |protocol, outlet| {
+                protocol.feed(&mut early, outlet)
             });
         }
     }
@@ -182,52 +190,47 @@ impl<'a, O: Owner> Task<'a, O> {
         &mut self,
         n: usize,
         pongs: &mut Vec<u8>,
-        feed: impl for<'e> FnOnce(
-            &mut Protocol<'a, O::Buffer>,
-            &mut O::Batch<'e>,
-            &mut Vec<u8>,
-        ) -> Intake,
-    ) -> io::Result<Option<Instant>> {
+        feed: impl for<'b, 'e> FnOnce(&mut Protocol<'a, O::Buffer>, Outlet<'b, O::Batch<'e>>) -> Intake,
+    ) -> io::Result<Read> {
         if n == 0 {
-            return self.protocol.has_read_to_end().map(|()| None);
+            return self.protocol.has_read_to_end().map(|()| Read::More);
         }
-        Ok(Some(self.deliver(pongs, feed)))
+        Ok(self.deliver(pongs, feed))
     }
 
-    /// Passes on what was read. Returns the time then.
+    /// Passes on what was read.
     fn deliver(
         &mut self,
         pongs: &mut Vec<u8>,
-        feed: impl for<'e> FnOnce(
-            &mut Protocol<'a, O::Buffer>,
-            &mut O::Batch<'e>,
-            &mut Vec<u8>,
-        ) -> Intake,
-    ) -> Instant {
+        feed: impl for<'b, 'e> FnOnce(&mut Protocol<'a, O::Buffer>, Outlet<'b, O::Batch<'e>>) -> Intake,
+    ) -> Read {
         let (socket, protocol) = (self.socket, &mut self.protocol);
         // There are some of an earlier read if that ended in a panic.
         pongs.clear();
-        let mut is_last = false;
         let intake = socket.connection.owner.deliver(|batch| {
-            let mut intake = feed(protocol, batch, pongs);
+            let outlet = Outlet {
+                batch,
+                pongs,
+                last_event: &socket.last_event,
+            };
+            let intake = feed(protocol, outlet);
             // Before the owner can answer what came with them.
             if !pongs.is_empty() {
                 socket.state().send_pongs(pongs);
             }
-            if let Some(ending) = intake.ending.take() {
-                socket.last_event.is(ending);
-                is_last = true;
-            }
             intake
         });
-        if is_last {
+        if intake.has_last_event {
             socket.last_event.told();
         }
         let now = rt::now();
         if protocol.has_read(intake, now) {
             socket.state().no_longer_idle();
         }
-        now
+        match rt::is_late(now) {
+            true => Read::Late,
+            false => Read::More,
+        }
     }
 
     fn may_read(&mut self) -> bool {

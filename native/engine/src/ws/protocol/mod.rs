@@ -35,8 +35,8 @@ use crate::ws::ending::Ending;
 use crate::ws::extension::Agreed;
 use crate::ws::message::{Limits, Reader};
 
-pub(super) use intake::Intake;
 use intake::Taking;
+pub(super) use intake::{Intake, Outlet};
 pub(super) use timeouts::Action;
 
 /// Read at once. The smallest frames make more than a thousand messages of it, which takes most of a
@@ -50,7 +50,7 @@ const CROWDED_READ_SIZE: usize = 2 * 1024;
 /// How long a peer is not read whose last read held more control frames than that: nobody needs so many, and
 /// they cost it less than us.
 const REST: Duration = Duration::from_millis(1);
-const MANY_FRAMES: usize = 128;
+const MANY_FRAMES: u32 = 128;
 
 pub(super) struct Protocol<'c, B: Buffer> {
     config: &'c SocketConfig,
@@ -184,16 +184,10 @@ impl<B: Buffer> Protocol<'_, B> {
         }
     }
 
-    /// Takes what was read. What the owner is to hear is added to the batch, and the answers to pings to
-    /// `pongs`, for the peer to have before the owner can answer. [`Self::has_read`] follows.
+    /// Takes what was read. [`Self::has_read`] follows.
     #[must_use]
-    pub fn feed<E: Events<B>>(
-        &mut self,
-        input: &mut [u8],
-        batch: &mut E,
-        pongs: &mut Vec<u8>,
-    ) -> Intake {
-        let mut taking = self.taking(batch, pongs);
+    pub fn feed<E: Events<B>>(&mut self, input: &mut [u8], outlet: Outlet<'_, E>) -> Intake {
+        let mut taking = self.taking(outlet);
         let result = self.reader.feed(input, &mut taking);
         taking.finish(result)
     }
@@ -209,23 +203,16 @@ impl<B: Buffer> Protocol<'_, B> {
 
     /// As [`Self::feed`], after so many bytes were read by [`Self::fill_tail`].
     #[must_use]
-    pub fn tail_filled<E: Events<B>>(
-        &mut self,
-        n: usize,
-        batch: &mut E,
-        pongs: &mut Vec<u8>,
-    ) -> Intake {
-        let mut taking = self.taking(batch, pongs);
+    pub fn tail_filled<E: Events<B>>(&mut self, n: usize, outlet: Outlet<'_, E>) -> Intake {
+        let mut taking = self.taking(outlet);
         let result = self.reader.tail_filled(n, &mut taking);
         taking.finish(result)
     }
 
-    fn taking<'a, E>(&self, batch: &'a mut E, pongs: &'a mut Vec<u8>) -> Taking<'a, E> {
+    fn taking<'a, E>(&self, outlet: Outlet<'a, E>) -> Taking<'a, E> {
         Taking {
+            outlet,
             intake: Intake::default(),
-            size: 0,
-            batch,
-            pongs,
             is_muted: self.has_ended(),
             tells_controls: self.config.control_events,
         }
@@ -247,10 +234,10 @@ impl<B: Buffer> Protocol<'_, B> {
                 self.phase = Phase::Told { at: now, code };
             }
         }
-        let Some(size) = intake.size else {
+        if !intake.has_events {
             return false;
-        };
-        self.credit.push(size);
+        }
+        self.credit.push(intake.size);
         self.active(now)
     }
 
@@ -305,7 +292,16 @@ impl<B: Buffer> Protocol<'_, B> {
     /// only as that begins or ends.
     pub fn has_credit(&mut self, answered: u32, now: impl FnOnce() -> Instant) -> bool {
         let has_credit = self.has_ended() || self.credit.has_room(answered);
-        let is_first_answer = !self.is_ready && answered > 0;
+        let is_as_before = has_credit != self.credit.is_paused() && self.is_ready;
+        if !is_as_before {
+            self.credit_changes(has_credit, answered > 0, now);
+        }
+        has_credit
+    }
+
+    #[cold]
+    fn credit_changes(&mut self, has_credit: bool, is_ready: bool, now: impl FnOnce() -> Instant) {
+        let is_first_answer = is_ready && !self.is_ready;
         match (has_credit, self.credit.is_paused()) {
             (false, false) => self.credit.pause(now()),
             (true, true) => {
@@ -315,7 +311,6 @@ impl<B: Buffer> Protocol<'_, B> {
             (true, false) if is_first_answer => self.last_read = now(),
             _ => {}
         }
-        self.is_ready |= is_first_answer;
-        has_credit
+        self.is_ready |= is_ready;
     }
 }

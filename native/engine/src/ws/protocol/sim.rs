@@ -5,6 +5,7 @@ use std::mem;
 use super::*;
 use crate::buffer::VecBuffer;
 use crate::owner::{Payload, Sink};
+use crate::ws::ending::LastEvent;
 
 pub(super) const MS: Duration = Duration::from_millis(1);
 
@@ -94,6 +95,7 @@ pub(super) struct Sim {
     pub(super) now: Instant,
     outgoing: Outgoing,
     pub(super) answered: u32,
+    last_event: LastEvent,
     /// With the milliseconds from the start.
     seen: Vec<(u128, Seen)>,
     pub(super) end: Option<End>,
@@ -115,6 +117,7 @@ impl Sim {
                 told_idle: false,
             },
             answered: 0,
+            last_event: LastEvent::default(),
             seen: Vec::new(),
             end: None,
         }
@@ -233,9 +236,15 @@ impl Sim {
             return false;
         }
         let (mut batch, mut pongs) = (Batch::default(), Vec::new());
-        let intake = self.protocol.feed(&mut bytes, &mut batch, &mut pongs);
+        let outlet = Outlet {
+            batch: &mut batch,
+            pongs: &mut pongs,
+            last_event: &self.last_event,
+        };
+        let intake = self.protocol.feed(&mut bytes, outlet);
         let last_events = batch.0.iter().filter(|seen| seen.is_last_event()).count();
-        assert_eq!(last_events, usize::from(intake.ending.is_some()));
+        assert_eq!(last_events, usize::from(intake.has_last_event));
+        assert!(self.last_event.exists() || last_events == 0);
         if self.protocol.has_read(intake, self.now) {
             self.outgoing.told_idle = false;
         }

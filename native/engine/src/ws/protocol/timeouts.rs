@@ -104,37 +104,50 @@ impl<B: Buffer> Protocol<'_, B> {
     }
 
     fn next_due(&self) -> Option<(Instant, Due)> {
-        let rest = self.rests_until.map(|until| (until, Due::Read));
-        let due = match self.phase {
-            Phase::Open => self.next_due_while_open(),
-            Phase::Told { at, code } => Some((at + self.config.close_timeout, Due::Answer(code))),
-            Phase::Closing { since } => Some((since + self.close_patience(), Due::End)),
-        };
-        earliest([rest, due])
+        let mut next = Earliest(None);
+        if let Some(until) = self.rests_until {
+            next.or(until, Due::Read);
+        }
+        match self.phase {
+            Phase::Open => self.find_while_open(&mut next),
+            Phase::Told { at, code } => next.or(at + self.config.close_timeout, Due::Answer(code)),
+            Phase::Closing { since } => next.or(since + self.close_patience(), Due::End),
+        }
+        next.0
     }
 
-    fn next_due_while_open(&self) -> Option<(Instant, Due)> {
+    #[inline]
+    fn find_while_open(&self, next: &mut Earliest) {
         let config = self.config;
-        let after = |start: Instant, limit: Option<Duration>, due| Some((start + limit?, due));
-        let pause = self.credit.next_notice().map(|at| (at, Due::Pause));
-        let is_listening = self.is_ready && pause.is_none();
-        let silence = after(self.last_read, config.timeout, Due::Silence);
-        let ping = config.ping_interval.map(|interval| match self.pinged {
-            Some(at) => (at + config.ping_timeout, Due::Silence),
-            None => (self.last_read + interval, Due::Ping),
-        });
-        let stall = self
-            .stalled
-            .map(|since| (since + config.send_timeout, Due::Stall));
-        let idle = after(self.last_active, config.hibernate_after, Due::Idle);
-        earliest([
-            pause,
-            silence.filter(|_| is_listening),
-            ping.filter(|_| is_listening),
-            stall,
-            after(self.start, config.max_lifetime, Due::Lifetime),
-            idle.filter(|_| !self.told_idle),
-        ])
+        match self.credit.next_notice() {
+            Some(at) => next.or(at, Due::Pause),
+            None if self.is_ready => self.find_while_listening(next),
+            None => {}
+        }
+        if let Some(since) = self.stalled {
+            next.or(since + config.send_timeout, Due::Stall);
+        }
+        if let Some(limit) = config.max_lifetime {
+            next.or(self.start + limit, Due::Lifetime);
+        }
+        if let Some(limit) = config.hibernate_after
+            && !self.told_idle
+        {
+            next.or(self.last_active + limit, Due::Idle);
+        }
+    }
+
+    #[inline]
+    fn find_while_listening(&self, next: &mut Earliest) {
+        if let Some(limit) = self.config.timeout {
+            next.or(self.last_read + limit, Due::Silence);
+        }
+        if let Some(interval) = self.config.ping_interval {
+            match self.pinged {
+                Some(at) => next.or(at + self.config.ping_timeout, Due::Silence),
+                None => next.or(self.last_read + interval, Due::Ping),
+            }
+        }
     }
 
     /// How long our close frame may wait to be answered: no longer than anything else where the peer does
@@ -150,6 +163,15 @@ impl<B: Buffer> Protocol<'_, B> {
     }
 }
 
-fn earliest<const N: usize>(dues: [Option<(Instant, Due)>; N]) -> Option<(Instant, Due)> {
-    dues.into_iter().flatten().min_by_key(|(at, _)| *at)
+/// Found without a list: this is asked after each message.
+struct Earliest(Option<(Instant, Due)>);
+
+impl Earliest {
+    /// Of two at the same time, the first one found.
+    #[inline]
+    fn or(&mut self, at: Instant, due: Due) {
+        if self.0.is_none_or(|(earliest, _)| at < earliest) {
+            self.0 = Some((at, due));
+        }
+    }
 }
