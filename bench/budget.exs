@@ -46,26 +46,29 @@ defmodule Bench.Trace do
   def start(pids) do
     tracer = spawn_link(fn -> collect(%{}) end)
     :erlang.trace_pattern({Ferrosock.Native, :_, :_}, true, [:local])
-    for pid <- pids, do: :erlang.trace(pid, true, [:call, :receive, {:tracer, tracer}])
+    flags = [:call, :receive, :set_on_spawn, {:tracer, tracer}]
+    for pid <- pids, do: :erlang.trace(pid, true, flags)
     tracer
   end
 
   def stop(tracer, pids) do
     for pid <- pids, do: :erlang.trace(pid, false, [:all])
+    take(tracer)
+  end
 
-    for pid <- pids do
-      ref = :erlang.trace_delivered(pid)
-      receive do: ({:trace_delivered, ^pid, ^ref} -> :ok)
-    end
-
-    send(tracer, {:tell, self()})
+  @doc "What was counted since the last time."
+  def take(tracer) do
+    ref = :erlang.trace_delivered(:all)
+    receive do: ({:trace_delivered, :all, ^ref} -> :ok)
+    send(tracer, {:take, self()})
     receive do: ({^tracer, counts} -> counts)
   end
 
   defp collect(counts) do
     receive do
-      {:tell, from} ->
+      {:take, from} ->
         send(from, {self(), counts})
+        collect(%{})
 
       # No message: one that was awaited for a time has not come.
       {:trace, _pid, :receive, :timeout} ->
@@ -112,7 +115,8 @@ end
 
 defmodule Bench.Budget do
   alias Bench.{Calls, Trace}
-  alias Ferrosock.{Native, Reactors}
+  alias Ferrosock.Native
+  alias Ferrosock.Server.Reactors
 
   @warm 10
   # Messages, at least, of which each kind of count is the mean.
@@ -140,6 +144,7 @@ defmodule Bench.Budget do
     versions()
     for {conns, depth} <- [{64, 1}, {64, 16}, {1, 1}], do: echo(bench, conns, depth, 64)
     for {name, conns} <- [{"get", 64}, {"get-1", 1}], do: get(bench, name, conns)
+    handshake(bench, 64)
   end
 
   defp versions do
@@ -156,42 +161,72 @@ defmodule Bench.Budget do
     # Masked with zeros, which is as much work.
     request = :binary.copy(<<0x82, 0x80 + size, 0::32>> <> payload, depth)
     answer = :binary.copy(<<0x82, size>> <> payload, depth)
-    bench = Map.merge(bench, %{request: request, whole?: &whole?(&1, answer)})
-    count(bench, "#{conns}x#{depth}x#{size}", connect(bench, conns, @upgrade), depth)
+
+    answer(
+      bench,
+      "#{conns}x#{depth}x#{size}",
+      connect(bench, conns, @upgrade),
+      {request, depth, &whole?(&1, answer)}
+    )
   end
 
   defp whole?(answer, answer), do: true
   defp whole?(bytes, answer) when byte_size(bytes) < byte_size(answer), do: false
 
-  defp get(bench, name, conns) do
-    bench = Map.merge(bench, %{request: @get, whole?: &page?/1})
-    count(bench, name, connect(bench, conns, nil), 1)
-  end
+  defp get(bench, name, conns),
+    do: answer(bench, name, connect(bench, conns, nil), {@get, 1, &page?/1})
 
   defp page?(""), do: false
   defp page?("HTTP/1.1 200 OK\r\n" <> _ = bytes), do: String.ends_with?(bytes, "\r\n\r\nok")
 
-  defp count(bench, name, connections, depth) do
+  # On connections that stay open.
+  defp answer(bench, name, connections, {request, depth, whole?}) do
     {sockets, pids} = Enum.unzip(connections)
-    bench = Map.put(bench, :sockets, sockets)
-    for _round <- 1..@warm, do: play(bench)
 
-    rounds = max(@least_rounds, div(@messages, length(sockets)))
+    count(bench, name, pids, length(sockets) * depth, fn ->
+      spent = serve(bench, sockets, request)
+      for socket <- sockets, do: receive_until(bench, socket, whole?)
+      spent
+    end)
+
+    close(bench, sockets)
+  end
+
+  # A connection, its upgrade and its end.
+  defp handshake(bench, conns) do
+    count(bench, "handshake", [], conns, fn ->
+      sockets = for _conn <- 1..conns, do: connect(bench)
+      opened = serve(bench, sockets, @upgrade)
+      for socket <- sockets, do: "HTTP/1.1 101 " <> _head = receive_until(bench, socket, &head?/1)
+      Map.merge(opened, close(bench, sockets), fn _count, some, more -> some + more end)
+    end)
+  end
+
+  # By the client: gives what that takes of the server.
+  defp close(bench, sockets) do
+    Enum.each(sockets, &:gen_tcp.close/1)
+    await(fn -> length(connected(bench.port, "08")) == length(sockets) end)
+    spent = settled(bench)
+    await(fn -> settle(bench.reactor) && connected(bench.port, "08") == [] end)
+    spent
+  end
+
+  # `play` plays a round of so many messages, and gives what was counted in it.
+  defp count(bench, name, pids, messages, play) do
+    rounds = max(@least_rounds, div(@messages, messages))
+    for _round <- 1..@warm, do: play.()
 
     before = processes(pids)
-    played = for _round <- 1..rounds, do: play(bench)
+    played = for _round <- 1..rounds, do: play.()
     spent = spent(pids, before)
 
-    traced = for pid <- Process.list(), server?(pid, bench.server), do: pid
-    tracer = Trace.start(traced)
-    for _round <- 1..rounds, do: play(bench)
-    traced = Trace.stop(tracer, traced)
+    server = for pid <- Process.list(), server?(pid, bench.server), do: pid
+    tracer = Trace.start(server)
+    traced = for _round <- 1..rounds, do: play.() && Trace.take(tracer)
+    Trace.stop(tracer, server)
 
-    messages = length(sockets) * depth
-    tell(name, of_round(played), messages)
-    tell(name, Map.merge(spent, traced), messages * rounds)
-    Enum.each(sockets, &:gen_tcp.close/1)
-    settle(bench.reactor)
+    tell(name, Map.merge(of_round(played), of_round(traced)), messages)
+    tell(name, spent, messages * rounds)
   end
 
   defp tell(name, counts, messages) do
@@ -200,15 +235,15 @@ defmodule Bench.Budget do
     end
   end
 
-  # Syscalls as they are in most of the rounds: in one of them the kernel may have been late. Of what comes
-  # once in so many messages, the mean.
+  # As it is in most of the rounds: in one of them the kernel may have been late, or a timer due. Of what
+  # comes once in so many messages, the mean.
   defp of_round(rounds) do
-    for count <- rounds |> hd() |> Map.keys(), into: %{} do
-      numbers = Enum.map(rounds, & &1[count])
+    for count <- rounds |> Enum.flat_map(&Map.keys/1) |> Enum.uniq(), into: %{} do
+      numbers = Enum.map(rounds, &Map.get(&1, count, 0))
 
-      if String.starts_with?(count, "syscall "),
-        do: {count, numbers |> Enum.frequencies() |> Enum.max_by(&elem(&1, 1)) |> elem(0)},
-        else: {count, Enum.sum(numbers) / length(rounds)}
+      if count in ["allocations", "clock reads"],
+        do: {count, Enum.sum(numbers) / length(rounds)},
+        else: {count, numbers |> Enum.frequencies() |> Enum.max_by(&elem(&1, 1)) |> elem(0)}
     end
   end
 
@@ -245,8 +280,7 @@ defmodule Bench.Budget do
   # The sockets, each with its connection's process.
   defp connect(bench, conns, upgrade) do
     for _conn <- 1..conns do
-      options = [:binary, active: false, nodelay: true]
-      {:ok, socket} = :gen_tcp.connect({127, 0, 0, 1}, bench.port, options)
+      socket = connect(bench)
       "HTTP/1.1 200 OK" <> _head = ask(bench, socket, @prepare)
       pid = receive do: ({:prepared, pid} -> pid)
       if upgrade, do: "HTTP/1.1 101 " <> _head = ask(bench, socket, upgrade)
@@ -254,15 +288,28 @@ defmodule Bench.Budget do
     end
   end
 
-  defp ask(bench, socket, request) do
-    :ok = :gen_tcp.send(socket, request)
-    receive_until(bench, socket, &String.ends_with?(&1, "\r\n\r\n"))
+  defp connect(bench) do
+    options = [:binary, active: false, nodelay: true]
+    {:ok, socket} = :gen_tcp.connect({127, 0, 0, 1}, bench.port, options)
+    socket
   end
 
-  # One round. Gives what was counted in it.
-  defp play(bench) do
-    for socket <- bench.sockets, do: :ok = :gen_tcp.send(socket, bench.request)
-    await_queued(bench.port, byte_size(bench.request) * length(bench.sockets))
+  defp ask(bench, socket, request) do
+    :ok = :gen_tcp.send(socket, request)
+    receive_until(bench, socket, &head?/1)
+  end
+
+  defp head?(bytes), do: String.ends_with?(bytes, "\r\n\r\n")
+
+  # Has the server get a request of each socket, and serve all of them. Gives what that took.
+  defp serve(bench, sockets, request) do
+    for socket <- sockets, do: :ok = :gen_tcp.send(socket, request)
+    bytes = byte_size(request) * length(sockets)
+    await(fn -> Enum.sum(connected(bench.port, "01")) == bytes end)
+    settled(bench)
+  end
+
+  defp settled(bench) do
     # Longer than what makes the engine look for news instead of waiting for them.
     Process.sleep(1)
     Calls.stop_clock(bench.calls)
@@ -270,7 +317,6 @@ defmodule Bench.Budget do
     settle(bench.reactor)
     spent = difference(Calls.read(bench.calls), before)
     Calls.start_clock(bench.calls)
-    for socket <- bench.sockets, do: receive_until(bench, socket, bench.whole?)
     spent
   end
 
@@ -288,25 +334,21 @@ defmodule Bench.Budget do
     :erlang.statistics(:run_queue) == 0 or run_others()
   end
 
-  # Until that much waits in the kernel for the sockets of the server.
-  defp await_queued(port, bytes, tries \\ @patience) do
-    if queued(port) != bytes do
-      if tries == 0, do: raise("the kernel has not delivered what was sent")
+  defp await(done?, tries \\ @patience) do
+    if not done?.() do
+      if tries == 0, do: raise("the kernel or the server has not done what is awaited")
       Process.sleep(1)
-      await_queued(port, bytes, tries - 1)
+      await(done?, tries - 1)
     end
   end
 
-  # proc_net_tcp(5): local address, remote address, state, tx_queue:rx_queue.
-  defp queued(port) do
-    local = ":" <> String.pad_leading(Integer.to_string(port, 16), 4, "0")
-
-    for line <- "/proc/net/tcp" |> File.read!() |> String.split("\n"),
-        [_nth, address, _remote, "01", queues | _rest] <- [String.split(line)],
-        String.ends_with?(address, local),
-        reduce: 0 do
-      sum -> sum + (queues |> String.split(":") |> List.last() |> String.to_integer(16))
-    end
+  # Of the server's sockets in that state: how much waits in the kernel for them. proc_net_tcp(5): local
+  # address, remote address, state, tx_queue:rx_queue.
+  defp connected(port, state) do
+    local = "[0-9A-F]{8}:" <> String.pad_leading(Integer.to_string(port, 16), 4, "0")
+    line = Regex.compile!("#{local} [0-9A-F:]{13} #{state} [0-9A-F]{8}:([0-9A-F]{8})")
+    sockets = Regex.scan(line, File.read!("/proc/net/tcp"), capture: :all_but_first)
+    for [received] <- sockets, do: String.to_integer(received, 16)
   end
 
   # Where the answer is not there, the server is given more time.

@@ -14,15 +14,31 @@ defmodule Ferrosock.Native do
   #
   # ## Messages come up
   #
-  # But for that of `reactor_turn/1`, every other message is `{tag, event}`, where `tag` is an unforgeable
-  # reference that the engine made, so no message of an app can be mistaken for one of these.
+  # These are all messages that the engine sends. Each has a reference that nobody else can have: a tag that
+  # the engine made, the one that a caller gave, or a handle. So no message of an app can be taken for one.
+  #
+  # To the process that turns a reactor, when `reactor_turn/1` has returned `:idle`:
+  #
+  #     {:select, reactor, :undefined, :ready_input}    there is something to do again
+  #
+  # To the caller of a call that is answered later, once, whatever happens, with the reference that it gave:
+  #
+  #     {ref, :drained | :closed}               `exchange_await/2` and `socket_await/2`: there is room to
+  #                                             send, or will never be
+  #     {ref, :closed}                          `listener_drain/2`: the address is free
+  #     {ref, {:ok | :more, data}}              `exchange_read/4`: the end of the body, or a piece before it
+  #     {ref, {:error, read_error}}             `exchange_read/4`, see `t:read_error/0`
+  #     {ref, :ok}                              `exchange_send_file/7`: the response is on its way
+  #     {ref, {:error, send_error | posix}}     `exchange_send_file/7`: there is no response yet, see
+  #                                             `t:send_error/0`
   #
   # To the process that opened a listener, with the listener's tag:
   #
   #     {tag, {:accept_error, posix}}           accepting failed (out of descriptors, ...); it goes on.
   #                                             At most one of these a second
   #     {tag, {:http_error, peer, reason}}      a peer sent what is not HTTP and was answered; at most
-  #                                             ten of these a second
+  #                                             ten of these a second. The reason is an atom of the engine's
+  #                                             `HttpError::name`
   #
   # To an acceptor (`listener_accept/1`), with the listener's tag, one acceptor after the other:
   #
@@ -38,8 +54,8 @@ defmodule Ferrosock.Native do
   #     {tag, [event]}                          once upgraded: a batch of WebSocket events, see `t:event/0`
   #     {tag, {:paused, batches}}               reading has waited for answers for 250 ms, or twice as
   #                                             long as the last time: `socket_resume/2`
-  #     {tag, :idle}                            nothing was sent either way for `hibernate_after`; once, until
-  #                                             something is
+  #     {tag, :idle}                            nothing was sent either way for the socket's
+  #                                             `hibernate_after`; once, until something is
   #
   # A batch is answered by exactly one `socket_ack/2`, which lets the engine read on.
   #
@@ -106,6 +122,8 @@ defmodule Ferrosock.Native do
 
   @typedoc "How permessage-deflate may be negotiated (RFC7692§7.1)"
   @type deflate_options :: unquote(Engine.typespec(:deflate))
+
+  @type read_error :: :timeout | :closed | :malformed | :already_reading
 
   @type send_error :: :closed | :already_sent | {:invalid_header, binary()} | :invalid_status
 
@@ -262,14 +280,13 @@ defmodule Ferrosock.Native do
   @doc """
   Reads up to `length` bytes of the request's body, or what there is of it; waits at most `timeout`
   ms for each piece. Answers `{ref, {:ok, data}}` at the end of the body, `{ref, {:more, data}}`
-  before it, or `{ref, {:error, :timeout | :closed | :malformed | :already_reading}}`.
+  before it, or `{ref, {:error, t:read_error/0}}`.
   """
   @spec exchange_read(exchange(), length :: pos_integer(), timeout(), reference()) :: :ok
   def exchange_read(_exchange, _length, _timeout, _ref), do: nif_error()
 
   @doc "Why the last read of the body came to nothing; `nil` if it did not."
-  @spec exchange_body_error(exchange()) ::
-          :timeout | :closed | :malformed | :already_reading | nil
+  @spec exchange_body_error(exchange()) :: read_error() | nil
   def exchange_body_error(_exchange), do: nif_error()
 
   @doc """

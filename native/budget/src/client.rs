@@ -104,11 +104,13 @@ fn await_queued(server: &Server, bytes: usize) {
     }
 }
 
-/// proc_net_tcp(5): a line of 150 bytes for each socket, with its local and remote address, state and
-/// tx_queue:rx_queue.
+/// A line of 150 bytes for each socket of the machine, as which a closed one counts for a minute.
+const MOST: usize = 16 << 20;
+
+/// proc_net_tcp(5): local address, remote address, state, tx_queue:rx_queue.
 fn queued(port: u16) -> usize {
     thread_local! {
-        static SOCKETS: RefCell<Box<[u8]>> = RefCell::new(vec![0; 1 << 20].into_boxed_slice());
+        static SOCKETS: RefCell<Box<[u8]>> = RefCell::new(vec![0; MOST].into_boxed_slice());
     }
     SOCKETS.with_borrow_mut(|sockets| {
         let mut file = File::open("/proc/net/tcp").expect("Linux");

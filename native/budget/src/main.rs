@@ -18,6 +18,8 @@ use server::Server;
 /// Until everything has grown as large as it will.
 const WARM: u64 = 10;
 const ROUNDS: u64 = 10;
+/// At least: what comes once a second, as a date does, must not weigh.
+const MESSAGES: u64 = 200;
 
 fn main() {
     let arguments: Vec<_> = env::args().skip(1).collect();
@@ -30,7 +32,8 @@ fn main() {
     };
     let server = Server::start();
     let mut clients = Clients::connect(&server, kind, connections);
-    for round in 0..WARM + ROUNDS {
+    let rounds = ROUNDS.max(MESSAGES / clients.messages());
+    for round in 0..WARM + rounds {
         clients.send(&server);
         clock::stopped(|| {
             if round < WARM {
@@ -41,7 +44,7 @@ fn main() {
         });
         clients.receive();
     }
-    println!("{}", ROUNDS * clients.messages());
+    println!("{}", rounds * clients.messages());
 }
 
 /// What is counted, by its name.

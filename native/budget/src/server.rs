@@ -7,18 +7,17 @@ use std::time::Duration;
 use std::{io, mem};
 
 use bytes::Bytes;
+use ferrosock_engine::buffer::{Buffer, VecBuffer};
 use ferrosock_engine::config::{ListenerConfig, Overload, SocketConfig};
 use ferrosock_engine::connection::{Connection, Taken};
 use ferrosock_engine::error::HttpError;
-use ferrosock_engine::exchange::Waiting;
+use ferrosock_engine::http::handler::{Handler, Waiting};
 use ferrosock_engine::listener::{Host, Listener};
-use ferrosock_engine::owner::{Events, Owner};
-use ferrosock_engine::runtime::{self, Driver, Reactor, Turned};
-use ferrosock_engine::stream::Address;
+use ferrosock_engine::net::Address;
+use ferrosock_engine::owner::{Events, Owner, Payload, Sink};
+use ferrosock_engine::rt::{self, Driver, Reactor, Turned};
 use ferrosock_engine::ws::Message;
-use ferrosock_engine::ws::buffer::{Buffer, VecBuffer};
 use ferrosock_engine::ws::frame::Opcode;
-use ferrosock_engine::ws::message::{Payload, Sink};
 use ferrosock_engine::ws::socket::Socket;
 use http::{HeaderMap, HeaderValue};
 
@@ -43,7 +42,7 @@ struct Owned {
 
 impl Server {
     pub fn start() -> Self {
-        runtime::start(1, Driver::Host).expect("a reactor");
+        rt::start(1, Driver::Host).expect("a reactor");
         let news = Arc::default();
         let host = NotingHost(Arc::clone(&news));
         let listener = Listener::open(listener_config(), None, host).expect("a free port");
@@ -53,7 +52,7 @@ impl Server {
         Self {
             addr,
             _listener: listener,
-            reactor: &runtime::reactors()[0],
+            reactor: &rt::reactors()[0],
             news,
         }
     }
@@ -92,7 +91,7 @@ impl Owned {
     fn serve(&self, waiting: &Waiting<Noting>) {
         let exchange = &waiting.exchange;
         if waiting.request().path == "/echo" {
-            let socket = exchange.upgrade(HeaderMap::new(), socket_config(), None);
+            let socket = exchange.upgrade(HeaderMap::new(), socket_config());
             let socket = socket.expect("a handshake");
             self.socket
                 .set(Arc::downgrade(&socket))
@@ -157,17 +156,20 @@ impl Noting {
     }
 }
 
+impl Handler for Noting {
+    fn of_stream(&self, _stream: Weak<Connection<Self>>) -> Self {
+        unreachable!("HTTP/2 is not spoken");
+    }
+}
+
 impl Owner for Noting {
+    type Request = Waiting<Self>;
     type Buffer = VecBuffer;
     type Batch<'a> = Batch;
 
     fn request(&self) -> bool {
         self.note(News::Request(self.owned.clone()));
         true
-    }
-
-    fn of_stream(&self, _stream: Weak<Connection<Self>>) -> Self {
-        unreachable!("HTTP/2 is not spoken");
     }
 
     fn closed(&self) {}
@@ -235,7 +237,7 @@ const LONG: Duration = Duration::from_secs(600);
 
 fn listener_config() -> ListenerConfig {
     ListenerConfig {
-        addr: Address::Inet(([127, 0, 0, 1], 0).into()),
+        address: Address::Inet(([127, 0, 0, 1], 0).into()),
         backlog: 1024,
         reuse_port: false,
         user_timeout: LONG,
@@ -262,9 +264,11 @@ fn listener_config() -> ListenerConfig {
 fn socket_config() -> SocketConfig {
     SocketConfig {
         timeout: None,
-        ping: None,
+        ping_interval: None,
+        ping_timeout: LONG,
         max_lifetime: None,
-        idle_notice: Some(LONG),
+        hibernate_after: Some(LONG),
+        deflate: None,
         close_timeout: LONG,
         max_frame_size: 8_000_000,
         max_fragments: 10_000,

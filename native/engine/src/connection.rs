@@ -15,7 +15,7 @@ use crate::owner::Owner;
 use crate::rt::Reactor;
 use crate::rt::lock;
 use crate::rt::stats::{self, Counted};
-use crate::server::{Server, Unsettled};
+use crate::server::{InUse, Server};
 
 /// What a connection is at present: a request that is served, or a WebSocket.
 pub(crate) trait Ward: Send + Sync {
@@ -30,7 +30,7 @@ pub struct Connection<O: Owner> {
     pub(crate) proxied: OnceCell<Box<Address>>,
     /// What runs its tasks.
     pub(crate) reactor: &'static Reactor,
-    pub(crate) listener: Arc<Server>,
+    pub(crate) server: Arc<Server>,
     /// Wakes the task that runs hyper, or h2.
     pub(crate) wake: Notify,
     requests: AtomicU64,
@@ -54,12 +54,12 @@ impl<O: Owner> Connection<O> {
     pub(crate) fn new(
         peer: Address,
         reactor: &'static Reactor,
-        listener: Arc<Server>,
+        server: Arc<Server>,
         writer: Arc<Writer>,
         owner: impl FnOnce(Weak<Self>) -> O,
     ) -> Arc<Self> {
-        let open = Open::new(&listener, writer);
-        Self::with(peer, reactor, listener, open, None, owner)
+        let open = Open::new(&server, writer);
+        Self::with(peer, reactor, server, open, None, owner)
     }
 
     /// A stream of HTTP/2, which to its owner is a connection with one request. `None`: it has ended.
@@ -72,7 +72,7 @@ impl<O: Owner> Connection<O> {
         Some(Self::with(
             parent.peer().clone(),
             parent.reactor,
-            parent.listener.clone(),
+            parent.server.clone(),
             open,
             Some(parent.clone()),
             owner,
@@ -82,7 +82,7 @@ impl<O: Owner> Connection<O> {
     fn with(
         peer: Address,
         reactor: &'static Reactor,
-        listener: Arc<Server>,
+        server: Arc<Server>,
         open: Open,
         parent: Option<Arc<Self>>,
         owner: impl FnOnce(Weak<Self>) -> O,
@@ -93,7 +93,7 @@ impl<O: Owner> Connection<O> {
             proxied: OnceCell::new(),
             reactor,
             open: Mutex::new(Some(open)),
-            listener,
+            server,
             wake: Notify::new(),
             requests: AtomicU64::new(0),
             streams: AtomicUsize::new(0),
@@ -112,7 +112,7 @@ impl<O: Owner> Connection<O> {
 
     /// Returns how many there were, with this one.
     pub(crate) fn count_request(&self) -> u64 {
-        self.listener.requests.fetch_add(1, Ordering::Relaxed);
+        self.server.requests.fetch_add(1, Ordering::Relaxed);
         self.requests.fetch_add(1, Ordering::Relaxed) + 1
     }
 
@@ -241,10 +241,10 @@ impl<O: Owner> Connection<O> {
         *lock(&self.ward) = Some(ward);
     }
 
-    /// All is said. What is left is to wait for the peer.
-    pub(crate) fn settle(&self) {
+    /// All is said. What is left is to wait for the peer to close its half, too.
+    pub(crate) fn half_closed(&self) {
         if let Some(open) = lock(&self.open).as_mut() {
-            open.unsettled = None;
+            open.in_use = None;
         }
     }
 
@@ -333,15 +333,15 @@ struct Facts {
 /// What a handle to the [`Connection`] may outlive.
 struct Open {
     writer: Arc<Writer>,
-    unsettled: Option<Unsettled>,
+    in_use: Option<InUse>,
     _count: Option<Counted>,
 }
 
 impl Open {
-    fn new(listener: &Arc<Server>, writer: Arc<Writer>) -> Self {
+    fn new(server: &Arc<Server>, writer: Arc<Writer>) -> Self {
         Self {
             writer,
-            unsettled: Some(listener.count_connection()),
+            in_use: Some(server.count_connection()),
             _count: Some(stats::CONNECTIONS.count()),
         }
     }
@@ -350,7 +350,7 @@ impl Open {
     fn of_stream(writer: Arc<Writer>) -> Self {
         Self {
             writer,
-            unsettled: None,
+            in_use: None,
             _count: None,
         }
     }

@@ -1,70 +1,82 @@
 //! Errors of the calls that handlers make, and of peers that do not speak HTTP.
 
-use thiserror::Error;
+use std::io;
 
 /// Why nothing could be sent.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SendError {
-    #[error("the connection is closed")]
+    /// The connection is closed.
     Closed,
-    #[error("a response was already sent")]
+    /// A response was already sent.
     AlreadySent,
-    #[error("header {0:?} has a name or a value that HTTP forbids (RFC9110§5)")]
+    /// The header of this name has a name or a value that HTTP forbids (RFC9110§5).
     InvalidHeader(String),
-    #[error("the status is not one that can be sent here (RFC9110§15)")]
+    /// The status is not one that can be sent here (RFC9110§15).
     InvalidStatus,
-    #[error("the protocol of this request does not allow it")]
+    /// The protocol of this request does not allow it.
     NotSupported,
 }
 
-#[derive(Debug, Error)]
+/// Why no file could be sent.
+#[derive(Debug)]
 pub enum FileError {
-    #[error(transparent)]
-    Send(#[from] SendError),
-    #[error(transparent)]
-    Io(#[from] std::io::Error),
+    Send(SendError),
+    Io(io::Error),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+impl From<SendError> for FileError {
+    fn from(error: SendError) -> Self {
+        Self::Send(error)
+    }
+}
+
+impl From<io::Error> for FileError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// Why a body could not be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadError {
-    #[error("the peer sent nothing in time")]
+    /// The peer sent nothing in time.
     Timeout,
-    #[error("the peer closed the connection")]
+    /// The peer closed the connection.
     Closed,
-    #[error("the body is not framed as HTTP has it (RFC9112§7.1)")]
+    /// The body is not framed as HTTP has it (RFC9112§7.1).
     Malformed,
-    #[error("another process reads this body")]
+    /// Another process reads this body.
     AlreadyReading,
 }
 
 /// A request that was answered by the engine itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HttpError {
-    #[error("malformed request (RFC9112§2.2)")]
+    /// Malformed request (RFC9112§2.2).
     Malformed,
-    #[error("no host, or more than one, or not a valid one (RFC9112§3.2)")]
+    /// No host, or more than one, or not a valid one (RFC9112§3.2).
     InvalidHost,
-    #[error("the method is not implemented here")]
+    /// The method is not implemented here.
     UnsupportedMethod,
-    #[error("a transfer coding other than chunked, or more than one (RFC9112§6.1)")]
+    /// A transfer coding other than chunked, or more than one (RFC9112§6.1).
     UnsupportedCoding,
-    #[error("request target too long")]
+    /// Request target too long.
     TargetTooLong,
-    #[error("request head too large")]
+    /// Request head too large.
     HeadTooLarge,
-    #[error("request head not complete in time")]
+    /// Request head not complete in time.
     HeaderTimeout,
-    #[error("the client took nothing of what waits for it in time")]
+    /// The client took nothing of what waits for it in time.
     SlowClient,
-    #[error("more connections than may be open at once")]
+    /// More connections than may be open at once.
     Overload,
-    #[error("no header of the PROXY protocol, or a wrong one")]
+    /// No header of the PROXY protocol, or a wrong one.
     ProxyHeader,
-    #[error("no TLS that we speak, or a certificate that we do not trust (RFC8446§6.2)")]
+    /// No TLS that we speak, or a certificate that we do not trust (RFC8446§6.2).
     TlsHandshake,
-    #[error("PROXY header, TLS handshake or preface of HTTP/2 not complete in time")]
+    /// PROXY header, TLS handshake or preface of HTTP/2 not complete in time.
     HandshakeTimeout,
-    #[error("frames or streams that HTTP/2 does not allow (RFC9113§5.4.1)")]
+    /// Frames or streams that HTTP/2 does not allow (RFC9113§5.4.1).
     Http2,
 }
 

@@ -102,15 +102,15 @@ impl Server {
     }
 
     /// Counts a connection on which there may be something to say, until the result is dropped.
-    pub(crate) fn count_connection(self: &Arc<Self>) -> Unsettled {
+    pub(crate) fn count_connection(self: &Arc<Self>) -> InUse {
         self.connections.fetch_add(1, Ordering::Relaxed);
-        Unsettled(self.clone())
+        InUse(self.clone())
     }
 }
 
-pub(crate) struct Unsettled(Arc<Server>);
+pub(crate) struct InUse(Arc<Server>);
 
-impl Drop for Unsettled {
+impl Drop for InUse {
     fn drop(&mut self) {
         self.0.connections.fetch_sub(1, Ordering::Relaxed);
     }

@@ -34,13 +34,7 @@ impl<'a> Batch<'a> {
             env,
             events: Vec::with_capacity(1),
         };
-        match ending {
-            Ending::Close(code, reason) => batch.close(*code, reason),
-            Ending::Error(code, reason) => batch.error(*code, reason),
-            Ending::Timeout => batch.timeout(),
-            Ending::Lifetime => batch.lifetime(),
-            Ending::Closed(error) => batch.closed(error),
-        }
+        ending.tell(&mut batch);
         batch.events[0]
     }
 

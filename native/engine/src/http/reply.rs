@@ -9,7 +9,7 @@ use http::{HeaderMap, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use tokio::sync::oneshot;
 
-use super::h1::interim::interim_head;
+use super::h1::heads::interim_head;
 use super::h1::io::upgraded;
 use super::h1::wire::Wire;
 use super::h2 as http2;

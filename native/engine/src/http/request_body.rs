@@ -212,24 +212,15 @@ impl RequestBody {
             let room = length - data.len();
             let taken = self.leftover.split_to(room.min(self.leftover.len()));
             append(&mut data, &taken);
-            if data.len() < length && self.leftover.is_empty() {
+            if data.len() < length {
                 if let Some(piece) = self.ahead.pop_front() {
                     self.leftover = piece;
                     continue;
                 }
-                if let Some(error) = self.failure {
-                    return Err(error);
-                }
-                if self.cut {
-                    return Err(ReadError::Closed);
-                }
+                self.check()?;
             }
             if data.len() == length || self.body.is_none() {
-                let more = self.cut
-                    || self.body.is_some()
-                    || self.failure.is_some()
-                    || !self.leftover.is_empty()
-                    || !self.ahead.is_empty();
+                let more = self.has_more();
                 return Ok(Piece { data, more });
             }
             match wait {
@@ -243,6 +234,20 @@ impl RequestBody {
                 },
             }
         }
+    }
+
+    /// Whether what was not read yet can be.
+    fn check(&self) -> Result<(), ReadError> {
+        match self.failure {
+            Some(error) => Err(error),
+            None if self.cut => Err(ReadError::Closed),
+            None => Ok(()),
+        }
+    }
+
+    fn has_more(&self) -> bool {
+        let is_held = !self.leftover.is_empty() || !self.ahead.is_empty();
+        is_held || self.body.is_some() || self.check().is_err()
     }
 
     /// Fills `leftover`, which is empty, or finds the body's end.

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::stream::WriteHalf;
 use super::writer::Writer;
 use crate::rt;
-use crate::rt::timer::timeout;
+use crate::rt::timer::{timeout, timeout_at};
 
 /// How long we go on reading after the last byte was sent, so that the kernel does not answer what
 /// the peer still sends by a reset that overtakes our last words.
@@ -28,21 +28,48 @@ pub(crate) async fn linger(writer: &Writer) {
 pub(crate) async fn linger_for(writer: &Writer, at_most: Duration) {
     let _ = writer.shut_down();
     let stream = writer.stream();
-    let drain = async {
-        while let Ok(Ok(())) = timeout(LINGER, stream.readable()).await {
-            match discard(stream) {
-                Ok(0) => break,
-                Ok(_) => {}
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => break,
-            }
-            // Of a peer that sends as fast as it can, there is always more.
-            if rt::is_late(Instant::now()) {
-                rt::yield_now().await;
-            }
+    let mut now = Instant::now();
+    let mut patience = Patience::new(now, at_most);
+    // A peer that sends as fast as it can always has more, and the timeout alone would never see its end.
+    while now < patience.end() {
+        let Ok(Ok(())) = timeout_at(patience.end(), stream.readable()).await else {
+            return;
+        };
+        let read = discard(stream);
+        now = Instant::now();
+        match read {
+            Ok(0) => return,
+            Ok(_) => patience.has_read(now),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
         }
-    };
-    let _ = timeout(at_most, drain).await;
+        if rt::is_late(now) {
+            rt::yield_now().await;
+        }
+    }
+}
+
+/// How long a peer is read on that gets no more from us.
+struct Patience {
+    last_read: Instant,
+    at_most: Instant,
+}
+
+impl Patience {
+    fn new(now: Instant, at_most: Duration) -> Self {
+        Self {
+            last_read: now,
+            at_most: now + at_most,
+        }
+    }
+
+    fn has_read(&mut self, now: Instant) {
+        self.last_read = now;
+    }
+
+    fn end(&self) -> Instant {
+        self.at_most.min(self.last_read + LINGER)
+    }
 }
 
 /// The same for a stream of HTTP/2: waits until the peer has ended its side. One that has not by then is
@@ -55,4 +82,34 @@ pub(crate) async fn linger_on_stream(mut body: RecvStream) {
 /// Its own function so that the buffer is not a part of every connection's task.
 fn discard(stream: &WriteHalf) -> io::Result<usize> {
     stream.try_read(&mut [0; 4096])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_silent_peer_is_waited_for_a_second() {
+        let start = Instant::now();
+        assert_eq!(Patience::new(start, LINGER_SENDING).end(), start + SECOND);
+        assert_eq!(Patience::new(start, LINGER).end(), start + SECOND);
+    }
+
+    #[test]
+    fn a_peer_that_sends_is_read_on_as_long_as_it_may_take_and_no_longer() {
+        let start = Instant::now();
+        let mut patience = Patience::new(start, LINGER_SENDING);
+        for n in 1..=30 {
+            let now = start + n * Duration::from_millis(999);
+            assert!(now < patience.end());
+            patience.has_read(now);
+        }
+        assert_eq!(patience.end(), start + 30 * SECOND);
+
+        let mut patience = Patience::new(start, LINGER);
+        patience.has_read(start + SECOND / 2);
+        assert_eq!(patience.end(), start + SECOND);
+    }
 }

@@ -136,13 +136,12 @@ impl Stream {
         }
     }
 
-    /// Has the close of the stream be a reset.
+    /// Makes the close of the stream a reset.
     pub(crate) fn reset(&self) {
-        let socket = match self {
+        reset_on_close(match self {
             Self::Tcp(stream) => SockRef::from(stream),
             Self::Unix(stream) => SockRef::from(stream),
-        };
-        let _ = socket.set_linger(Some(Duration::ZERO));
+        });
     }
 
     /// What the halves carry counts as the listener's traffic.
@@ -168,6 +167,11 @@ impl Stream {
         };
         (read, write)
     }
+}
+
+fn reset_on_close(socket: SockRef<'_>) {
+    // It fails where the peer has done so already.
+    let _ = socket.set_linger(Some(Duration::ZERO));
 }
 
 /// Where a task reads. A half and not the stream itself, because only this way tokio knows that a read
@@ -307,7 +311,7 @@ impl WriteHalf {
 
     /// Makes the close of the stream a reset.
     pub(crate) fn reset(&self) {
-        let _ = self.socket().set_linger(Some(Duration::ZERO));
+        reset_on_close(self.socket());
     }
 
     /// Drops it without the FIN that is sent otherwise.

@@ -45,6 +45,7 @@ impl Writer {
         }
     }
 
+    #[inline]
     pub(crate) fn stream(&self) -> &WriteHalf {
         self.write.as_ref().expect("there until it is dropped")
     }
@@ -55,10 +56,12 @@ impl Writer {
     }
 
     /// For whoever locks it later.
+    #[inline]
     pub(super) fn unlocked_tls(&self) -> Option<&Mutex<Tls>> {
         self.tls.get().map(|tls| &**tls)
     }
 
+    #[inline]
     pub(crate) fn tls(&self) -> Option<MutexGuard<'_, Tls>> {
         self.unlocked_tls().map(lock)
     }
@@ -91,6 +94,7 @@ impl Writer {
     }
 
     /// Whether the kernel has all that was written.
+    #[inline]
     pub(crate) fn is_flushed(&self) -> bool {
         self.tls().is_none_or(|tls| tls.is_flushed())
     }

@@ -18,6 +18,11 @@ pub(crate) fn timeout<F: Future>(duration: Duration, future: F) -> Timeout<F> {
     time::timeout(duration, future)
 }
 
+pub(crate) fn timeout_at<F: Future>(due: Instant, future: F) -> Timeout<F> {
+    let _guard = in_background();
+    time::timeout_at(due, future)
+}
+
 fn sleep_until(due: Instant) -> Sleep {
     let _guard = in_background();
     time::sleep_until(due)

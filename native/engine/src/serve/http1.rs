@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::future::{pending, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, UPGRADE};
@@ -21,7 +21,8 @@ use crate::config::ListenerConfig;
 use crate::connection::Connection;
 use crate::error::HttpError;
 use crate::http::exchange::Exchange;
-use crate::http::h1::deadlines::Awaited;
+use crate::http::h1::deadlines::{Awaited, LastCall, Late, Limits};
+use crate::http::h1::heads::closing_head;
 use crate::http::h1::io::Io;
 use crate::http::h1::wire::Wire;
 use crate::http::handler::{self, Handler};
@@ -33,20 +34,15 @@ use crate::http::response_body::{ResponseBody, Tracked};
 use crate::net;
 use crate::net::writer::Writer;
 use crate::rt::timer::Timer;
-use crate::server::{LAST_CALL, Stage};
+use crate::server::Stage;
 
 /// hyper's own limit is on its buffer, which cannot be smaller than this.
 const MIN_BUFFER: usize = 8192;
 
-const REQUEST_TIMEOUT: &[u8] =
-    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-
 /// How it ended.
 pub(crate) enum Outcome {
     Ended(hyper::Result<()>),
-    TimedOut,
-    /// The client takes nothing of its response.
-    Stalled,
+    Late(Late),
     Closed,
     /// A request was not given to hyper.
     Refused(Refusal),
@@ -60,7 +56,7 @@ pub(super) async fn serve<O: Handler>(
     io: net::io::Io,
     wire: &Arc<Wire>,
 ) -> Outcome {
-    let config = &connection.listener.config;
+    let config = &connection.server.config;
     let writer = io.writer.clone();
     // With TLS, it is known by now what is spoken.
     let may_be_http2 = config.http2.is_some() && !writer.is_tls();
@@ -74,8 +70,8 @@ pub(super) async fn serve<O: Handler>(
     let mut http = builder(config)
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
-    let mut deadlines = Deadlines::new(config, wire, &writer);
-    let mut drain = Drain::new(connection.listener.stage.clone());
+    let mut ends = Ends::new(config, wire, &writer);
+    let mut drain = Drain::new(connection.server.stage.clone());
     // hyper does not read while a request is served, so it does not see that the client is gone.
     let mut failed = pin!(writer.stream().failed());
 
@@ -85,7 +81,7 @@ pub(super) async fn serve<O: Handler>(
             biased;
             result = http.as_mut() => return Outcome::Ended(result),
             // After hyper, so that it sees what hyper has just read.
-            end = poll_fn(|cx| deadlines.poll_end(cx)) => return end,
+            end = poll_fn(|cx| ends.poll(cx)) => return end,
             () = failed.as_mut() => return Outcome::Closed,
             () = poll_fn(|_| wire.poll_preface()), if may_be_http2 => break,
             () = connection.wake.notified() => {
@@ -113,7 +109,7 @@ fn builder(config: &ListenerConfig) -> http1::Builder {
         .max_headers(config.max_header_count)
         .max_header_size(config.max_header_length)
         .max_buf_size(config.max_header_length.max(MIN_BUFFER))
-        // `Wire::deadline` is the time for a head, also for the first byte.
+        // `Limits::header` is the time for a head, also for the first byte.
         .header_read_timeout(None)
         .half_close(config.half_close);
     builder
@@ -125,62 +121,66 @@ impl Outcome {
         match self {
             Self::Ended(Err(e)) if e.is_parse_too_large() => Some(HttpError::HeadTooLarge),
             Self::Ended(Err(e)) if e.is_parse() => Some(HttpError::Malformed),
-            Self::TimedOut if wire.has_partial_head() => {
+            Self::Late(Late::Head) => {
                 // Some of an earlier response may still wait for the client.
                 if !wire.in_response() {
-                    let _ = writer.try_write(REQUEST_TIMEOUT);
+                    let _ = writer.try_write(&closing_head(StatusCode::REQUEST_TIMEOUT));
                 }
                 Some(HttpError::HeaderTimeout)
             }
             Self::Refused((status, error)) => {
-                let head =
-                    format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
-                let _ = writer.try_write(head.as_bytes());
+                let _ = writer.try_write(&closing_head(status));
                 Some(error)
             }
-            Self::Stalled => Some(HttpError::SlowClient),
-            Self::Ended(_) | Self::TimedOut | Self::Closed | Self::Http2(..) => None,
+            Self::Late(Late::Receipt) => Some(HttpError::SlowClient),
+            Self::Late(Late::Request) | Self::Ended(_) | Self::Closed | Self::Http2(..) => None,
         }
     }
 }
 
 /// What ends a connection although hyper would go on.
-struct Deadlines<'a> {
+struct Ends<'a> {
     config: &'a ListenerConfig,
     wire: &'a Wire,
     writer: &'a Writer,
     timer: Timer,
-    send_timer: Timer,
 }
 
-impl<'a> Deadlines<'a> {
+impl<'a> Ends<'a> {
     fn new(config: &'a ListenerConfig, wire: &'a Wire, writer: &'a Writer) -> Self {
         Self {
             config,
             wire,
             writer,
             timer: Timer::default(),
-            send_timer: Timer::default(),
         }
     }
 
-    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
-        let (header, idle) = (self.config.header_timeout, self.config.idle_timeout);
-        if let Some(due) = self.wire.deadline(header, idle)
-            && self.timer.poll(cx, due).is_ready()
-        {
-            return Poll::Ready(Outcome::TimedOut);
-        }
-        if let Some(due) = self.writer.send_deadline(self.config.send_timeout)
-            && self.send_timer.poll(cx, due).is_ready()
-        {
-            return Poll::Ready(Outcome::Stalled);
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
+        if let Poll::Ready(late) = self.poll_late(cx) {
+            return Poll::Ready(Outcome::Late(late));
         }
         match self.wire.refused() {
             // The response before it goes first.
             Some(refusal) if !self.wire.in_response() => Poll::Ready(Outcome::Refused(refusal)),
             _ => Poll::Pending,
         }
+    }
+
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<Late> {
+        let (wire, writer) = (self.wire, self.writer);
+        let limits = Limits {
+            header: self.config.header_timeout,
+            idle: self.config.idle_timeout,
+            send: self.config.send_timeout,
+        };
+        while let Some(due) = wire.next_timeout(&limits, writer) {
+            ready!(self.timer.poll(cx, due));
+            if let Some(late) = wire.handle_timeout(&limits, writer) {
+                return Poll::Ready(late);
+            }
+        }
+        Poll::Pending
     }
 }
 
@@ -245,11 +245,11 @@ fn poll_last_call(
     writer: &Writer,
     timer: &mut Timer,
 ) -> Poll<()> {
-    match wire.awaited(writer) {
-        Awaited::Response | Awaited::NextRequest | Awaited::RestOfBody => Poll::Ready(()),
+    match wire.awaited(writer).last_call() {
+        LastCall::Over => Poll::Ready(()),
+        LastCall::OverAt(due) => timer.poll(cx, due),
         // hyper reads it, and this is polled again.
-        Awaited::Rest => Poll::Pending,
-        Awaited::FirstRequest { since } => timer.poll(cx, since + LAST_CALL),
+        LastCall::Later => Poll::Pending,
     }
 }
 
@@ -259,7 +259,7 @@ async fn respond<O: Handler>(
     wire: Arc<Wire>,
     mut request: Request<Incoming>,
 ) -> Result<Response<Tracked>, Infallible> {
-    let config = &connection.listener.config;
+    let config = &connection.server.config;
     let is_last = connection.count_request() == config.max_requests;
     let max_line = config.max_request_line_length;
     let keeps_alive = keeps_alive(request.version(), request.headers());
@@ -302,7 +302,7 @@ async fn complete<O: Handler>(
     keeps_alive: bool,
     is_last: bool,
 ) {
-    let server = &exchange.connection.listener;
+    let server = &exchange.connection.server;
     // Not left to hyper: it may write this response before it hears that the listener closes.
     let is_last = is_last || !server.is_accepting();
     if head.status != StatusCode::SWITCHING_PROTOCOLS

@@ -47,7 +47,7 @@ pub(super) async fn serve<O: Handler>(
     io: Io,
     early: Vec<u8>,
 ) -> Result<(), HttpError> {
-    let mut stages = connection.listener.stage.clone();
+    let mut stages = connection.server.stage.clone();
     let writer = io.writer.clone();
     let mut send_timer = Timer::default();
     let io = Filtered::new(io, config.max_header_length)
@@ -55,7 +55,7 @@ pub(super) async fn serve<O: Handler>(
         .telling(writer.clone());
     let fault = io.fault();
     let preface = timeout(
-        connection.listener.config.handshake_timeout,
+        connection.server.config.handshake_timeout,
         builder(config).handshake(io),
     );
     let http2 = tokio::select! {
@@ -210,7 +210,7 @@ impl<'a, O: Handler> Server<'a, O> {
     /// Whether the client takes nothing while more waits in the server than may: it gets no more to wait
     /// for.
     fn is_burden(&self) -> bool {
-        self.connection.listener.budget.is_exceeded() && self.writer.stalled_since().is_some()
+        self.connection.server.budget.is_exceeded() && self.writer.stalled_since().is_some()
     }
 
     fn start(&mut self, request: Request<RecvStream>, reply: SendResponse<Bytes>) {

@@ -7,19 +7,18 @@ mod http2;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
+use http::StatusCode;
 use tokio::time::Instant;
 
 use crate::connection::Connection;
 use crate::error::HttpError;
+use crate::http::h1::heads::closing_head;
 use crate::http::h1::wire::Wire;
 use crate::http::handler::Handler;
 use crate::net::io::Io;
 use crate::net::linger::{LINGER_SENDING, linger, linger_for};
 use crate::rt::timer::timeout;
 use http1::Outcome;
-
-const SERVICE_UNAVAILABLE: &[u8] =
-    b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// Tells the owner, by whatever way the task ends.
 struct End<O: Handler>(Arc<Connection<O>>);
@@ -39,7 +38,7 @@ pub(crate) async fn serve<O: Handler>(
     accepted: Instant,
 ) {
     // Boxed, as it would make the task of every connection larger.
-    let has_handshake = connection.listener.config.proxy_protocol || io.writer.is_tls();
+    let has_handshake = connection.server.config.proxy_protocol || io.writer.is_tls();
     if has_handshake && !Box::pin(shake_hands(&connection, &mut io)).await {
         connection.end();
         return;
@@ -63,7 +62,7 @@ pub(crate) async fn serve<O: Handler>(
     if let Some(error) = error {
         connection.owner.http_error(connection.peer(), error);
     }
-    connection.settle();
+    connection.half_closed();
     if error == Some(HttpError::SlowClient) {
         // What waits for it would stay with the kernel.
         writer.stream().reset();
@@ -78,7 +77,7 @@ async fn serve_http2<O: Handler>(
     io: Io,
     early: Vec<u8>,
 ) -> Option<HttpError> {
-    let config = connection.listener.config.http2.as_ref()?;
+    let config = connection.server.config.http2.as_ref()?;
     // Boxed as above.
     Box::pin(http2::serve(connection, config, io, early))
         .await
@@ -87,7 +86,7 @@ async fn serve_http2<O: Handler>(
 
 /// What comes before HTTP. `false`: it came to nothing.
 async fn shake_hands<O: Handler>(connection: &Connection<O>, io: &mut Io) -> bool {
-    let limit = connection.listener.config.handshake_timeout;
+    let limit = connection.server.config.handshake_timeout;
     let error = match timeout(limit, introduce(connection, io)).await {
         Ok(Ok(())) => return true,
         // The peer went away.
@@ -96,7 +95,7 @@ async fn shake_hands<O: Handler>(connection: &Connection<O>, io: &mut Io) -> boo
         Err(_elapsed) => HttpError::HandshakeTimeout,
     };
     connection.owner.http_error(connection.peer(), error);
-    connection.settle();
+    connection.half_closed();
     linger(&io.writer).await;
     false
 }
@@ -106,7 +105,7 @@ async fn introduce<O: Handler>(
     io: &mut Io,
 ) -> Result<(), Option<HttpError>> {
     let wrong = |error| move |e: io::Error| (e.kind() == ErrorKind::InvalidData).then_some(error);
-    if connection.listener.config.proxy_protocol {
+    if connection.server.config.proxy_protocol {
         let client = io.read_proxy_header().await;
         if let Some(client) = client.map_err(wrong(HttpError::ProxyHeader))? {
             let _ = connection.proxied.set(Box::new(client));
@@ -121,8 +120,10 @@ pub(crate) async fn refuse<O: Handler>(connection: Arc<Connection<O>>, io: Io) {
         .owner
         .http_error(connection.peer(), HttpError::Overload);
     if !io.writer.is_tls() {
-        let _ = io.writer.try_write(SERVICE_UNAVAILABLE);
-        connection.settle();
+        let _ = io
+            .writer
+            .try_write(&closing_head(StatusCode::SERVICE_UNAVAILABLE));
+        connection.half_closed();
         linger(&io.writer).await;
     }
     connection.end();

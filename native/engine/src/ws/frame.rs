@@ -73,35 +73,35 @@ pub struct Header {
 }
 
 /// What a peer did wrong. Every one of these ends the connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Error {
-    #[error("a reserved bit is set that no extension gave a meaning (RFC6455§5.2)")]
+    /// A reserved bit is set that no extension gave a meaning (RFC6455§5.2).
     ReservedBits,
-    #[error("reserved opcode (RFC6455§5.2)")]
+    /// Reserved opcode (RFC6455§5.2).
     ReservedOpcode,
-    #[error("payload length with its most significant bit set (RFC6455§5.2)")]
+    /// Payload length with its most significant bit set (RFC6455§5.2).
     InvalidLength,
-    #[error("frame from a client without a mask (RFC6455§5.1)")]
+    /// Frame from a client without a mask (RFC6455§5.1).
     UnmaskedFrame,
-    #[error("control frame with more than 125 bytes of payload (RFC6455§5.5)")]
+    /// Control frame with more than 125 bytes of payload (RFC6455§5.5).
     ControlFrameTooBig,
-    #[error("fragmented control frame (RFC6455§5.5)")]
+    /// Fragmented control frame (RFC6455§5.5).
     FragmentedControlFrame,
-    #[error("continuation frame without a message to continue (RFC6455§5.4)")]
+    /// Continuation frame without a message to continue (RFC6455§5.4).
     UnexpectedContinuation,
-    #[error("new message before the last fragment of the one before (RFC6455§5.4)")]
+    /// New message before the last fragment of the one before (RFC6455§5.4).
     ExpectedContinuation,
-    #[error("text or close reason that is not UTF-8 (RFC6455§8.1)")]
+    /// Text or close reason that is not UTF-8 (RFC6455§8.1).
     InvalidUtf8,
-    #[error("frame or message over the size limit (RFC6455§10.4)")]
+    /// Frame or message over the size limit (RFC6455§10.4).
     TooBig,
-    #[error("message of too many fragments (RFC6455§10.4)")]
+    /// Message of too many fragments (RFC6455§10.4).
     TooManyFragments,
-    #[error("close frame with half a code (RFC6455§5.5.1)")]
+    /// Close frame with half a code (RFC6455§5.5.1).
     InvalidCloseFrame,
-    #[error("close code that must not be sent (RFC6455§7.4)")]
+    /// Close code that must not be sent (RFC6455§7.4).
     InvalidCloseCode,
-    #[error("compressed message that is not DEFLATE data (RFC7692§7.2.2)")]
+    /// Compressed message that is not DEFLATE data (RFC7692§7.2.2).
     InvalidDeflate,
 }
 

@@ -1,18 +1,17 @@
 //! Frames put together to messages. Bytes go in as they were read, wherever they were cut; messages
 //! and control frames come out in order. Answering them is not done here, nor is any I/O.
 
-use std::mem;
-
 use tungstenite::protocol::frame::coding::CloseCode;
 
 use super::deflate::{Inflater, borrow_scratch, return_scratch};
 use super::extension::Agreed;
-use super::frame::{
-    Error, Header, MAX_CONTROL_LEN, MAX_HEADER_LEN, Opcode, apply_mask, parse_header,
-};
+use super::frame::{Error, Header, MAX_CONTROL_LEN, Opcode, apply_mask};
+use super::partial::{AGREED, Frame, Message, PartialHeader, take};
 use super::utf8::{Invalid, Utf8};
 use crate::buffer::{Buffer, ReadBuf};
 use crate::owner::{Payload, Sink};
+
+pub use super::partial::Limits;
 
 /// What is allocated on the word of a header alone. Past it a buffer only doubles what has arrived,
 /// so that a header that lies costs its sender as much as us.
@@ -21,19 +20,6 @@ const TRUSTED_LEN: u64 = 1 << 20;
 /// From how many missing bytes on a read of their own into the final buffer pays: below it, one read
 /// that also brings the next frames saves more than the copy costs.
 const MIN_TAIL: u64 = 4096;
-
-/// Of a message with RSV1 set.
-const AGREED: &str = "a header is compressed only if that was agreed";
-
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Bytes in one frame of any kind, and in the joined and inflated message. `u64::MAX` is no limit.
-    pub max_frame_size: u64,
-    /// Frames in one message: empty ones count too, and would otherwise be free without end.
-    pub max_fragments: u32,
-    /// Of text and close reasons.
-    pub validate_utf8: bool,
-}
 
 /// The receiving half of a server's WebSocket. Between messages it owns no memory but what
 /// permessage-deflate has to remember of earlier ones.
@@ -76,6 +62,7 @@ impl<B: Buffer> Reader<B> {
     /// missing part of a large data frame, in its final place, and never more than that frame or `limit`
     /// bytes. There is none in a compressed message. Says how much was filled, which
     /// [`Reader::tail_filled`] is to be told.
+    #[inline]
     pub fn fill_tail<R>(
         &mut self,
         limit: usize,
@@ -118,7 +105,7 @@ impl<B: Buffer> Reader<B> {
                     if frame.missing() > 0 {
                         return Ok(());
                     }
-                    if let State::Control(frame, mut kept) = mem::take(&mut self.state) {
+                    if let State::Control(frame, mut kept) = std::mem::take(&mut self.state) {
                         let payload = &mut kept[..frame.header.payload_len as usize];
                         self.control_frame(&frame.header, payload, sink)?;
                     }
@@ -370,125 +357,6 @@ impl Default for State {
     }
 }
 
-/// The bytes of a header that came without its end.
-#[derive(Debug, Default)]
-struct PartialHeader {
-    bytes: [u8; MAX_HEADER_LEN],
-    len: u8,
-}
-
-impl PartialHeader {
-    /// Takes the header's bytes off `input`. When the header does not end there, all of it was kept.
-    #[inline]
-    fn complete(&mut self, input: &mut &mut [u8], deflate: bool) -> Result<Option<Header>, Error> {
-        if self.len > 0 {
-            return self.resume(input, deflate);
-        }
-        let header = parse_header(input, deflate)?;
-        match header {
-            Some(header) => {
-                take(input, header.header_len);
-            }
-            None => self.keep(input),
-        }
-        Ok(header)
-    }
-
-    fn resume(&mut self, input: &mut &mut [u8], deflate: bool) -> Result<Option<Header>, Error> {
-        let kept = usize::from(self.len);
-        let more = input.len().min(MAX_HEADER_LEN - kept);
-        self.keep(&input[..more]);
-        let header = parse_header(&self.bytes[..kept + more], deflate)?;
-        if let Some(header) = header {
-            self.len = 0;
-            take(input, header.header_len - kept);
-        }
-        Ok(header)
-    }
-
-    fn keep(&mut self, bytes: &[u8]) {
-        let kept = usize::from(self.len);
-        self.bytes[kept..kept + bytes.len()].copy_from_slice(bytes);
-        self.len += bytes.len() as u8;
-    }
-}
-
-/// A frame whose payload did not come as a whole.
-#[derive(Debug)]
-struct Frame {
-    header: Header,
-    /// Bytes of the payload so far.
-    read: u64,
-}
-
-impl Frame {
-    fn new(header: Header) -> Frame {
-        Frame { header, read: 0 }
-    }
-
-    fn missing(&self) -> u64 {
-        self.header.payload_len - self.read
-    }
-
-    /// How many of `available` bytes belong to this frame.
-    fn missing_in(&self, available: usize) -> usize {
-        self.missing().min(available as u64) as usize
-    }
-}
-
-#[derive(Debug)]
-struct Message<B> {
-    is_text: bool,
-    /// Its buffer has what came out of the inflater so far.
-    is_compressed: bool,
-    fragments: u32,
-    utf8: Utf8,
-    buffer: B,
-}
-
-impl<B: Buffer> Message<B> {
-    /// Takes in a part of the compressed payload, unmasked.
-    fn inflate(
-        &mut self,
-        part: &[u8],
-        inflater: &mut Inflater,
-        limits: &Limits,
-    ) -> Result<(), Error> {
-        let limit = usize::try_from(limits.max_frame_size).unwrap_or(usize::MAX);
-        let is_checked = self.is_text && limits.validate_utf8;
-        let check = |inflated: &[u8]| match is_checked {
-            true => Ok(self.utf8.feed(inflated)?),
-            false => Ok(()),
-        };
-        inflater.push(part, &mut self.buffer, limit, check)
-    }
-
-    fn finish(&mut self, inflater: Option<&mut Inflater>) -> Result<(), Error> {
-        if self.is_compressed {
-            inflater.expect(AGREED).finish(self.buffer.filled())?;
-        }
-        if !self.utf8.is_complete() {
-            return Err(Error::InvalidUtf8);
-        }
-        Ok(())
-    }
-
-    /// Makes room for `n` more bytes of `frame`, at the least. The capacity doubles, for linear time
-    /// over any number of fragments, but stops at the message's length where that is known.
-    fn make_room(&mut self, n: usize, frame: &Frame) {
-        let len = self.buffer.len();
-        let capacity = self.buffer.capacity();
-        if len + n <= capacity {
-            return;
-        }
-        let doubled = capacity.saturating_mul(2).max(len + n);
-        let end = frame.missing_in(usize::MAX - len) + len;
-        let is_last = frame.header.fin;
-        self.buffer
-            .reserve(if is_last { doubled.min(end) } else { doubled });
-    }
-}
-
 #[inline]
 fn deliver<B: Buffer>(sink: &mut impl Sink<B>, is_text: bool, payload: Payload<'_, B>) {
     if is_text {
@@ -508,10 +376,4 @@ impl From<Invalid> for Error {
     fn from(Invalid: Invalid) -> Error {
         Error::InvalidUtf8
     }
-}
-
-fn take<'a>(input: &mut &'a mut [u8], n: usize) -> &'a mut [u8] {
-    let (taken, rest) = mem::take(input).split_at_mut(n);
-    *input = rest;
-    taken
 }

@@ -1,6 +1,7 @@
 //! WebSockets (RFC 6455).
 //!
-//! - [`frame`], [`message`]: the protocol, without I/O: bytes in, events out
+//! - [`frame`], [`message`]: frames and messages, without I/O: bytes in, events out; `partial`: what has been read
+//!   in part
 //! - `handshake`: what the opening handshake needs of a request, and adds to its response
 //! - [`extension`], [`deflate`]: permessage-deflate (RFC 7692): the negotiation and the coding
 //! - [`transport`]: the connection or the stream that the frames travel on
@@ -21,6 +22,7 @@ pub mod frame;
 pub(crate) mod handshake;
 pub mod message;
 mod outbound;
+mod partial;
 mod protocol;
 mod queue;
 pub mod socket;

@@ -64,7 +64,7 @@ impl<O: Owner> Socket<O> {
         config: Arc<SocketConfig>,
         agreed: Option<Agreed>,
     ) -> Arc<Self> {
-        let budget = connection.listener.budget.clone();
+        let budget = connection.server.budget.clone();
         let state = State {
             outbound: Outbound::new(config.high_water_mark, budget, agreed.as_ref()),
             phase: Phase::Open,

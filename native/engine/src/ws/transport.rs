@@ -125,6 +125,7 @@ pub(super) struct Sending {
 
 impl Sender {
     /// Whether the transport has all that was written.
+    #[inline]
     pub(super) fn is_flushed(&self) -> bool {
         match self {
             Self::Connection(writer) => writer.is_flushed(),

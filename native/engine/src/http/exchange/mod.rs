@@ -159,7 +159,7 @@ impl<O: Owner> Exchange<O> {
         let reply = state.reply.take().ok_or(SendError::AlreadySent)?;
         state.serving = None;
         drop(state);
-        let config = self.connection.listener.share(config);
+        let config = self.connection.server.share(config);
         let socket = Socket::new(self.connection.clone(), config, agreed);
         // Before the reply: the end of the HTTP connection must not be told as its end.
         let ward: Weak<dyn Ward> = Arc::<Socket<O>>::downgrade(&socket);
@@ -198,7 +198,7 @@ impl<O: Owner> Origin for Exchange<O> {
     }
 
     fn budget(&self) -> &Arc<Budget> {
-        &self.connection.listener.budget
+        &self.connection.server.budget
     }
 
     fn send_timeout(&self) -> Duration {

@@ -43,7 +43,7 @@ impl<O: Owner> Exchange<O> {
         }
         let length = response::streamed_length(&mut headers, self.version)?;
         let (high_water_mark, _) = self.send_limits();
-        let budget = self.connection.listener.budget.clone();
+        let budget = self.connection.server.budget.clone();
         let (sender, body) = streamed(high_water_mark, length.unwrap_or(0), budget);
         let response = response(line, headers, ResponseBody::Streamed(body))?;
         self.reply(response, Sending::Streaming(sender))
@@ -51,7 +51,7 @@ impl<O: Owner> Exchange<O> {
 
     /// The high-water mark and the `send_timeout` of what the request came by.
     pub(super) fn send_limits(&self) -> (usize, Duration) {
-        let config = &self.connection.listener.config;
+        let config = &self.connection.server.config;
         match &config.http2 {
             Some(http2) if self.version == Version::HTTP_2 => {
                 (http2.high_water_mark, http2.send_timeout)

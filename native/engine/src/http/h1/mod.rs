@@ -4,10 +4,10 @@
 //! - `wire`: what is known of the connection by all who have to do with its bytes
 //! - `deadlines`: when the head of a request has to be there
 //! - `head_scanner`: what of a head hyper does not see as it came
-//! - `interim`: informational responses as they are written
+//! - `heads`: those that are written without hyper
 
 pub(crate) mod deadlines;
 mod head_scanner;
-pub(crate) mod interim;
+pub(crate) mod heads;
 pub(crate) mod io;
 pub(crate) mod wire;

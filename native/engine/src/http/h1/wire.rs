@@ -5,12 +5,11 @@ use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use once_cell::sync::OnceCell;
 use tokio::time::Instant;
 
-use super::deadlines::{Awaited, Expected, Reading};
+use super::deadlines::{Awaited, Deadlines, Expected, Late, Limits};
 use crate::http::head::Refusal;
 use crate::net::sendfile::FileRange;
 use crate::net::stream::WriteHalf;
@@ -24,7 +23,7 @@ const NO_DATA: u16 = 257;
 const MAX_INTERIM: usize = 64 * 1024;
 
 pub(crate) struct Wire {
-    reading: Mutex<Reading>,
+    deadlines: Mutex<Deadlines>,
     found_preface: AtomicBool,
     refused: OnceCell<Refusal>,
     /// The last byte of a chunked body that its reader has; else one of the two above.
@@ -49,7 +48,7 @@ struct Writing {
 impl Wire {
     pub(crate) fn new(writer: &Writer, accepted: Instant) -> Self {
         Self {
-            reading: Mutex::new(Reading::new(accepted)),
+            deadlines: Mutex::new(Deadlines::new(accepted)),
             found_preface: AtomicBool::new(false),
             refused: OnceCell::new(),
             last_data: AtomicU16::new(NOT_CHUNKED),
@@ -96,7 +95,7 @@ impl Wire {
 
     /// `length`: of its body; `None` where only the body itself tells.
     pub(crate) fn request_started(&self, length: Option<u64>) {
-        lock(&self.reading).request_started();
+        lock(&self.deadlines).request_started();
         let last = length.map_or(NO_DATA, |_| NOT_CHUNKED);
         self.last_data.store(last, Ordering::Relaxed);
         self.body_left.store(length.unwrap_or(0), Ordering::Relaxed);
@@ -114,40 +113,48 @@ impl Wire {
             .store(left - length as u64, Ordering::Relaxed);
         let is_end = left == length as u64;
         if is_end {
-            lock(&self.reading).drain_ended();
+            lock(&self.deadlines).drain_ended(Instant::now);
         }
         (length, is_end)
     }
 
     pub(crate) fn read_some(&self) {
-        lock(&self.reading).read_some();
+        lock(&self.deadlines).read_some(Instant::now);
     }
 
     pub(crate) fn request_ended(&self) {
-        lock(&self.reading).request_ended();
+        lock(&self.deadlines).request_ended(Instant::now());
     }
 
-    /// When the head that is awaited has to be there; `None` while a request is served.
-    pub(crate) fn deadline(&self, header: Duration, idle: Duration) -> Option<Instant> {
-        lock(&self.reading).deadline(header, idle)
+    /// When the client is late, unless something happens before.
+    pub(crate) fn next_timeout(&self, limits: &Limits, writer: &Writer) -> Option<Instant> {
+        let stalled = writer.stalled_since();
+        lock(&self.deadlines).next_timeout(limits, stalled)
+    }
+
+    /// What has not come in time.
+    pub(crate) fn handle_timeout(&self, limits: &Limits, writer: &Writer) -> Option<Late> {
+        let stalled = writer.stalled_since();
+        lock(&self.deadlines).handle_timeout(limits, stalled, Instant::now())
     }
 
     pub(crate) fn awaited(&self, writer: &Writer) -> Awaited {
-        lock(&self.reading).awaited(|| writer.stream().has_arrivals())
+        lock(&self.deadlines).awaited(|| writer.stream().has_arrivals())
     }
 
     /// What is left of the body is being read; [`Self::drain_ended`] follows.
     pub(crate) fn drain_started(&self) {
-        let mut reading = lock(&self.reading);
+        let now = Instant::now();
+        let mut deadlines = lock(&self.deadlines);
         // What hyper has of it is no more to wait for.
         match self.body_left.load(Ordering::Relaxed) {
-            0 => reading.request_ended(),
-            _ => reading.drain_started(),
+            0 => deadlines.request_ended(now),
+            _ => deadlines.drain_started(now),
         }
     }
 
     pub(crate) fn drain_ended(&self) {
-        lock(&self.reading).drain_ended();
+        lock(&self.deadlines).drain_ended(Instant::now);
     }
 
     /// The reader of a body has this of it. hyper reads on only after that.
@@ -167,7 +174,7 @@ impl Wire {
     }
 
     pub(crate) fn expected(&self) -> Expected {
-        lock(&self.reading).expected()
+        lock(&self.deadlines).expected()
     }
 
     /// The head that is being read is refused, whatever follows. Nothing can be read any more.
@@ -181,12 +188,7 @@ impl Wire {
 
     /// Whether what is read may be of a body.
     pub(crate) fn in_body(&self) -> bool {
-        lock(&self.reading).in_body()
-    }
-
-    /// Whether a part of a request's head is there.
-    pub(crate) fn has_partial_head(&self) -> bool {
-        lock(&self.reading).has_partial_head()
+        lock(&self.deadlines).in_body()
     }
 
     /// Whether a part of a response is to follow what was written last.

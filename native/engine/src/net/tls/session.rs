@@ -1,24 +1,18 @@
-//! The TLS of one connection: ciphertext in, plaintext out, and the other way round. Reading and writing
-//! are done by different threads, so [`Tls`] is locked for each step; [`Incoming`] is the reader's. Before
-//! that, [`Handshake`] has both.
+//! The TLS of one connection once keys are agreed on: ciphertext in, plaintext out, and the other way round.
+//! Reading and writing are done by different threads, so [`Tls`] is locked for each step.
 
 use std::cell::RefCell;
-use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
-use std::sync::Mutex;
-use std::task::{Context, Poll, ready};
 
 use rustls::ProtocolVersion;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
 };
-use tokio::io::{AsyncRead, ReadBuf};
 
 use super::config::{HTTP_2, TlsConfig};
-use crate::net::stream::{ReadHalf, WriteHalf};
-use crate::rt::lock;
+use super::record::is_record;
+use crate::net::stream::WriteHalf;
 
 /// What one write encrypts: some tens of microseconds of a sender's thread.
 const ENCRYPT_AT_ONCE: usize = 64 * 1024;
@@ -286,183 +280,4 @@ fn append(
 
 fn invalid(error: rustls::Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
-}
-
-/// What was read of a TLS connection and is not yet plaintext in the reader's hands.
-#[derive(Default)]
-pub(crate) struct Incoming {
-    /// The beginning of a record.
-    partial: Vec<u8>,
-    /// What the reader has not taken yet, from `given` on.
-    plaintext: Vec<u8>,
-    given: usize,
-    at_end: bool,
-}
-
-/// Read at once. A record has to fit in (RFC8446§5.2, RFC5246§6.2.3).
-const READ_SIZE: usize = 64 * 1024;
-
-/// Type, version and length of a record (RFC8446§5.1).
-const RECORD_HEADER: usize = 5;
-/// The most that a record may say of its length.
-const MAX_RECORD: usize = 16 * 1024 + 2048;
-
-thread_local! {
-    static CIPHERTEXT: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SIZE].into_boxed_slice());
-}
-
-/// A connection that has not yet agreed on keys. It is no part of what others may lock: each of its steps
-/// may take milliseconds of a thread that has nothing else to do.
-pub(crate) struct Handshake {
-    tls: Tls,
-    incoming: Incoming,
-    /// So much of what was read are records that a message has begun with, which goes on in another.
-    begun: usize,
-}
-
-impl Handshake {
-    pub(crate) fn new(tls: Tls) -> Self {
-        Self {
-            tls,
-            incoming: Incoming::default(),
-            begun: 0,
-        }
-    }
-
-    /// Whether the peer has something to say before it is done.
-    pub(crate) fn is_going_on(&self) -> bool {
-        self.tls.is_handshaking()
-    }
-
-    pub(crate) fn into_parts(self) -> (Tls, Incoming) {
-        (self.tls, self.incoming)
-    }
-
-    /// Sends what there is to send; done when the kernel has all of it.
-    pub(crate) fn flush(&mut self, stream: &WriteHalf) -> io::Result<()> {
-        self.tls.flush(stream)
-    }
-
-    /// Ready when there is a record for [`Self::step`], or what cannot become one. The first bytes of one are
-    /// not worth a thread.
-    pub(crate) async fn read_record(&mut self, half: &mut ReadHalf) -> io::Result<()> {
-        while !is_record(&self.incoming.partial[self.begun..]) {
-            let read = poll_fn(|cx| self.incoming.poll_read(cx, half)).await?;
-            if read == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes what was read.
-    pub(crate) fn step(&mut self) -> io::Result<()> {
-        let Self {
-            tls,
-            incoming,
-            begun,
-        } = self;
-        let mut ciphertext = std::mem::take(&mut incoming.partial);
-        // Before the connection moves anything: what it puts together lies over the headers of records.
-        while let Some(length) = record_length(&ciphertext[*begun..]) {
-            *begun += length;
-        }
-        let taken = tls.take(&mut ciphertext, |part| {
-            incoming.plaintext.extend_from_slice(part);
-        })?;
-        ciphertext.drain(..taken);
-        *begun = begun.saturating_sub(taken);
-        incoming.partial = ciphertext;
-        // A whole request may have come with the last of the handshake, and then only the peer's half is closed.
-        incoming.at_end = tls.has_peer_closed();
-        if incoming.at_end && tls.is_handshaking() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        Ok(())
-    }
-}
-
-fn is_record(bytes: &[u8]) -> bool {
-    // Of a handshake there are types from 20 to 22, and 23 with TLS 1.3; of all versions the first byte is 3.
-    let is_odd = |at: usize, known: std::ops::RangeInclusive<u8>| {
-        bytes.get(at).is_some_and(|byte| !known.contains(byte))
-    };
-    if is_odd(0, 20..=23) || is_odd(1, 3..=3) {
-        return true;
-    }
-    let Some(header) = bytes.first_chunk::<RECORD_HEADER>() else {
-        return false;
-    };
-    payload_length(header) > MAX_RECORD || record_length(bytes).is_some()
-}
-
-fn payload_length(header: &[u8; RECORD_HEADER]) -> usize {
-    usize::from(u16::from_be_bytes([header[3], header[4]]))
-}
-
-/// Of the first record, where it is whole.
-fn record_length(bytes: &[u8]) -> Option<usize> {
-    let length = RECORD_HEADER + payload_length(bytes.first_chunk()?);
-    (bytes.len() >= length).then_some(length)
-}
-
-impl Incoming {
-    pub(crate) fn is_at_end(&self) -> bool {
-        self.at_end
-    }
-
-    /// Ready with how much was read behind what there was.
-    fn poll_read(&mut self, cx: &mut Context<'_>, half: &mut ReadHalf) -> Poll<io::Result<usize>> {
-        CIPHERTEXT.with_borrow_mut(|ciphertext| {
-            let mut room = ReadBuf::new(ciphertext);
-            ready!(Pin::new(half).poll_read(cx, &mut room))?;
-            self.partial.extend_from_slice(room.filled());
-            Poll::Ready(Ok(room.filled().len()))
-        })
-    }
-
-    /// Gives what is there. `false`: there is nothing.
-    pub(crate) fn give(&mut self, buf: &mut ReadBuf<'_>) -> bool {
-        let rest = &self.plaintext[self.given..];
-        let part = &rest[..rest.len().min(buf.remaining())];
-        buf.put_slice(part);
-        self.given += part.len();
-        let has_given = !part.is_empty();
-        if self.given == self.plaintext.len() {
-            self.plaintext = Vec::new();
-            self.given = 0;
-        }
-        has_given
-    }
-
-    /// Ready when something was read, or the end.
-    pub(crate) fn poll_fill(
-        &mut self,
-        cx: &mut Context<'_>,
-        half: &mut ReadHalf,
-        tls: &Mutex<Tls>,
-        stream: &WriteHalf,
-    ) -> Poll<io::Result<()>> {
-        CIPHERTEXT.with_borrow_mut(|ciphertext| {
-            let kept = self.partial.len();
-            ciphertext[..kept].copy_from_slice(&self.partial);
-            let mut room = ReadBuf::new(&mut ciphertext[kept..]);
-            ready!(Pin::new(half).poll_read(cx, &mut room))?;
-            let read = room.filled().len();
-            if read == 0 {
-                self.at_end = true;
-                return Poll::Ready(Ok(()));
-            }
-            let mut tls = lock(tls);
-            let ciphertext = &mut ciphertext[..kept + read];
-            let taken = tls.take(ciphertext, |part| self.plaintext.extend_from_slice(part));
-            self.at_end = tls.has_peer_closed();
-            match tls.flush(stream) {
-                Err(e) if e.kind() != io::ErrorKind::WouldBlock => return Poll::Ready(Err(e)),
-                _ => {}
-            }
-            self.partial = ciphertext[taken?..].to_vec();
-            Poll::Ready(Ok(()))
-        })
-    }
 }

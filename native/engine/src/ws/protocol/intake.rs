@@ -2,8 +2,7 @@
 //! how it ends.
 
 use crate::buffer::Buffer;
-use crate::owner::Events;
-use crate::owner::{Payload, Sink};
+use crate::owner::{Events, Payload, Sink};
 use crate::ws::ending::Ending;
 use crate::ws::frame::{self, Opcode};
 

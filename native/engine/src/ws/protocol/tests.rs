@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::sim::Seen::*;
 use super::sim::*;
-use super::{CROWDED_READ_SIZE, End, Protocol, READ_SIZE};
+use super::{Action, CROWDED_READ_SIZE, End, Protocol, READ_SIZE};
 use crate::buffer::VecBuffer;
 use crate::config::SocketConfig;
 
@@ -411,6 +411,22 @@ mod closing {
     }
 
     #[test]
+    fn frame_of_ours_is_not_taken_for_sent_before_somebody_has_looked() {
+        let mut sim = Sim::new(SocketConfig {
+            close_timeout: Duration::ZERO,
+            ..patient()
+        });
+        assert!(sim.read(close_frame(1000)));
+        let action = sim.protocol.handle_timeout(sim.now);
+        assert!(matches!(action, Some(Action::Close(1000))), "{action:?}");
+        let action = sim.protocol.handle_timeout(sim.now);
+        assert!(
+            matches!(action, Some(Action::End(End::Reset))),
+            "{action:?}"
+        );
+    }
+
+    #[test]
     fn a_half_closed_peer_still_gets_what_its_owner_sends_after_its_last_event() {
         let mut sim = Sim::new(patient());
         assert!(sim.read(close_frame(1000)));
@@ -552,6 +568,17 @@ mod flood {
         assert!(sim.read([frame(0x8a, b"").repeat(128), text()].concat()));
         assert_eq!(sim.seen(), [(100, Message(2))]);
         assert!(sim.read(text()), "so many are no flood");
+    }
+
+    #[test]
+    fn is_read_on_when_its_time_has_come() {
+        let mut sim = Sim::new(patient());
+        assert!(sim.read(frame(0x8a, b"").repeat(129)));
+        let due = sim.now + MS;
+        assert_eq!(sim.protocol.next_timeout(), Some(due));
+        let action = sim.protocol.handle_timeout(due);
+        assert!(matches!(action, Some(Action::Read)), "{action:?}");
+        assert_eq!(sim.protocol.next_timeout(), None);
     }
 
     #[test]

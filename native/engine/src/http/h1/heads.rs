@@ -1,11 +1,12 @@
-//! Informational responses, of which hyper can send none but 100.
+//! Heads that are written without hyper: those of informational responses, of which it can send none but 100,
+//! and of errors that it does not see.
 
-use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
+use http::{HeaderMap, StatusCode};
 
 use crate::http::status::Line;
 
-/// The head of one, which is all of it.
+/// The whole of an informational response.
 pub(crate) fn interim_head(line: &Line, headers: &HeaderMap) -> Vec<u8> {
     let mut head = format!("HTTP/1.1 {} ", line.status.as_str()).into_bytes();
     head.extend_from_slice(line.phrase());
@@ -20,4 +21,9 @@ pub(crate) fn interim_head(line: &Line, headers: &HeaderMap) -> Vec<u8> {
     }
     head.extend_from_slice(b"\r\n");
     head
+}
+
+/// The whole of a response after which the connection ends.
+pub(crate) fn closing_head(status: StatusCode) -> Vec<u8> {
+    format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").into_bytes()
 }
