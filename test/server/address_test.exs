@@ -141,7 +141,7 @@ defmodule Ferrosock.Server.AddressTest do
   end
 
   test "a name that starts with NUL needs no file" do
-    name = <<0, unique_name()>>
+    name = <<0, unique_name()::binary>>
     server = start!(name)
     assert %{status: 404} = server |> connect() |> request("GET", "/")
     refute File.exists?("@" <> binary_part(name, 1, byte_size(name) - 1))
