@@ -11,9 +11,8 @@ defmodule Ferrosock.HTTP.FileTest do
   @size 2_500_000
 
   setup_all do
-    folder = Path.join(System.tmp_dir!(), "ferrosock_file_#{System.pid()}")
+    folder = tmp_path()
     File.mkdir_p!(folder)
-    on_exit(fn -> File.rm_rf!(folder) end)
     path = Path.join(folder, "numbers")
     content = for n <- 1..div(@size, 4), into: "", do: <<n::32>>
     File.write!(path, content)

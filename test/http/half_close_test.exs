@@ -48,9 +48,8 @@ defmodule Ferrosock.HTTP.HalfCloseTest do
 
   defp start(transport, made, options \\ []) do
     test = self()
-    file = Path.join(System.tmp_dir!(), "ferrosock-#{System.unique_integer([:positive])}")
+    file = tmp_path()
     File.write!(file, :binary.copy("x", @large))
-    on_exit(fn -> File.rm(file) end)
 
     serve(
       fn conn -> conn |> put_private(:test, test) |> put_private(:file, file) |> answer() end,

@@ -83,9 +83,8 @@ defmodule Ferrosock.HTTP.HTTP1CasesTest do
 
   setup_all do
     made = Certificates.make()
-    file = Path.join(System.tmp_dir!(), "ferrosock-#{System.unique_integer([:positive])}")
+    file = tmp_path()
     File.write!(file, :binary.copy("x", @large))
-    on_exit(fn -> File.rm(file) end)
     [made: made, file: file]
   end
 

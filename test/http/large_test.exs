@@ -9,8 +9,7 @@ defmodule Ferrosock.HTTP.LargeTest do
   alias Ferrosock.Test.Logs
 
   test "a file of 50 MB is not read into memory ahead of its clients" do
-    path = Path.join(System.tmp_dir!(), "ferrosock_large_#{System.pid()}")
-    on_exit(fn -> File.rm(path) end)
+    path = tmp_path()
     File.write!(path, :binary.copy("0123456789", 5_000_000))
     server = serve(fn conn -> send_file(conn, 200, path) end)
     :erlang.garbage_collect()
@@ -33,8 +32,7 @@ defmodule Ferrosock.HTTP.LargeTest do
   end
 
   test "a file of 1 GiB is sent whole, and is in memory at no time" do
-    path = Path.join(System.tmp_dir!(), "ferrosock_huge_#{System.pid()}")
-    on_exit(fn -> File.rm(path) end)
+    path = tmp_path()
     size = 1_073_741_824
     # Most of it are holes; what is between them is told apart by where it is.
     marks = for n <- 0..63, do: {n * 16_777_216 + n * 65_521, mark(n)}

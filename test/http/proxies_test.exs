@@ -14,11 +14,10 @@ defmodule Ferrosock.HTTP.ProxiesTest do
   @posts "1000"
 
   setup do
-    folder = Path.join(System.tmp_dir!(), "ferrosock-proxy-#{System.unique_integer([:positive])}")
+    folder = tmp_path()
     File.mkdir!(folder)
     # Its workers may be another user's.
     File.chmod!(folder, 0o755)
-    on_exit(fn -> File.rm_rf!(folder) end)
     [folder: folder, port: port(serve(&answer/1, http_1_options: [max_unread_length: 1_048_576]))]
   end
 

@@ -29,11 +29,7 @@ defmodule Ferrosock.Server.AddressTest do
   end
 
   setup do
-    # Not below the project: the path of a Unix socket must be short.
-    folder = Path.join(System.tmp_dir!(), "ferrosock-#{System.unique_integer([:positive])}")
-    File.mkdir!(folder)
-    on_exit(fn -> File.rm_rf!(folder) end)
-    %{path: Path.join(folder, "app.sock")}
+    %{path: tmp_path()}
   end
 
   defp start!(path), do: start_server!(plug: App, ip: {:local, path}, port: 0, id: make_ref())
@@ -145,7 +141,7 @@ defmodule Ferrosock.Server.AddressTest do
   end
 
   test "a name that starts with NUL needs no file" do
-    name = <<0, "ferrosock-#{System.unique_integer([:positive])}">>
+    name = <<0, unique_name()::binary>>
     server = start!(name)
     assert %{status: 404} = server |> connect() |> request("GET", "/")
     refute File.exists?("@" <> binary_part(name, 1, byte_size(name) - 1))

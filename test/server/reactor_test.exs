@@ -119,18 +119,18 @@ defmodule Ferrosock.Server.ReactorTest do
 
     test "with the tiniest messages" do
       many = :binary.copy(frame(:text, ""), 100_000)
-      assert longest_turn(websockets(many)) < 5_000
+      assert_short(5_000, fn -> websockets(many) end)
     end
 
     test "with large messages" do
       large = frame(:binary, :binary.copy(<<0>>, 7_000_000))
-      assert turns(websockets(large)) |> percentile(90) < 5_000
+      assert_short(5_000, &percentile(&1, 90), fn -> websockets(large) end)
     end
 
     # Most of it is the kernel's: new pages of memory.
     test "with little that inflates to much" do
       bomb = frame(:binary, deflate(:binary.copy(<<0>>, 7_000_000)), rsv: 4)
-      assert turns(websockets(:binary.copy(bomb, 20))) |> percentile(90) < 10_000
+      assert_short(10_000, &percentile(&1, 90), fn -> websockets(:binary.copy(bomb, 20)) end)
     end
 
     test "with a chunk size that does not end" do
@@ -139,21 +139,24 @@ defmodule Ferrosock.Server.ReactorTest do
       flood =
         head("POST", "/", [{"transfer-encoding", "chunked"}]) <> :binary.copy("0", 30_000_000)
 
-      assert longest_turn(for(_ <- 1..2, do: {connect(server), flood})) < 5_000
+      assert_short(5_000, fn -> for(_ <- 1..2, do: {connect(server), flood}) end)
     end
 
     test "with pings of clients that read, and of those that do not" do
       server = serve(fn conn -> Ferrosock.upgrade(conn, Sink, nil) end)
       pings = :binary.copy(frame(:ping, ""), 500_000)
-      deaf = for _ <- 1..2, do: {websocket(server, "/", [], recbuf: 4_096), pings}
 
-      readers =
-        for _ <- 1..2 do
-          socket = websocket(server)
-          {socket, fn -> :gen_tcp.send(socket, pings) end, fn -> read_on(socket) end}
-        end
+      assert_short(5_000, fn ->
+        deaf = for _ <- 1..2, do: {websocket(server, "/", [], recbuf: 4_096), pings}
 
-      assert longest_turn(deaf ++ readers) < 5_000
+        readers =
+          for _ <- 1..2 do
+            socket = websocket(server)
+            {socket, fn -> :gen_tcp.send(socket, pings) end, fn -> read_on(socket) end}
+          end
+
+        deaf ++ readers
+      end)
     end
 
     # Until the client has heard that the connection is over, all that it sends is read and dropped.
@@ -161,18 +164,26 @@ defmodule Ferrosock.Server.ReactorTest do
       server = serve(fn conn -> Plug.Conn.send_resp(conn, 200, "unread") end)
       data = :binary.copy("x", 200_000_000)
       refused = ["no request\r\n\r\n", head("POST", "/", [{"content-length", "9999999999"}])]
-      clients = for begin <- refused, do: {connect(server), begin, data}
 
-      for {socket, begin, _data} <- clients, do: write(socket, begin)
-      assert longest_turn(for({socket, _begin, data} <- clients, do: {socket, data})) < 5_000
+      assert_short(5_000, fn ->
+        for begin <- refused do
+          socket = connect(server)
+          write(socket, begin)
+          {socket, data}
+        end
+      end)
     end
 
     test "with what is pushed to clients that read as fast as they can" do
       data = :binary.copy(<<0>>, 100_000_000)
       server = serve(fn conn -> Ferrosock.upgrade(conn, Pusher, data) end)
-      clients = for(_ <- 1..3, do: websocket(server))
-      clients = for socket <- clients, do: {socket, frame(:text, ""), fn -> read_on(socket) end}
-      assert longest_turn(clients) < 5_000
+
+      assert_short(5_000, fn ->
+        for _ <- 1..3 do
+          socket = websocket(server)
+          {socket, frame(:text, ""), fn -> read_on(socket) end}
+        end
+      end)
     end
 
     for {name, key} <- [
@@ -193,7 +204,7 @@ defmodule Ferrosock.Server.ReactorTest do
           forever()
         end
 
-        assert longest_turn(for(_ <- 1..60, do: {server, handshake})) < 5_000
+        assert_short(5_000, fn -> for(_ <- 1..60, do: {server, handshake}) end)
         assert_receive :shaken
       end
     end
@@ -211,7 +222,16 @@ defmodule Ferrosock.Server.ReactorTest do
     with {:ok, _data} <- :gen_tcp.recv(socket, 0), do: read_on(socket)
   end
 
-  defp longest_turn(clients), do: clients |> turns() |> List.last()
+  # The longest turn is, or what `of` takes of them, in µs, by the best of three: neighbours cost a turn time,
+  # too, as they take its caches. None may be of another order.
+  defp assert_short(limit, of \\ &List.last/1, clients, tries \\ 3) do
+    us = clients.() |> turns() |> of.()
+    assert us < 5 * limit
+
+    if us >= limit and tries > 1,
+      do: assert_short(limit, of, clients, tries - 1),
+      else: assert(us < limit)
+  end
 
   defp percentile(turns, percent), do: Enum.at(turns, div(length(turns) * percent, 100))
 

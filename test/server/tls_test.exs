@@ -163,8 +163,7 @@ defmodule Ferrosock.Server.TLSTest do
 
   test "sessions are resumed", %{made: made} do
     server = start!(made)
-    session = Path.join(System.tmp_dir!(), "ferrosock-#{System.unique_integer([:positive])}")
-    on_exit(fn -> File.rm(session) end)
+    session = tmp_path()
 
     for version <- ["-tls1_2", "-tls1_3"] do
       request = "GET /conn HTTP/1.1\\r\\nhost: a\\r\\nconnection: close\\r\\n\\r\\n"

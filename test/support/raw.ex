@@ -20,18 +20,27 @@ defmodule Ferrosock.Test.Raw do
 
   @doc """
   The options of a server on TCP, on TLS with a certificate of `Ferrosock.Test.Certificates`, or on a Unix
-  socket in a folder that is removed after the test.
+  socket.
   """
   def transport_options(:tcp, _made), do: []
   def transport_options(:tls, made), do: [scheme: :https, cert: made.cert, key: made.key]
 
   def transport_options(:unix, _made) do
-    # Not below the project: the path of a Unix socket must be short.
-    folder = Path.join(System.tmp_dir!(), "ferrosock-#{System.unique_integer([:positive])}")
-    File.mkdir!(folder)
-    ExUnit.Callbacks.on_exit(fn -> File.rm_rf!(folder) end)
-    [ip: {:local, Path.join(folder, "app.sock")}]
+    [ip: {:local, tmp_path()}]
   end
+
+  @doc """
+  A path that nobody else has; what is there after the test is removed. It is not below the project, as that of a
+  Unix socket must be short.
+  """
+  def tmp_path do
+    path = Path.join(System.tmp_dir!(), unique_name())
+    ExUnit.Callbacks.on_exit(fn -> File.rm_rf!(path) end)
+    path
+  end
+
+  @doc "A name that no other test has, also in another VM."
+  def unique_name, do: "ferrosock-#{System.pid()}-#{System.unique_integer([:positive])}"
 
   @doc "What opens a bare listener, without a server around it."
   def listener_options(http_1_options) do
