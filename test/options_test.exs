@@ -438,6 +438,26 @@ defmodule Ferrosock.OptionsTest do
       assert shared() == 0
     end
 
+    @tag :capture_log
+    test "end at the next start where the listener was killed until the server gave up" do
+      Process.flag(:trap_exit, true)
+      options = [plug: {Weighing, {self(), @ballast}}, ip: {127, 0, 0, 1}, port: 0]
+      {:ok, server} = Ferrosock.start_link([startup_log: false] ++ options)
+      kill_listener_of(server)
+      assert_receive {:EXIT, ^server, :shutdown}
+
+      start_server!(plug: {Weighing, {self(), @ballast}})
+      assert shared() == 1
+    end
+
+    defp kill_listener_of(server) do
+      server |> Ferrosock.Server.listener() |> Process.exit(:kill)
+      kill_listener_of(server)
+    catch
+      # By whatever way it ends under our hands.
+      _kind, _reason -> if Process.alive?(server), do: kill_listener_of(server)
+    end
+
     defp shared do
       Enum.count(:persistent_term.get(), fn {key, value} ->
         match?({Options, _table}, key) and match?(%{plug: {Weighing, _}}, value) and

@@ -24,8 +24,8 @@ defmodule Ferrosock.Options do
   # Needed by none but this module, if at all.
   @unkept [:sock, :cipher_suite]
 
-  # At most 32 with the name of the struct: a map of more is slow to read. The last two are no options: they are made at the start and shared by
-  # the server's processes.
+  # At most 32 with the name of the struct: a map of more is slow to read. The last two are no options: they are
+  # made at the start and shared by the server's processes.
   defstruct (Keyword.keys(@server) -- (@identity ++ @placement ++ @unkept)) ++
               [:identity, :address, :log_limiter, :draining]
 
@@ -84,7 +84,10 @@ defmodule Ferrosock.Options do
   and each request of HTTP/2 would be as large as the rest of what such a process has.
   """
   @spec share(:ets.table(), t()) :: :ok
-  def share(table, options), do: :persistent_term.put({__MODULE__, table}, options)
+  def share(table, options) do
+    unshare_ended()
+    :persistent_term.put({__MODULE__, table}, options)
+  end
 
   @doc "The options that are shared, and those of the caller where they are not."
   @spec shared(:ets.table(), t()) :: t()
@@ -93,6 +96,13 @@ defmodule Ferrosock.Options do
   @doc "Ends `share/2`. All processes of the node are looked at for what they have of it: only for a server's end."
   @spec unshare(:ets.table()) :: boolean()
   def unshare(table), do: :persistent_term.erase({__MODULE__, table})
+
+  # A server whose listener was killed at last could not end its own.
+  defp unshare_ended do
+    for {{__MODULE__, table}, _options} <- :persistent_term.get(),
+        :ets.info(table) == :undefined,
+        do: unshare(table)
+  end
 
   @doc "Checks the options of one upgrade against the `websocket_options` of its server."
   @spec upgrade!(keyword(), map()) :: upgrade()

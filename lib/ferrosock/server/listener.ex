@@ -95,8 +95,9 @@ defmodule Ferrosock.Server.Listener do
   def handle_info(_message, state), do: {:noreply, state}
 
   @impl true
-  def terminate(_reason, state) do
-    Options.unshare(state.table)
+  def terminate(reason, state) do
+    # One that has failed, whose reason is more than an atom, is started again and needs them.
+    if is_atom(reason), do: Options.unshare(state.table)
     Native.listener_close(state.listener)
   end
 

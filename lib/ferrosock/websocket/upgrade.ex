@@ -73,7 +73,7 @@ defmodule Ferrosock.WebSocket.Upgrade do
 
   # Asked of the adapter by a callback, so that this module does not depend on the adapter.
   defp settings!(%{adapter: {adapter, payload}}, options) do
-    if not function_exported?(adapter, :websocket_options, 1) do
+    if not (Code.ensure_loaded?(adapter) and function_exported?(adapter, :websocket_options, 1)) do
       raise ArgumentError,
             "cannot upgrade a connection of #{inspect(adapter)}: it must be one of Ferrosock's"
     end
