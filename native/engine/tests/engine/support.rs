@@ -278,7 +278,7 @@ impl Server {
             address: Address::Inet(([127, 0, 0, 1], 0).into()),
             backlog: 16,
             reuse_port: false,
-            user_timeout: Duration::from_secs(10),
+            user_timeout: Duration::from_secs(60),
             nodelay: true,
             max_connections: usize::MAX,
             overload: Overload::Wait,
