@@ -76,7 +76,15 @@ impl Drop for Watermark {
     }
 }
 
+/// Mostly there are none.
+#[inline]
 pub(crate) fn call(waiters: Vec<Waiter>, drained: bool) {
+    if !waiters.is_empty() {
+        call_all(waiters, drained);
+    }
+}
+
+fn call_all(waiters: Vec<Waiter>, drained: bool) {
     for waiter in waiters {
         waiter(drained);
     }
