@@ -769,9 +769,10 @@ defmodule Ferrosock.WebSocket.SockTest do
     end
 
     test "waits while the client is slow" do
-      client = flooded(websocket_options: [high_water_mark: 100_000])
+      client = flooded(websocket_options: [high_water_mark: 100_000, send_timeout: 60_000])
       refute_receive {:flooded, _pid}, 300
 
+      :ok = :inet.setopts(client, recbuf: 1_000_000, buffer: 1_000_000)
       for _ <- 1..200, do: assert({:binary, <<_::800_000>>} = recv_frame(client))
       assert_receive {:flooded, pid}
       assert Process.alive?(pid)
