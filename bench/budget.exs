@@ -115,7 +115,8 @@ end
 
 defmodule Bench.Budget do
   alias Bench.{Calls, Trace}
-  alias Ferrosock.{Native, Reactors}
+  alias Ferrosock.Native
+  alias Ferrosock.Server.Reactors
 
   @warm 10
   # Messages, at least, of which each kind of count is the mean.
