@@ -17,7 +17,10 @@ MEASURE_SECS = 300
 VM_FLAGS = "+S 1:1 +SDcpu 1:1 +SDio 1 +sbwt none +sbwtdcpu none +sbwtdio none"
 
 MEASURED = "*::measured"
-COLLECTED = re.compile(r"Collected : (\d+)")
+
+# Lines of callgrind's file: an object whose code follows, or is called; and a position with its cost.
+OBJECT = re.compile(r"(c?)ob=\((\d+)\)(?: (.*))?$")
+COST = re.compile(r"[-+*\d]\S* (\d+)$")
 
 
 @dataclass(frozen=True)
@@ -103,23 +106,43 @@ class Counting:
 
     def instructions(self, case):
         """Of the engine, for a message."""
-        result = f"--callgrind-out-file={self.folder / 'callgrind'}"
-        valgrind = ["valgrind", "--tool=callgrind", result, "--collect-atstart=no"]
-        command = [*valgrind, f"--toggle-collect={MEASURED}", self.program, *case.arguments]
+        profile = self.folder / "profile"
+        options = [f"--callgrind-out-file={profile}", "--collect-atstart=no"]
+        valgrind = ["valgrind", "--tool=callgrind", *options, f"--toggle-collect={MEASURED}"]
+        command = [*valgrind, self.program, *case.arguments]
         printed = output(command, ROOT, self.preloaded(self.clock, "/ferrosock_budget"))
-        collected = COLLECTED.search(printed)
         messages = re.search(r"^(\d+)$", printed, re.MULTILINE)
-        if not collected or not messages or int(collected[1]) == 0:
+        collected = instructions_of(self.program, profile) if messages else 0
+        if collected == 0:
             raise BenchError(f"callgrind has not counted {case.name}:\n{printed}")
-        return round(int(collected[1]) / int(messages[1]), 1)
+        return round(collected / int(messages[1]), 1)
 
     def versions(self):
         rustc = run_tool(["rustc", "--version"], ROOT, stdout=subprocess.PIPE)
         return {
             "rustc": rustc.split()[1],
-            "libc": " ".join(platform.libc_ver()),
             "machine": platform.machine(),
         }
+
+
+def instructions_of(program, profile):
+    """Of the program's own code. What the C library's takes depends on the processor and on what was
+    allocated before."""
+    names, current, total = {}, None, 0
+    lines = iter(profile.read_text().splitlines())
+    for line in lines:
+        if named := OBJECT.match(line):
+            is_callee, number, name = named.groups()
+            if name:
+                names[number] = name
+            if not is_callee:
+                current = names[number]
+        elif line.startswith("calls="):
+            # What follows is the callee's.
+            next(lines)
+        elif current == program and (cost := COST.match(line)):
+            total += int(cost[1])
+    return total
 
 
 def output(command, folder, env):
