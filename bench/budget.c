@@ -130,7 +130,8 @@ static void *start(void *pointer) {
   return own.run(own.argument);
 }
 
-int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *argument) {
+int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
+                   void *argument) {
   NEXT(pthread_create);
   struct start *own = counts && calls(CALLER) ? malloc(sizeof *own) : NULL;
   if (!own) return next(thread, attributes, run, argument);
