@@ -1,7 +1,6 @@
 //! One frame: its header read and written, its payload unmasked, and what a peer can do wrong. What
 //! frames mean to each other (fragments, limits) is the concern of [`message`](super::message).
 
-use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 /// Two bytes, the 64-bit form of the length, and the mask.
@@ -217,14 +216,26 @@ fn parse_length(short: u8, buf: &[u8]) -> Result<Option<(u64, &[u8])>, Error> {
 /// `compressed` is for text and binary payloads that a [`Deflater`](super::deflate::Deflater) made.
 #[inline]
 pub fn encode_header(out: &mut Vec<u8>, opcode: Opcode, compressed: bool, payload_len: usize) {
-    let header = FrameHeader {
-        rsv1: compressed,
-        opcode: opcode.into(),
-        ..FrameHeader::default()
+    let mut header = [0; 10];
+    let rsv1 = if compressed { RSV1 } else { 0 };
+    header[0] = FIN | rsv1 | u8::from(OpCode::from(opcode));
+    let header_len = match payload_len {
+        0..=125 => {
+            header[1] = payload_len as u8;
+            2
+        }
+        126..=0xffff => {
+            header[1] = 126;
+            header[2..4].copy_from_slice(&(payload_len as u16).to_be_bytes());
+            4
+        }
+        _ => {
+            header[1] = 127;
+            header[2..].copy_from_slice(&(payload_len as u64).to_be_bytes());
+            10
+        }
     };
-    header
-        .format(payload_len as u64, out)
-        .expect("writing to a Vec does not fail");
+    out.extend_from_slice(&header[..header_len]);
 }
 
 /// Masks or unmasks a part of a frame's payload that begins `offset` bytes into it.
