@@ -115,6 +115,8 @@ defmodule Ferrosock.HTTP.ConnectionTest do
     defp heap_after_request(socket) do
       request(socket, "GET", "/", [{"x-data", String.duplicate("x", 5_000)}])
       assert_receive {:plug, pid, _conn}
+      # Later than the response: until then it may have what it will not keep.
+      eventually(fn -> Process.info(pid, :status) == {:status, :waiting} end)
       :erlang.garbage_collect(pid)
       {:total_heap_size, words} = Process.info(pid, :total_heap_size)
       words

@@ -22,8 +22,8 @@ pub trait Buffer: Send + Sized + 'static {
     fn filled(&mut self) -> &mut [u8];
 
     /// Lends what follows the filled bytes, up to the capacity and no more than `limit` bytes, and counts
-    /// what is filled of it. It may be uninitialized, which `ReadBuf` keeps account of: nothing is zeroed
-    /// that is then read to.
+    /// what is filled of it, also where `fill` returns an error: it fills nothing then. What is lent may be
+    /// uninitialized. `ReadBuf` keeps account of that, so that nothing is zeroed before it is read to.
     fn fill<R>(&mut self, limit: usize, fill: impl FnOnce(&mut ReadBuf<'_>) -> R) -> R;
 
     /// Appends the bytes. Panics when the capacity does not suffice.
@@ -43,11 +43,6 @@ impl VecBuffer {
     /// Forgets what is filled and keeps the capacity.
     pub fn clear(&mut self) {
         self.len = 0;
-    }
-
-    pub fn into_vec(mut self) -> Vec<u8> {
-        self.bytes.truncate(self.len);
-        self.bytes
     }
 }
 
@@ -106,7 +101,7 @@ mod tests {
         assert_eq!(lent, 1);
         assert_eq!(buffer.filled(), b"abc");
         assert_eq!(buffer.fill(9, |spare| spare.remaining()), 2);
-        assert_eq!(buffer.into_vec(), b"abc");
+        assert_eq!(buffer.filled(), b"abc");
     }
 
     #[test]

@@ -201,7 +201,7 @@ impl<O: Owner> Connection<O> {
         lock(&self.open).is_none()
     }
 
-    /// Also after the end.
+    /// Our own address, which the connection still knows after its end.
     pub fn local_addr(&self) -> io::Result<Address> {
         if let Some(io) = self.io() {
             return io.stream().local_addr();
@@ -214,7 +214,7 @@ impl<O: Owner> Connection<O> {
         self.proxied.get().map_or(&self.peer, |client| client)
     }
 
-    /// Also after the end. `None` without TLS.
+    /// What TLS has agreed on, which the connection still knows after its end. `None` without TLS.
     pub fn tls(&self) -> Option<TlsInfo> {
         match self.io() {
             Some(io) => io.tls().map(|tls| tls.info()),
@@ -241,7 +241,7 @@ impl<O: Owner> Connection<O> {
         *lock(&self.ward) = Some(ward);
     }
 
-    /// All is said. What is left is to wait for the peer to close its half, too.
+    /// Notes that we have closed our half. What is left is to wait for the peer to close its own.
     pub(crate) fn half_closed(&self) {
         if let Some(open) = lock(&self.open).as_mut() {
             open.in_use = None;
@@ -310,9 +310,9 @@ impl<O: Owner> Drop for Connection<O> {
 struct Offer<O: Owner> {
     /// It keeps its connection alive, so whoever ends the one takes the other out.
     request: Option<Box<O::Request>>,
-    /// Nobody has it in mind to ask, so that the next one has to be told.
+    /// The owner has asked in vain, so that it has to be told of the next request.
     is_awaited: bool,
-    /// Nobody ever will.
+    /// The owner is gone, so that nobody will ever ask.
     is_vain: bool,
 }
 

@@ -1,5 +1,5 @@
-//! The process that has a connection: how it comes by it, and what the engine tells it. What is told is
-//! called by the engine's tasks.
+//! The process that has a connection: how it comes by it, and what the engine tells it. Only the
+//! engine's tasks tell it anything.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -84,6 +84,7 @@ impl BinaryBuffer {
         assert!(has_room, "no memory for {capacity} bytes");
     }
 
+    /// Only the address is taken: nothing reads or writes through the slice, whose bytes may be uninitialized.
     fn start(&mut self) -> *mut u8 {
         self.binary.as_mut_slice().as_mut_ptr()
     }

@@ -42,8 +42,8 @@ thread_local! {
     static RUNNING: Cell<*const Queue> = const { Cell::new(ptr::null()) };
 }
 
-/// tokio's own queue would not do: it does not tell whether
-/// it is empty, and to wait for news while it is not would be to wait for ever.
+/// The tasks of a reactor that are ready to run. tokio's own queue would not do: it does not tell whether it is
+/// empty, and a reactor that waits for news while it is not would wait for ever.
 pub(super) struct Queue {
     ready: SegQueue<Runnable>,
     /// How many there were the last time.

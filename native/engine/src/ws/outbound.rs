@@ -257,7 +257,7 @@ impl Outbound {
         self.encoder.lend(message, weight)
     }
 
-    /// It is ready to be written. Returns those to tell.
+    /// Queues what was compressed. Returns the waiters to tell that there is room.
     pub(super) fn compressed(&mut self, compression: Compression) -> Vec<Waiter> {
         let weight = compression.weight;
         let frame = self.encoder.take_back(compression);

@@ -41,7 +41,8 @@ enum Entry {
 }
 
 impl Entry {
-    /// What it counts for apart from the bytes that count one by one as they are written.
+    /// The weight of the entry itself, which goes as a whole when the entry does. The bytes of a frame weigh besides,
+    /// and go one by one as they are written.
     fn cost(&self) -> usize {
         match self {
             Self::Copied(_) => ENTRY_COST,
@@ -51,7 +52,7 @@ impl Entry {
         }
     }
 
-    /// `None`: it has to be compressed first.
+    /// The bytes to write. `None` where they have to be compressed first.
     fn bytes(&self) -> Option<&[u8]> {
         match self {
             Self::Copied(bytes) => Some(bytes),
@@ -148,7 +149,7 @@ impl Queue {
             .collect()
     }
 
-    /// So much of what can be written is. Returns what that weighed.
+    /// Takes out what was written, and returns what that weighed.
     pub(super) fn advance(&mut self, mut written: usize) -> usize {
         let mut weight = 0;
         while let Some(first) = self.entries.front_mut() {

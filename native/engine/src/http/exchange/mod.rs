@@ -46,7 +46,7 @@ struct State {
     sending: Sending,
     /// `None` while it is being read.
     body: Option<RequestBody>,
-    /// What there was of it as that began.
+    /// What was left of the body when reading it began.
     being_read: Rest,
     /// The client waits to be asked for the body (RFC9110§10.1.1). With HTTP/1, hyper asks.
     expects_continue: bool,
@@ -168,7 +168,7 @@ impl<O: Owner> Exchange<O> {
         }
         let Ok(transport) = reply.upgrade(response) else {
             let connection = self.connection.clone();
-            // Not from here: owners are told by the engine's own tasks.
+            // A task tells the owner, because only the engine's own tasks may send messages.
             self.connection.reactor.spawn(async move {
                 connection.end();
                 connection.owner.closed();

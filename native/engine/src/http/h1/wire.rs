@@ -69,9 +69,9 @@ impl Wire {
         *lock(&self.file) = Some(range);
     }
 
-    /// Waits for the disk.
+    /// Sends a piece of the file. It may wait for the disk, so it runs on a thread that may.
     pub(super) fn send_file(&self, stream: &WriteHalf, length: usize) -> io::Result<usize> {
-        // Taken, as nobody else may wait for the disk.
+        // The lock is not held meanwhile: whoever else takes it must not wait for the disk.
         let file = lock(&self.file).take();
         let mut file = file.expect("set before its placeholders");
         let result = file.send(stream, length);
@@ -146,7 +146,7 @@ impl Wire {
     pub(crate) fn drain_started(&self) {
         let now = Instant::now();
         let mut deadlines = lock(&self.deadlines);
-        // What hyper has of it is no more to wait for.
+        // Only what hyper has not read yet is waited for.
         match self.body_left.load(Ordering::Relaxed) {
             0 => deadlines.request_ended(now),
             _ => deadlines.drain_started(now),

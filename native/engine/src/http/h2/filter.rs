@@ -53,13 +53,13 @@ pub struct Filter {
     streams: Streams,
     decoder: Decoder,
     max_header_length: usize,
-    /// Of the header block that comes next, if a part of it has come.
+    /// What is known of the header block under way, if a part of it has come.
     found: Option<Found>,
     /// h2's table is no longer that of the client.
     is_detached: bool,
     /// What has come and is not yet looked at.
     held: Vec<u8>,
-    /// Up to where it has passed.
+    /// How much of `held` has been passed on.
     held_at: usize,
     /// What h2 gets next.
     out: Vec<u8>,
@@ -231,7 +231,7 @@ impl Filter {
                 return Ok(Step::Replace(0));
             }
             DATA if head.has(END_STREAM) => self.end(head.stream),
-            RST_STREAM => self.leave(head.stream),
+            RST_STREAM => self.skip(head.stream),
             _ => {}
         }
         Ok(self.pass(HEAD_LEN + head.len, bytes))
@@ -254,7 +254,7 @@ impl Filter {
             // Priorities say nothing any more (RFC9113§5.3.2), but h2 would reset the stream, also one that
             // nobody has opened, and take those below it for closed.
             PRIORITY if value == head.stream && value != 0 => None,
-            // RFC9113§6.9.
+            // A window that grows by 0 is an error of the stream (RFC9113§6.9).
             WINDOW_UPDATE if value == 0 && self.may_be_refused(head.stream) => {
                 Some(Reason::PROTOCOL_ERROR)
             }
@@ -288,7 +288,7 @@ impl Filter {
         if !fits {
             return Err(Reason::FRAME_SIZE_ERROR);
         }
-        // RFC9113§3.4.
+        // The first frame is SETTINGS, and no acknowledgement (RFC9113§3.4).
         let may_be_first = head.kind == SETTINGS && !head.has(ACK);
         let is_expected = match head.kind {
             HEADERS => head.stream % 2 == 1,
@@ -311,13 +311,13 @@ impl Filter {
         let id = head.stream;
         let state = self.streams.state(id);
         match state {
-            // RFC9113§5.1.1.
+            // A stream may not be opened after one with a higher number (RFC9113§5.1.1).
             State::Skipped => return Err(Reason::PROTOCOL_ERROR),
             State::Idle => self.streams.open(id),
             _ => {}
         }
         self.is_detached |= block.priority == Some(id);
-        // One that nobody knows may be a head that comes too late.
+        // A block for a stream that was forgotten may be the head of a request that comes too late.
         let is_trailers = !matches!(state, State::Idle | State::Forgotten);
         let is_malformed = self.decode(&block.bytes, is_trailers)?;
         match state {
@@ -412,7 +412,7 @@ impl Filter {
         }
     }
 
-    fn leave(&mut self, id: u32) {
+    fn skip(&mut self, id: u32) {
         if self.streams.state(id) != State::Reset {
             self.streams.set(id, State::Left);
         }
@@ -445,7 +445,7 @@ fn encode(field: &Field<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// As much as there is room for.
+/// Copies as much as there is room for, and returns how much that was.
 fn copy(from: &[u8], to: &mut [u8]) -> usize {
     let len = from.len().min(to.len());
     to[..len].copy_from_slice(&from[..len]);

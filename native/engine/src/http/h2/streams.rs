@@ -44,7 +44,7 @@ impl Streams {
         }
     }
 
-    /// Of one that is idle. Those below it that are, too, will never be opened.
+    /// Opens a stream that is idle. Idle streams below it will never be opened (RFC9113§5.1.1).
     pub(super) fn open(&mut self, id: u32) {
         let skipped = (id - self.last - 1) / 2;
         for n in 1..=skipped.min(KNOWN as u32) {
@@ -54,7 +54,7 @@ impl Streams {
         self.states[place(id)] = State::Open;
     }
 
-    /// Of one that is known.
+    /// Changes the state of a stream, unless it is idle or was forgotten.
     pub(super) fn set(&mut self, id: u32, state: State) {
         if !matches!(self.state(id), State::Idle | State::Forgotten) {
             self.states[place(id)] = state;

@@ -129,9 +129,9 @@ impl Tls {
                 }
                 Ok(_) => {
                     used += discard;
-                    // Of a message that goes on in another record. Nothing could be sent before its end, as
-                    // that would be without the bytes that the connection refers to; and after a handshake
-                    // there are none that would not fit in one.
+                    // The message goes on in another record. Until its end nothing could be sent, because the
+                    // connection refers to bytes that are still to come. After a handshake, every message
+                    // fits in one record, and a longer one is refused.
                     if !self.is_handshaking() && is_record(&ciphertext[used..]) {
                         return Err(io::ErrorKind::InvalidData.into());
                     }
