@@ -47,11 +47,12 @@ defmodule Ferrosock.WebSocket.IdleTest do
     end
 
     test "does not hit a client whose messages wait for us" do
-      server = Socket.serve!([handle_in: &wait_once/2], timeout: 300)
+      server = Socket.serve!([handle_in: &wait_once/2], timeout: 600)
       {socket, pid} = Socket.open(server)
-      # More than may be under way, so that reading pauses.
-      for i <- 1..40, do: send_frame(socket, :binary, :binary.copy(<<i>>, 64_000))
-      assert recv_frame(socket, 700) == {:error, :timeout}
+
+      # More than may be under way, so that reading pauses. All at once: a client that is late is silent.
+      write(socket, for(i <- 1..40, do: frame(:binary, :binary.copy(<<i>>, 64_000))))
+      assert recv_frame(socket, 1_200) == {:error, :timeout}
       send(pid, :go)
       sync(socket)
     end

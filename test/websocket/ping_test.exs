@@ -33,14 +33,15 @@ defmodule Ferrosock.WebSocket.PingTest do
       {socket, pid} = Quiet.open(websocket_options: @patient)
       before = reductions(pid)
 
-      for _ <- 1..5 do
+      for _ <- 1..10 do
         assert recv_frame(socket) == {:ping, ""}
         send_frame(socket, :pong)
       end
 
       assert recv_frame(socket) == {:ping, ""}
-      # To be asked costs it a few.
-      assert reductions(pid) - before < 20
+
+      # Each time that it is woken costs it some forty. Once it may be: it was asked while it was about to open.
+      assert reductions(pid) - before < 150
     end
 
     test "has pings sent while a callback runs" do
