@@ -27,7 +27,7 @@ defmodule Ferrosock.HTTP.H2.StreamsTest do
 
     test "has the time of a handshake with TLS" do
       %{cert: cert, key: key} = Certificates.make()
-      server = serve(& &1, scheme: :https, cert: cert, key: key, handshake_timeout: 300)
+      server = serve(& &1, scheme: :https, cert: cert, key: key, handshake_timeout: 2_000)
 
       {:ok, socket} =
         Raw.connect_tls(server, alpn_advertised_protocols: ["h2"], verify: :verify_none)
