@@ -6,6 +6,7 @@ defmodule Ferrosock.OptionsTest do
   alias Ferrosock.{Native, Options}
   alias Ferrosock.Options.{Table, Type}
   alias Ferrosock.Test.HTTP2
+  alias Ferrosock.WebSocket.Upgrade
 
   describe "a server's options" do
     test "are complete with a plug alone" do
@@ -340,21 +341,20 @@ defmodule Ferrosock.OptionsTest do
 
     defp engine_options do
       for {table, options} <- Table.all(),
-          {name, {type, _default, _doc, _rust}} <- options,
-          do: {table, name, type}
+          {name, {type, _default, _doc, rust}} <- options,
+          do: {table, name, type, place(table, rust)}
     end
 
-    defp values({_table, _name, :boolean}), do: [true, false]
-    defp values({_table, _name, {:one_of, values}}), do: values
+    defp values({_table, _name, :boolean, _place}), do: [true, false]
+    defp values({_table, _name, {:one_of, values}, _place}), do: values
 
-    defp values({_table, _name, type}) when type in [:limit, :timeout],
+    defp values({_table, _name, type, _place}) when type in [:limit, :timeout],
       do: [:infinity, Type.min(type), Type.max(type)]
 
-    defp values({_table, _name, type}), do: [Type.min(type), Type.max(type)]
+    defp values({_table, _name, type, _place}), do: [Type.min(type), Type.max(type)]
 
     # What is told again is all that was given, and the value is in it.
-    defp reaches({table, name, _type}, value) do
-      {kind, group} = place(table, name)
+    defp reaches({table, name, _type, {kind, group}}, value) do
       given = given(kind, nested(@groups[table], [{name, value}]))
       told = Native.config(kind, given)
       assert told == given
@@ -362,22 +362,22 @@ defmodule Ferrosock.OptionsTest do
       told
     end
 
-    defp place(:server, :hibernate_after), do: {:socket, nil}
-    defp place(table, _name) when table in [:server, :http_1], do: {:listener, nil}
-    defp place(:http_2, _name), do: {:listener, :http2}
-    defp place(:websocket, _name), do: {:socket, nil}
-    defp place(:deflate, _name), do: {:socket, :deflate}
+    defp place(_table, {:socket, _rust}), do: {:socket, nil}
+    defp place(:http_2, _rust), do: {:listener, :http2}
+    defp place(:websocket, _rust), do: {:socket, nil}
+    defp place(:deflate, _rust), do: {:socket, :deflate}
+    defp place(table, _rust) when table in [:server, :http_1], do: {:listener, nil}
 
     defp given(:listener, options),
       do: Options.listener(Options.server!([plug: MyApp, ip: :loopback] ++ options))
 
     defp given(:socket, options) do
-      %{hibernate_after: hibernate_after, websocket_options: limits} =
-        Options.server!([plug: MyApp] ++ options)
+      server = Options.server!([plug: MyApp] ++ options)
+      settings = Options.upgrade!([compress: true], server.websocket_options)
 
-      Map.merge(
-        Options.upgrade!([compress: true], limits).socket,
-        %{hibernate_after: hibernate_after, control_events: true}
+      Upgrade.socket_options(
+        %Upgrade{kind: :sock, websock: MyApp, argument: nil, settings: settings},
+        server
       )
     end
 

@@ -165,6 +165,10 @@ defmodule Ferrosock.Options do
     |> Map.put(:user_timeout, user_timeout(options))
   end
 
+  @doc "What the engine needs to know of a server's WebSockets, besides what each upgrade asks for."
+  @spec socket(t()) :: map()
+  def socket(%__MODULE__{} = options), do: Engine.take(options, :socket)
+
   # For what the kernel has taken, it does not matter what is spoken. It waits longer than the engine: an end by
   # the engine is a reset that the client hears of, and one by the kernel is silent.
   defp user_timeout(options) do

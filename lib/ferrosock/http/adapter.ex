@@ -23,7 +23,7 @@ defmodule Ferrosock.Adapter do
 
   @impl true
   def send_resp(%{upgrade: upgrade} = exchange, 101, headers, _body) when upgrade != nil do
-    options = Upgrade.socket_options(upgrade, exchange.options.hibernate_after)
+    options = Upgrade.socket_options(upgrade, exchange.options)
 
     case Native.exchange_upgrade(exchange.handle, headers, options) do
       {:ok, socket} -> sent(:ok, %{exchange | socket: socket})

@@ -58,13 +58,13 @@ defmodule Ferrosock.WebSocket.Upgrade do
     %__MODULE__{kind: kind, websock: websock, argument: argument, settings: settings}
   end
 
-  @doc "What the engine needs to know of the WebSocket."
-  @spec socket_options(t(), hibernate_after :: timeout()) :: Native.socket_options()
-  def socket_options(upgrade, hibernate_after) do
-    Map.merge(upgrade.settings.socket, %{
-      control_events: control_events?(upgrade),
-      hibernate_after: hibernate_after
-    })
+  @doc "What the engine needs to know of the WebSocket: its own settings, and those of its server."
+  @spec socket_options(t(), Options.t()) :: Native.socket_options()
+  def socket_options(upgrade, options) do
+    options
+    |> Options.socket()
+    |> Map.merge(upgrade.settings.socket)
+    |> Map.put(:control_events, control_events?(upgrade))
   end
 
   # The adapter of Plug's own tests records an upgrade, too, so that apps can test their Plugs.
