@@ -1,6 +1,5 @@
 """Counts what a message takes of the server, on the BEAM and without one. See BUDGET.md."""
 
-import json
 import os
 import platform
 import re
@@ -9,7 +8,17 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from servers import BENCH, CHAT, ROOT, TOOLCHAIN, BenchError, environment, run_tool
+from servers import (
+    BENCH,
+    CHAT,
+    ROOT,
+    BenchError,
+    build_app,
+    build_programs,
+    build_toolchain,
+    environment,
+    run_tool,
+)
 
 MEASURE_SECS = 300
 
@@ -59,21 +68,13 @@ class Counting:
             del os.environ[name]
         self.folder = folder
         self.counts = folder / "counts"
-        run_tool([ROOT / "bin" / "toolchain", TOOLCHAIN], ROOT, stdout=None)
-        run_tool(["mix", "compile"], CHAT, stdout=None, env={"MIX_ENV": "prod"})
-        self.program = self.build()
-        self.calls = self.library("calls")
-        self.clock = self.library("clock", "-DBUDGET_CLOCK_ONLY")
-
-    def build(self):
+        build_toolchain()
+        build_app()
         # With the library, of which it takes the engine: alone, it would have one of its own compiled,
         # because the two together have other features of what they depend on.
-        cargo = ["cargo", "build", "--release", "--locked"]
-        cargo += ["-p", "ferrosock_nif", "-p", "ferrosock_budget"]
-        cargo += ["--message-format", "json-render-diagnostics"]
-        lines = run_tool(cargo, ROOT, stdout=subprocess.PIPE).splitlines()
-        messages = [json.loads(line) for line in lines if line.startswith("{")]
-        return next(message["executable"] for message in messages if message.get("executable"))
+        self.program = build_programs("ferrosock_nif", "ferrosock_budget")["ferrosock_budget"]
+        self.calls = self.library("calls")
+        self.clock = self.library("clock", "-DBUDGET_CLOCK_ONLY")
 
     def library(self, name, *options):
         """budget.c, to be preloaded."""

@@ -113,20 +113,34 @@ class Certificate:
 
 def build(names):
     """Builds what is about to run; gives the paths of the programs `load` and `ceiling`."""
+    build_toolchain()
+    programs = build_programs("ferrosock_load")
+    if "ferrosock" in names:
+        # Here and not while the server is awaited: the engine's first build takes minutes.
+        build_app()
+    return programs["load"], programs["ceiling"]
+
+
+def build_toolchain():
     run_tool([ROOT / "bin" / "toolchain", TOOLCHAIN], ROOT, stdout=sys.stderr)
-    cargo = ["cargo", "build", "--release", "--locked", "-p", "ferrosock_load"]
+
+
+def build_app():
+    run_tool(["mix", "compile"], CHAT, stdout=sys.stderr, env={"MIX_ENV": "prod"})
+
+
+def build_programs(*packages):
+    """The programs of these packages: their paths by their names."""
+    cargo = ["cargo", "build", "--release", "--locked"]
+    cargo += [word for package in packages for word in ("-p", package)]
     cargo += ["--message-format", "json-render-diagnostics"]
     lines = run_tool(cargo, ROOT, stdout=subprocess.PIPE).splitlines()
     messages = [json.loads(line) for line in lines if line.startswith("{")]
-    programs = {
+    return {
         message["target"]["name"]: message["executable"]
         for message in messages
         if message.get("executable")
     }
-    if "ferrosock" in names:
-        # Here and not while the server is awaited: the engine's first build takes minutes.
-        run_tool(["mix", "compile"], CHAT, stdout=sys.stderr, env={"MIX_ENV": "prod"})
-    return programs["load"], programs["ceiling"]
 
 
 def run_tool(command, folder, stdout, env=None):
