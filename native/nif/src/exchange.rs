@@ -41,12 +41,11 @@ fn exchange_respond<'a>(
     let body = pay_for(env, || {
         term::iodata(body).map(|body| Bytes::copy_from_slice(&body))
     })?;
-    let sent = headers.0.and_then(|headers| {
+    Ok(headers.send(env, |headers| {
         run_with(env, exchange.0.reactor(), || {
             exchange.0.respond(status.0, headers, body)
         })
-    });
-    Ok(term::sent(env, sent))
+    }))
 }
 
 #[rustler::nif]
@@ -56,12 +55,7 @@ fn exchange_start<'a>(
     status: StatusTerm,
     headers: HeaderList,
 ) -> Term<'a> {
-    term::sent(
-        env,
-        headers
-            .0
-            .and_then(|headers| exchange.0.start(status.0, headers)),
-    )
+    headers.send(env, |headers| exchange.0.start(status.0, headers))
 }
 
 #[rustler::nif]
@@ -169,12 +163,7 @@ fn exchange_inform<'a>(
     status: StatusTerm,
     headers: HeaderList,
 ) -> Term<'a> {
-    term::sent(
-        env,
-        headers
-            .0
-            .and_then(|headers| exchange.0.inform(status.0, &headers)),
-    )
+    headers.send(env, |headers| exchange.0.inform(status.0, &headers))
 }
 
 #[rustler::nif]

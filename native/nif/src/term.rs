@@ -189,6 +189,17 @@ impl<'a> Decoder<'a> for Address<net::Address> {
 /// `Plug.Conn.headers`; an error when HTTP forbids one of them.
 pub struct HeaderList(pub Result<HeaderMap, SendError>);
 
+impl HeaderList {
+    /// Sends them, unless one of them cannot be sent. Returns what the caller hears of it.
+    pub fn send(
+        self,
+        env: Env<'_>,
+        send: impl FnOnce(HeaderMap) -> Result<(), SendError>,
+    ) -> Term<'_> {
+        sent(env, self.0.and_then(send))
+    }
+}
+
 impl<'a> Decoder<'a> for HeaderList {
     fn decode(term: Term<'a>) -> NifResult<Self> {
         let mut headers = HeaderMap::with_capacity(8);

@@ -52,6 +52,10 @@ impl<B: Buffer> Reader<B> {
         }
     }
 
+    pub(super) fn inflates(&self) -> bool {
+        self.inflater.is_some()
+    }
+
     /// Takes all of `input`, which it unmasks in place, and calls the sink for each message and
     /// control frame that becomes complete. After an error or a close frame, input is ignored.
     pub fn feed(&mut self, input: &mut [u8], sink: &mut impl Sink<B>) -> Result<(), Error> {

@@ -70,7 +70,6 @@ pub(super) struct Protocol<'c, B: Buffer> {
     stalled: Option<Instant>,
     /// Nothing waits for the peer.
     is_all_sent: bool,
-    is_compressed: bool,
     /// What was read last held many frames.
     is_crowded: bool,
     /// The owner has said that it is ready; before, the peer's silence means nothing.
@@ -141,7 +140,6 @@ impl<'c, B: Buffer> Protocol<'c, B> {
             rests_until: None,
             stalled: None,
             is_all_sent: true,
-            is_compressed: agreed.is_some(),
             is_crowded: false,
             is_ready: false,
             told_idle: false,
@@ -175,7 +173,7 @@ impl<B: Buffer> Protocol<'_, B> {
 
     /// How much is to be read at once, unless there is a [`Self::tail`].
     pub fn read_size(&self) -> usize {
-        if self.is_compressed {
+        if self.reader.inflates() {
             COMPRESSED_READ_SIZE
         } else if self.is_crowded {
             CROWDED_READ_SIZE
