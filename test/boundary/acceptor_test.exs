@@ -64,9 +64,7 @@ defmodule Ferrosock.Boundary.AcceptorTest do
     end
 
     test "that lets go of an exchange ends it", %{listener: listener, tag: tag, port: port} do
-      :ok = Native.listener_accept(listener)
-      socket = connect(port)
-      write(socket, head("GET", "/"))
+      socket = asked(listener, port)
       {_connection, _exchange} = accepted(tag)
       :erlang.garbage_collect()
       assert %{status: 500} = response(socket)
@@ -77,9 +75,7 @@ defmodule Ferrosock.Boundary.AcceptorTest do
       tag: tag,
       port: port
     } do
-      :ok = Native.listener_accept(listener)
-      socket = connect(port)
-      write(socket, head("GET", "/"))
+      socket = asked(listener, port)
       assert_receive {^tag, {:connection, _claim}}
       :erlang.garbage_collect()
       assert %{status: 500} = response(socket)
@@ -87,9 +83,7 @@ defmodule Ferrosock.Boundary.AcceptorTest do
     end
 
     test "refuses what it has no process for", %{listener: listener, tag: tag, port: port} do
-      :ok = Native.listener_accept(listener)
-      socket = connect(port)
-      write(socket, head("GET", "/"))
+      socket = asked(listener, port)
       assert_receive {^tag, {:connection, claim}}
       assert Native.refuse(claim) == :ok
       assert %{status: 503} = refused = response(socket)
@@ -101,9 +95,7 @@ defmodule Ferrosock.Boundary.AcceptorTest do
 
     test "learns that a connection ended before it was attached", context do
       %{listener: listener, tag: tag, port: port} = context
-      :ok = Native.listener_accept(listener)
-      socket = connect(port)
-      write(socket, head("GET", "/"))
+      socket = asked(listener, port)
       assert_receive {^tag, {:connection, claim}}
       reset(socket)
       eventually(fn -> Native.stats().connections == 0 end)
@@ -112,9 +104,7 @@ defmodule Ferrosock.Boundary.AcceptorTest do
 
     test "learns that its connection ended, whatever became of the message", context do
       %{listener: listener, tag: tag, port: port} = context
-      :ok = Native.listener_accept(listener)
-      socket = connect(port)
-      write(socket, head("GET", "/"))
+      socket = asked(listener, port)
       {connection, exchange} = accepted(tag)
       assert Native.take(connection) == :none
       reset(socket)
@@ -125,9 +115,7 @@ defmodule Ferrosock.Boundary.AcceptorTest do
     end
 
     test "attaches once", %{listener: listener, tag: tag, port: port} do
-      :ok = Native.listener_accept(listener)
-      socket = connect(port)
-      write(socket, head("GET", "/"))
+      _socket = asked(listener, port)
       assert_receive {^tag, {:connection, claim}}
       assert {:ok, connection} = Native.attach(claim)
       assert Task.await(Task.async(fn -> Native.attach(claim) end)) == :gone
@@ -137,9 +125,7 @@ defmodule Ferrosock.Boundary.AcceptorTest do
     end
 
     test "sends one response, whoever comes first", %{listener: listener, tag: tag, port: port} do
-      :ok = Native.listener_accept(listener)
-      socket = connect(port)
-      write(socket, head("GET", "/"))
+      socket = asked(listener, port)
       {_connection, exchange} = accepted(tag)
 
       results =
@@ -156,9 +142,7 @@ defmodule Ferrosock.Boundary.AcceptorTest do
 
     test "whose WebSocket handle is collected closes it with 1011", context do
       %{listener: listener, tag: tag, port: port} = context
-      :ok = Native.listener_accept(listener)
-      socket = connect(port)
-      write(socket, head("GET", "/", handshake_headers()))
+      socket = asked(listener, port, handshake_headers())
       {_connection, exchange} = accepted(tag)
       upgrade_and_drop(exchange)
       assert %{status: 101} = response(socket)
@@ -167,9 +151,7 @@ defmodule Ferrosock.Boundary.AcceptorTest do
     end
 
     test "may close twice, and send too late", %{listener: listener, tag: tag, port: port} do
-      :ok = Native.listener_accept(listener)
-      socket = connect(port)
-      write(socket, head("GET", "/", handshake_headers()))
+      socket = asked(listener, port, handshake_headers())
       {connection, exchange} = accepted(tag)
       {:ok, native} = Native.exchange_upgrade(exchange, [], socket_options())
       assert %{status: 101} = response(socket)
@@ -259,9 +241,7 @@ defmodule Ferrosock.Boundary.AcceptorTest do
     end
 
     test "gets arguments that are wrong refused", %{listener: listener, tag: tag, port: port} do
-      :ok = Native.listener_accept(listener)
-      socket = connect(port)
-      write(socket, head("GET", "/", handshake_headers()))
+      socket = asked(listener, port, handshake_headers())
       assert_receive {^tag, {:connection, claim}}
       {:ok, connection} = Native.attach(claim)
       {:request, exchange, _request} = Native.take(connection)
@@ -330,6 +310,14 @@ defmodule Ferrosock.Boundary.AcceptorTest do
   end
 
   # A connection that this process has, and its request.
+  # A client that has sent a request, for which this process is the acceptor.
+  defp asked(listener, port, headers \\ []) do
+    :ok = Native.listener_accept(listener)
+    socket = connect(port)
+    write(socket, head("GET", "/", headers))
+    socket
+  end
+
   defp accepted(tag) do
     assert_receive {^tag, {:connection, claim}}
     {:ok, connection} = Native.attach(claim)
@@ -346,10 +334,8 @@ defmodule Ferrosock.Boundary.AcceptorTest do
 
   # A WebSocket of this process, and its client.
   defp websocket_handle(%{listener: listener, tag: tag, port: port}, options) do
-    :ok = Native.listener_accept(listener)
-    socket = connect(port)
     offer = {"sec-websocket-extensions", "permessage-deflate"}
-    write(socket, head("GET", "/", [offer | handshake_headers()]))
+    socket = asked(listener, port, [offer | handshake_headers()])
     {_connection, exchange} = accepted(tag)
     {:ok, native} = Native.exchange_upgrade(exchange, [], options)
     assert %{status: 101} = response(socket)

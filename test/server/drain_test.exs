@@ -93,9 +93,7 @@ defmodule Ferrosock.Server.DrainTest do
 
   test "a server whose acceptors fail starts anew, without a drain" do
     {server, _port} = hello()
-    partial = connect(server)
-    write(partial, "GET / HTTP/1.1\r\nhost: loc")
-    eventually(fn -> Ferrosock.info(server).accepted == 1 end)
+    partial = connected_with_partial_head(server)
     {_id, acceptors, _type, _modules} = child(server, Ferrosock.Server.Acceptors)
 
     Logs.attach()
@@ -322,9 +320,7 @@ defmodule Ferrosock.Server.DrainTest do
 
     test "is counted and closed where it has no process yet" do
       {server, _port} = hello()
-      socket = connect(server)
-      write(socket, "GET / HTTP/1.1\r\nhost: loc")
-      eventually(fn -> Ferrosock.info(server).accepted == 1 end)
+      socket = connected_with_partial_head(server)
       assert Ferrosock.drain(server, deadline: 100) == {:timeout, 1}
       assert read_all(socket) == ""
       eventually(fn -> Ferrosock.info(server).connections == 0 end)
@@ -448,6 +444,14 @@ defmodule Ferrosock.Server.DrainTest do
     for {_id, pair, _type, _modules} <- Supervisor.which_children(acceptors),
         {Ferrosock.Server.Acceptor, acceptor, _type, _modules} <- Supervisor.which_children(pair),
         do: acceptor
+  end
+
+  # The only client that the server has had.
+  defp connected_with_partial_head(server) do
+    socket = connect(server)
+    write(socket, "GET / HTTP/1.1\r\nhost: loc")
+    eventually(fn -> Ferrosock.info(server).accepted == 1 end)
+    socket
   end
 
   defp child(server, id), do: server |> Supervisor.which_children() |> List.keyfind(id, 0)

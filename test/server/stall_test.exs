@@ -6,38 +6,9 @@ defmodule Ferrosock.Server.StallTest do
 
   import Ferrosock.Test.Raw
 
-  alias Ferrosock.Test.{Certificates, HTTP2, Logs}
+  alias Ferrosock.Test.{Certificates, HTTP2, Logs, Pushing}
 
   @transports [:tcp, :tls]
-
-  defmodule Socket do
-    @behaviour WebSock
-
-    @impl true
-    def init(test) do
-      send(test, {:opened, self()})
-      {:ok, test}
-    end
-
-    @impl true
-    def handle_in({"push " <> count, _}, test) do
-      count = String.to_integer(count)
-      {:push, List.duplicate({:binary, :binary.copy(<<1>>, 100_000)}, count), test}
-    end
-
-    def handle_in({data, opcode: opcode}, test), do: {:push, {opcode, data}, test}
-
-    @impl true
-    def handle_info({:push, data}, test) do
-      send(test, :pushing)
-      {:push, {:binary, data}, test}
-    end
-
-    @impl true
-    def terminate(reason, test) do
-      send(test, {:terminated, reason})
-    end
-  end
 
   # A client that takes little ahead of its reading.
   @slow [recbuf: 4_096, buffer: 4_096]
@@ -99,7 +70,7 @@ defmodule Ferrosock.Server.StallTest do
   end
 
   test "the same on a stream of HTTP/2 whose window is 0" do
-    server = start_server!([plug: plug()] ++ limits([]))
+    server = start_server!([plug: Pushing.plug()] ++ limits([]))
 
     socket = HTTP2.connect(server, %{initial_window_size: 0})
     HTTP2.upgrade(socket, 1, "/")
@@ -153,7 +124,9 @@ defmodule Ferrosock.Server.StallTest do
     limits = [http_1_options: options, http_2_options: options]
 
     server =
-      start_server!([plug: plug()] ++ limits ++ limits(send_timeout: 1_000, timeout: 60_000))
+      start_server!(
+        [plug: Pushing.plug()] ++ limits ++ limits(send_timeout: 1_000, timeout: 60_000)
+      )
 
     socket = websocket(server, "/", [], @slow)
     assert_receive {:opened, pid}
@@ -184,7 +157,7 @@ defmodule Ferrosock.Server.StallTest do
 
   test "max_queued_bytes bounds what waits for all clients together" do
     options = limits(send_timeout: 60_000, timeout: 60_000) ++ [max_queued_bytes: 3_000_000]
-    server = start_server!([plug: plug()] ++ options)
+    server = start_server!([plug: Pushing.plug()] ++ options)
 
     sockets =
       for _ <- 1..20 do
@@ -216,18 +189,13 @@ defmodule Ferrosock.Server.StallTest do
   end
 
   test "max_connections holds few of those that it refuses" do
-    server = start_server!(plug: plug(), max_connections: 1, overload: :refuse)
+    server = start_server!(plug: Pushing.plug(), max_connections: 1, overload: :refuse)
     websocket(server)
     # Those that are reset at once may learn of it as they connect.
     sockets = for _ <- 1..150, do: :gen_tcp.connect({127, 0, 0, 1}, port(server), [])
     eventually(fn -> Ferrosock.info(server).accepted >= 151 end)
     assert Ferrosock.info(server).lingering <= 64
     for {:ok, socket} <- sockets, do: :gen_tcp.close(socket)
-  end
-
-  defp plug do
-    test = self()
-    fn conn, _ -> Ferrosock.upgrade(conn, Socket, test) end
   end
 
   defp limits(websocket_options) do
@@ -238,7 +206,7 @@ defmodule Ferrosock.Server.StallTest do
   # Pings until the server ends the connection, and returns it.
   defp flood_of_pings(context, transport, limits) do
     options = transport_options(transport, context.certificate)
-    server = start_server!([plug: plug()] ++ limits(limits) ++ options)
+    server = start_server!([plug: Pushing.plug()] ++ limits(limits) ++ options)
     socket = opened(server, transport)
     assert_receive {:opened, pid}
     ref = Process.monitor(pid)

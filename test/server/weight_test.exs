@@ -6,33 +6,14 @@ defmodule Ferrosock.Server.WeightTest do
 
   import Ferrosock.Test.Raw
 
-  alias Ferrosock.Test.Census
-
-  defmodule Socket do
-    @behaviour WebSock
-
-    @impl true
-    def init(test) do
-      send(test, {:opened, self()})
-      {:ok, test}
-    end
-
-    @impl true
-    def handle_in(_message, test), do: {:ok, test}
-
-    @impl true
-    def handle_info({:push, data}, test) do
-      send(test, :pushing)
-      {:push, {:binary, data}, test}
-    end
-  end
+  alias Ferrosock.Test.{Census, Pushing}
 
   # A client that takes little ahead of its reading.
   @slow [recbuf: 4_096, buffer: 4_096]
 
   describe "a payload that waits" do
     test "is held, not copied: many clients may wait with the same" do
-      server = start_server!([plug: plug()] ++ limits([]))
+      server = start_server!([plug: Pushing.plug()] ++ limits([]))
 
       pids =
         for _ <- 1..200 do
@@ -51,7 +32,7 @@ defmodule Ferrosock.Server.WeightTest do
 
     test "in many small messages weighs what it counts for, and costs the same at the end" do
       server =
-        start_server!([plug: plug()] ++ limits(high_water_mark: 20_000_000))
+        start_server!([plug: Pushing.plug()] ++ limits(high_water_mark: 20_000_000))
 
       websocket(server, "/", [], @slow ++ [sndbuf: 4_096])
       assert_receive {:opened, pid}
@@ -108,11 +89,6 @@ defmodule Ferrosock.Server.WeightTest do
     :gen_tcp.close(third)
     eventually(fn -> Ferrosock.info(server).lingering == 0 end)
     assert %{status: 200} = server |> connect() |> request("GET", "/")
-  end
-
-  defp plug do
-    test = self()
-    fn conn, _ -> Ferrosock.upgrade(conn, Socket, test) end
   end
 
   defp limits(websocket_options) do
