@@ -29,6 +29,9 @@ LOGS = ROOT / "_build/conformance"
 START_SECONDS = 900
 STOP_SECONDS = 30
 
+# Of a suite that failed by itself: enough to know why without its log.
+LAST_LINES = 12
+
 # Autobahn stays silent for longer than servers like, and wants compression of the shortest messages.
 ECHO = "/echo?timeout=infinity&compress=true&threshold=0"
 # This client tests a limit, too.
@@ -121,7 +124,8 @@ def run(name, command, seconds):
     lines = log.read_text(errors="replace").splitlines()
     checks = [line for line in lines if re.match(r"(not )?ok ", line)]
     if not checks or (status != 0) != any(map(is_failure, checks)):
-        checks.append(f"not ok the suite: it ended with {status}, see {log}")
+        last = " | ".join(lines[-LAST_LINES:])
+        checks.append(f"not ok the suite: it ended with {status}, after: {last} (all of it in {log})")
     return checks
 
 

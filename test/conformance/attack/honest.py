@@ -5,11 +5,12 @@ import collections
 import itertools
 import random
 import time
+import traceback
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, ResponseReceived, StreamEnded, StreamReset
-from h2.exceptions import ProtocolError
+from h2.exceptions import ProtocolError as H2Error
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import (
     AcceptConnection,
@@ -21,6 +22,7 @@ from wsproto.events import (
     TextMessage,
 )
 from wsproto.extensions import PerMessageDeflate
+from wsproto.utilities import ProtocolError as WebSocketError
 
 from peer import GONE
 
@@ -71,6 +73,15 @@ def check(seen, expected, what):
     raise Wrong(told)
 
 
+def told(error):
+    """What went wrong, with the lines that led to it where it is none of what a server can do."""
+    if isinstance(error, Wrong):
+        return str(error)
+    if isinstance(error, (*GONE, H2Error, WebSocketError)):
+        return f"{type(error).__name__} {error}"
+    return "".join(traceback.format_exception(error)).replace("\n", " / ")
+
+
 class Clients:
     KINDS = {"http1": 14, "http2": 10, "websocket": 16, "events": 6, "half_closing": 4}
 
@@ -114,10 +125,9 @@ class Clients:
                     alpn = "h2" if kind == "http2" else None
                     peer = await self.target.connect(tls, alpn)
                 await talk(peer, rng)
-            except (*GONE, Wrong, ProtocolError) as error:
+            except Exception as error:
                 how = "tls" if tls else "tcp"
-                what = str(error) if isinstance(error, Wrong) else f"{type(error).__name__} {error}"
-                self.ledger.fault(kind, f"{what} ({how})")
+                self.ledger.fault(kind, f"{told(error)} ({how})")
                 # One that cannot come in must not count as thousands.
                 await asyncio.sleep(0.2)
             finally:
