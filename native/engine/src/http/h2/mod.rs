@@ -1,7 +1,7 @@
 //! The bytes of HTTP/2 (RFC 9113) around h2, which knows the frames, the streams and their windows.
 //!
 //! - [`filter`]: what is wrong with a client's frames, before h2 sees them; `filtered`: around the socket
-//! - `frame`, `block`, `hpack`, `huffman`, `field`, `streams`: what the filter is made of
+//! - `frame`, `block`, `hpack`, `huffman`, `field`, `rewrite`, `streams`: what the filter is made of
 //! - `response`: a response on its stream, as fast as the client takes it
 
 mod block;
@@ -12,6 +12,7 @@ mod frame;
 mod hpack;
 mod huffman;
 mod response;
+mod rewrite;
 mod streams;
 
 pub(crate) use filtered::{Fault, Filtered};
