@@ -2,9 +2,11 @@
 //!
 //! - [`filter`]: what is wrong with a client's frames, before h2 sees them; `filtered`: around the socket
 //! - `frame`, `block`, `hpack`, `huffman`, `field`, `rewrite`, `streams`: what the filter is made of
+//! - `deadlines`: when a preface, a stream or an end has to be there
 //! - `response`: a response on its stream, as fast as the client takes it
 
 mod block;
+pub(crate) mod deadlines;
 mod field;
 pub mod filter;
 mod filtered;
