@@ -106,7 +106,7 @@ check-server:
 	@$(ELIXIR) && for app in examples/*; do (cd $$app && fetch_packages && set -x && \
 	MIX_ENV=prod mix compile --force --warnings-as-errors) || exit; done
 	@$(ELIXIR) && cd test/phoenix && fetch_packages && set -x && \
-	MIX_ENV=test mix compile --force --warnings-as-errors
+	MIX_ENV=prod mix compile --force --warnings-as-errors
 
 bench:
 	@$(ELIXIR) && fetch_packages && bench/run
