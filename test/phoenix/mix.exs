@@ -21,9 +21,14 @@ defmodule Sample.MixProject do
     [mod: {Sample.Application, []}, extra_applications: [:logger, :runtime_tools]]
   end
 
-  # The client of raw bytes is that of the project around this one.
-  defp elixirc_paths(:test),
-    do: ["lib", "test/support", Path.expand("../support/raw.ex", __DIR__)]
+  # The client of raw bytes and what else is shared is of the project around this one. The last folder is for the test
+  # of the code reloader to write into.
+  defp elixirc_paths(:test) do
+    shared =
+      for name <- ~w(raw certificates client), do: Path.expand("../support/#{name}.ex", __DIR__)
+
+    ["lib", "test/support", "_build/reloaded" | shared]
+  end
 
   defp elixirc_paths(_), do: ["lib"]
 
