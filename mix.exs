@@ -17,6 +17,7 @@ defmodule Ferrosock.MixProject do
         &String.starts_with?(&1, [
           "test/clients/",
           "test/conformance/",
+          "test/phoenix/",
           "test/support/",
           "test/websock_adapter/"
         ])
