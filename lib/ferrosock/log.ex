@@ -109,35 +109,27 @@ defmodule Ferrosock.Log do
   @spec no_way_for_web_sock_adapter() :: :ok
   def no_way_for_web_sock_adapter do
     Logger.warning(
-      "WebSockAdapter.upgrade/4 does not work with this server: neither does this version of websock_adapter " <>
-        "know Ferrosock.Adapter, nor can what it does be recorded; it must be 0.5.7 or later, and else there is " <>
-        "Ferrosock.upgrade/4",
+      "WebSockAdapter.upgrade/4 does not work with Ferrosock in this version of websock_adapter, which is to be " <>
+        "0.5.7 or later: use that, or call Ferrosock.upgrade/4",
       domain: [:ferrosock]
     )
   end
 
-  @doc "Options that WebSockAdapter handed over and nobody here knows. Each is told once for each handler."
-  @spec dropped_options(module(), [atom()]) :: :ok
+  @doc "Options that WebSockAdapter has handed over and that there are not here. Each is told once for each handler."
+  @spec dropped_options(module(), [String.t()]) :: :ok
   def dropped_options(websock, names) do
-    case Enum.reject(names, &told?({__MODULE__, websock, &1})) do
-      [] ->
-        :ok
+    new = Enum.reject(names, &told?({__MODULE__, websock, &1}))
 
-      news ->
-        Logger.debug(
-          "Ferrosock ignores options of #{inspect(websock)} that it does not have: " <>
-            Enum.map_join(news, ", ", &inspect/1),
-          domain: [:ferrosock]
-        )
+    if new != [] do
+      text = "Ferrosock ignores options of WebSockAdapter.upgrade/4 to #{inspect(websock)}"
+      Logger.debug("#{text}: #{Enum.join(new, ", ")}", domain: [:ferrosock])
     end
+
+    :ok
   end
 
-  # Handlers and names are the app's, so there are few.
-  defp told?(key) do
-    told? = :persistent_term.get(key, false)
-    told? || :persistent_term.put(key, true)
-    told?
-  end
+  # Handlers and names are written in the app's code, so there are few.
+  defp told?(key), do: :persistent_term.get(key, false) || :persistent_term.put(key, true) != :ok
 
   @doc """
   The process of a WebSocket ends abnormally. It is logged here, as a GenServer logs its own end: the report

@@ -42,7 +42,7 @@ defmodule Ferrosock.Options do
   @typedoc "What a drain asks for"
   @type drain :: %{
           required(:rate) => pos_integer(),
-          required(:code) => 1000..4999,
+          optional(:code) => 1000..4999,
           optional(:deadline) => pos_integer()
         }
 
@@ -126,11 +126,11 @@ defmodule Ferrosock.Options do
     }
   end
 
-  @doc "Checks the options of a drain. Without a `:deadline` the server's own time is meant."
+  @doc "Checks the options of a drain. Without a `:code` or a `:deadline` those of the server's stop are meant."
   @spec drain!(keyword()) :: drain()
   def drain!(options) do
     asked = check!(options, @drain, "")
-    asked |> complete(Keyword.delete(@drain, :deadline)) |> Map.merge(asked)
+    asked |> complete(Keyword.drop(@drain, [:code, :deadline])) |> Map.merge(asked)
   end
 
   defp deflate(%{compress: true} = limits, %{compress: true} = asked),

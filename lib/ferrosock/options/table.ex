@@ -251,6 +251,9 @@ defmodule Ferrosock.Options.Table do
       {{:range, 1..2_147_483_647}, 1024,
        "connections that the kernel keeps until they are accepted", :i32},
     shutdown_timeout: {:ms, 15_000, "that open connections have to end when the server stops"},
+    shutdown_code:
+      {:close_code, 1001,
+       "what WebSockets are closed with when the server stops; 1012 says that it is about to restart"},
     hibernate_after:
       {:timeout, 15_000, "after which the process of an idle connection hibernates",
        {:socket, :Duration}},
@@ -283,8 +286,7 @@ defmodule Ferrosock.Options.Table do
       {:pos_integer, 1_000,
        "WebSockets that are told to close per second; more where it would take more than half of " <>
          "the `:deadline`"},
-    code:
-      {:close_code, 1001, "what they are told; 1012 says that the server is about to restart"},
+    code: {:close_code, "the server's `:shutdown_code`", "what they are told"},
     deadline: {:ms, "the server's `:shutdown_timeout`", "that connections have to end"}
   ]
 

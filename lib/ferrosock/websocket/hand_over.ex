@@ -1,11 +1,12 @@
 defmodule Ferrosock.WebSocket.HandOver do
   @moduledoc false
-  # What `WebSockAdapter.upgrade/4` hands over, made ours. Its options are those of all servers, and of the app:
-  # Phoenix passes the whole configuration of a socket. What a server calls otherwise is translated, and what
-  # nobody here knows is dropped, which is logged once for each handler. Values are checked all the same.
+  # What `WebSockAdapter.upgrade/4` hands over, made ours. Its options are meant for any server, and some for none:
+  # Phoenix passes the whole configuration of a socket. What another server calls otherwise is translated, and what
+  # is unknown here is dropped, which is logged once for each handler. Values are checked as strictly as in our
+  # own `upgrade/4`. How what is handed over gets here is not the concern of this module.
 
   alias Ferrosock.{Log, Options}
-  alias Ferrosock.Options.Table
+  alias Ferrosock.Options.{Table, Type}
   alias Ferrosock.WebSocket.Upgrade
 
   @type t :: {websock :: module(), state :: term(), options :: keyword()}
@@ -13,7 +14,7 @@ defmodule Ferrosock.WebSocket.HandOver do
   @known Keyword.keys(Table.all().upgrade)
   @known_deflate Keyword.keys(Table.all().deflate)
 
-  @late ": the server was started when WebSockAdapter was not yet there, and has to be started again"
+  @late "the server was started when WebSockAdapter could not be loaded yet, and has to be started again"
 
   @doc "The upgrade that was handed over, within the limits of the server with these options."
   @spec upgrade!(t(), Options.t()) :: Upgrade.t()
@@ -21,23 +22,26 @@ defmodule Ferrosock.WebSocket.HandOver do
     {websock, state, options} = ours(handed_over, server_options)
     settings = Options.upgrade!(options, server_options.websocket_options)
     Upgrade.new!(:websocket, websock, state, settings)
+  rescue
+    # The call that gave the options may have returned.
+    error in ArgumentError ->
+      message = "WebSockAdapter.upgrade/4 to #{inspect(elem(handed_over, 0))}: #{error.message}"
+      reraise ArgumentError, [message: message], __STACKTRACE__
   end
 
   @doc """
-  The failure of a request, seen past `WebSockAdapter.upgrade/4`: where the request is no handshake, what is wrong
-  with it. WebSockAdapter says so itself only where it knows our adapter or its work is recorded.
+  What has failed a request, seen past WebSockAdapter: if that was asked to upgrade a request which is no handshake,
+  the client is at fault, and is told why. WebSockAdapter itself asks first which adapter it is.
   """
-  @spec failure(term(), Exception.stacktrace(), Plug.Conn.t()) :: term()
+  @spec failure(reason :: term(), Exception.stacktrace(), Plug.Conn.t()) :: term()
+  def failure(%ArgumentError{message: "Unknown adapter " <> _} = error, stacktrace, conn) do
+    if match?([{WebSockAdapter, _, _, _} | _], stacktrace),
+      do: Upgrade.problem(conn) || %{error | message: "#{error.message}: #{@late}"},
+      else: error
+  end
+
   def failure(%{__struct__: WebSockAdapter.UpgradeError} = error, _stacktrace, conn),
     do: Upgrade.problem(conn) || error
-
-  def failure(
-        %ArgumentError{message: "Unknown adapter " <> _name} = error,
-        [{WebSockAdapter, _function, _arity, _location} | _callers],
-        conn
-      ) do
-    Upgrade.problem(conn) || %{error | message: error.message <> @late}
-  end
 
   def failure(reason, _stacktrace, _conn), do: reason
 
@@ -46,39 +50,65 @@ defmodule Ferrosock.WebSocket.HandOver do
     do: {websock, state, options(websock, options)}
 
   defp options(websock, options) do
-    if not Keyword.keyword?(options) do
-      raise ArgumentError,
-            "options of WebSockAdapter.upgrade/4 must be a keyword list, got: #{inspect(options)}"
-    end
+    if Keyword.keyword?(options), do: known(websock, options), else: options
+  end
 
-    # Of a key that is there twice, the first counts for WebSockAdapter.
+  defp known(websock, options) do
+    # Of a name that is there twice the first counts, as for other servers.
     {known, unknown} =
       options
       |> Enum.uniq_by(fn {name, _value} -> name end)
-      |> Enum.flat_map(&translated/1)
+      |> Enum.map(&translated/1)
       |> Keyword.split(@known)
 
-    {deflate, unknown_deflate} =
-      known |> Keyword.get(:deflate_options, []) |> Keyword.split(@known_deflate)
-
-    dropped(websock, Keyword.keys(unknown) ++ Keyword.keys(unknown_deflate))
-
-    if deflate == [],
-      do: Keyword.delete(known, :deflate_options),
-      else: Keyword.replace!(known, :deflate_options, deflate)
+    dropped(websock, unknown, "")
+    Keyword.replace_lazy(known, :deflate_options, &deflate(websock, &1))
   end
 
   # Bandit's word for no limit
-  defp translated({:max_frame_size, 0}), do: [max_frame_size: :infinity]
+  defp translated({:max_frame_size, 0}), do: {:max_frame_size, :infinity}
+  # Cowboy's name
+  defp translated({:deflate_opts, options}), do: {:deflate_options, options}
+  defp translated(option), do: option
 
-  # Cowboy's
-  defp translated({:deflate_opts, options}), do: translated({:deflate_options, options})
+  defp deflate(websock, options) when is_map(options),
+    do: deflate(websock, Map.to_list(options))
 
-  defp translated({:deflate_options, options}) when is_map(options),
-    do: translated({:deflate_options, Map.to_list(options)})
+  defp deflate(websock, options) do
+    if Keyword.keyword?(options) do
+      {known, unknown} =
+        options |> Enum.map(&translated_deflate/1) |> Keyword.split(@known_deflate)
 
-  defp translated(option), do: [option]
+      dropped(websock, unknown, " in :deflate_options")
+      known
+    else
+      options
+    end
+  end
 
-  defp dropped(_websock, []), do: :ok
-  defp dropped(websock, names), do: Log.dropped_options(websock, names)
+  # Cowboy's names
+  defp translated_deflate({:server_max_window_bits, bits}),
+    do: translated_deflate({:window_bits, bits})
+
+  defp translated_deflate({:client_max_window_bits, bits}),
+    do: translated_deflate({:client_window_bits, bits})
+
+  defp translated_deflate({name, :takeover}), do: {name, true}
+  defp translated_deflate({name, :no_takeover}), do: {name, false}
+
+  # What zlib takes for 9
+  defp translated_deflate({name, 8}) when name in [:window_bits, :client_window_bits],
+    do: {name, 9}
+
+  # zlib's names of levels; the first two mean that nothing is compressed
+  defp translated_deflate({:level, level}) when level in [0, :none],
+    do: {:threshold, Type.max(:non_neg_integer)}
+
+  defp translated_deflate({:level, :best_speed}), do: {:level, 1}
+  defp translated_deflate({:level, :default}), do: {:level, 6}
+  defp translated_deflate({:level, :best_compression}), do: {:level, 9}
+  defp translated_deflate(option), do: option
+
+  defp dropped(websock, unknown, where),
+    do: Log.dropped_options(websock, for({name, _value} <- unknown, do: inspect(name) <> where))
 end

@@ -1,45 +1,42 @@
 defmodule Ferrosock.WebSocket.Recorder do
   @moduledoc false
   # Lets a Plug upgrade by `WebSockAdapter.upgrade/4`, which asks for the name of the conn's adapter and knows
-  # five. One of them is Plug's own test adapter, which records what it is asked for as messages to a process.
-  # So a handshake is served with it, and what it has recorded is then done by the real adapter.
+  # five. One of them is Plug's own test adapter, which tells a process what it is asked for. So a handshake is
+  # served with that one, and what it has told is then done by the real adapter.
   #
-  # A process of the recorder's own keeps the messages, because that of the request belongs to the app, which may
-  # receive everything. A response is not recorded: a `before_send` hook sends it by the real adapter when Plug is
-  # about to. Files and chunks are refused: Plug would read the ones into memory and gather the others there.
+  # It tells a process of the recorder's own, the keeper: that of the request is the app's, which may receive every
+  # message. A response does not wait for the Plug's end: a `before_send` hook sends it by the real adapter. Files
+  # and chunks are refused there, because Plug would read the ones into memory and gather the others in it.
   #
-  # Which requests are recorded, and whether the recorder is needed at all, is not its concern.
+  # Which requests are recorded, and whether they have to be, is not the concern of this module.
 
   alias Ferrosock.UpgradeError
   alias Plug.Adapters.Test.Conn, as: TestAdapter
 
-  # Any key would do for WebSockAdapter: a handshake of HTTP/2 has none (RFC8441§5).
+  # WebSockAdapter wants any key, and a handshake of HTTP/2 has none (RFC8441§5).
   @key {"sec-websocket-key", "AAAAAAAAAAAAAAAAAAAAAA=="}
 
   @doc """
-  Calls the Plug with a conn that records, and returns its conn with the adapter that it had before and with the
-  upgrade that was recorded. What the Plug raises is raised.
+  Calls the Plug with a conn that records. The conn that it returns gets back its adapter, and what was recorded is
+  done. What the Plug raises is raised.
   """
   @spec run(Plug.Conn.t(), (Plug.Conn.t() -> result)) :: result when result: term()
   def run(conn, plug) do
-    %{adapter: {_adapter, %{owner: keeper, ref: ref}}} = recorded = record(conn)
+    %{adapter: {_adapter, recorder}} = recorded = record(conn)
 
     try do
       plug.(recorded)
     catch
       kind, reason ->
-        stacktrace = __STACKTRACE__
-        recorded_upgrade(keeper, ref)
-        :erlang.raise(kind, reason, stacktrace)
+        # It may still have something to do.
+        ask(recorder, :finish)
+        :erlang.raise(kind, reason, __STACKTRACE__)
     else
-      returned -> play(returned, recorded_upgrade(keeper, ref))
+      returned -> play(returned, ask(recorder, :finish))
     end
   end
 
-  @doc """
-  The conn with its real adapter, for functions of ours that are given a conn by the app. A conn that does not
-  record stays as it is.
-  """
+  @doc "The conn with its real adapter, for our own functions that the app gives its conn."
   @spec real(Plug.Conn.t()) :: Plug.Conn.t()
   def real(%{adapter: {TestAdapter, %{real: real}}} = conn), do: %{conn | adapter: real}
   def real(conn), do: conn
@@ -47,25 +44,25 @@ defmodule Ferrosock.WebSocket.Recorder do
   defp record(%{adapter: {adapter, payload} = real} = conn) do
     ref = make_ref()
 
-    recording = %{
+    recorder = %{
       method: conn.method,
       params: nil,
-      # A handshake has no body.
+      # A handshake has none.
       req_body: "",
       chunks: nil,
       ref: ref,
       owner: spawn(__MODULE__, :init_keeper, [self(), ref, real]),
-      # WebSockAdapter wants a CONNECT over HTTP/2, and here a Plug sees a GET over either.
+      # Over HTTP/2 WebSockAdapter would want a CONNECT, and a Plug sees the same GET over both here.
       http_protocol: :"HTTP/1.1",
       peer_data: adapter.get_peer_data(payload),
-      # Only newer versions of Plug ask for these.
+      # These two are not in all versions of Plug.
       sock_data: fact(real, :get_sock_data),
       ssl_data: fact(real, :get_ssl_data),
       real: real
     }
 
-    %{conn | adapter: {TestAdapter, recording}, req_headers: with_key(conn.req_headers)}
-    # It is registered first, so it runs last.
+    %{conn | adapter: {TestAdapter, recorder}, req_headers: with_key(conn.req_headers)}
+    # As the first that is registered, it runs last.
     |> Plug.Conn.register_before_send(&respond(&1, adapter))
   end
 
@@ -76,42 +73,45 @@ defmodule Ferrosock.WebSocket.Recorder do
     if List.keymember?(headers, "sec-websocket-key", 0), do: headers, else: headers ++ [@key]
   end
 
-  # A function of ours that upgrades has given it back.
+  # One of our own functions was given the conn.
   defp respond(%{adapter: {adapter, _payload}} = conn, adapter), do: conn
 
-  defp respond(%{adapter: {TestAdapter, %{real: real}}, state: :set} = conn, _adapter) do
-    private = Map.delete(conn.private, :before_send)
-    Plug.Conn.send_resp(%{conn | adapter: real, private: private})
+  defp respond(%{adapter: {TestAdapter, %{real: real} = recorder}, state: :set} = conn, _adapter) do
+    # Informational responses come first.
+    ask(recorder, :wait)
+    Plug.Conn.send_resp(%{conn | adapter: real, private: Map.delete(conn.private, :before_send)})
     %{conn | resp_body: ""}
   end
 
-  # The app has put an adapter of its own around this one. The keeper gets the response.
+  # The app has put an adapter of its own around this one, so the keeper gets the response.
   defp respond(%{state: :set} = conn, _adapter), do: conn
 
   defp respond(_conn, _adapter) do
     raise UpgradeError,
-      message: "a WebSocket handshake, which is not answered with a file or in chunks"
+      message:
+        "a WebSocket handshake, which this server answers neither with a file nor in chunks"
   end
 
-  defp play(%Plug.Conn{adapter: {TestAdapter, %{real: real}}, state: :upgraded} = conn, upgrade) do
+  defp play(%Plug.Conn{adapter: {TestAdapter, _recorder}, state: :upgraded} = conn, upgrade) do
     {protocol, argument} = upgrade
-    Plug.Conn.upgrade_adapter(%{conn | adapter: real, state: :unset}, protocol, argument)
+    Plug.Conn.upgrade_adapter(%{real(conn) | state: :unset}, protocol, argument)
   end
 
   defp play(%Plug.Conn{} = conn, _upgrade), do: real(conn)
   defp play(other, _upgrade), do: other
 
-  defp recorded_upgrade(keeper, ref) do
+  # The upgrade that the keeper was told of, when it has done what else it was told.
+  defp ask(%{owner: keeper, ref: ref}, question) do
     monitor = Process.monitor(keeper)
-    send(keeper, {ref, :finish, self(), monitor})
+    send(keeper, {ref, question, self(), monitor})
 
     receive do
       {^monitor, upgrade} ->
         Process.demonitor(monitor, [:flush])
         upgrade
 
-      {:DOWN, ^monitor, :process, _keeper, reason} ->
-        exit(reason)
+      {:DOWN, ^monitor, :process, _keeper, _reason} ->
+        nil
     end
   end
 
@@ -124,11 +124,16 @@ defmodule Ferrosock.WebSocket.Recorder do
         keep(monitor, ref, real, upgrade)
 
       {^ref, :inform, {status, headers}} ->
-        adapter.inform(payload, status, headers)
+        unless_sent(fn -> adapter.inform(payload, status, headers) end)
         keep(monitor, ref, real, upgrade)
 
+      # Nearly always the hook has sent it.
       {^ref, {status, headers, body}} ->
-        send_resp(real, status, headers, body)
+        unless_sent(fn -> adapter.send_resp(payload, status, headers, body) end)
+        keep(monitor, ref, real, upgrade)
+
+      {^ref, :wait, from, tag} ->
+        send(from, {tag, upgrade})
         keep(monitor, ref, real, upgrade)
 
       {^ref, :finish, from, tag} ->
@@ -142,9 +147,8 @@ defmodule Ferrosock.WebSocket.Recorder do
     end
   end
 
-  # Nearly always the hook has sent it.
-  defp send_resp({adapter, payload}, status, headers, body) do
-    adapter.send_resp(payload, status, headers, body)
+  defp unless_sent(send) do
+    send.()
   rescue
     Plug.Conn.AlreadySentError -> :ok
   end
