@@ -107,7 +107,7 @@ defmodule Ferrosock.PhoenixAdapter do
   """
 
   alias Ferrosock.{Address, ListenError}
-  alias Ferrosock.PhoenixAdapter.Config
+  alias Ferrosock.PhoenixAdapter.{Config, Front}
   alias Phoenix.Endpoint.SyncCodeReloadPlug
 
   require Logger
@@ -221,14 +221,12 @@ defmodule Ferrosock.PhoenixAdapter do
     )
   end
 
-  # The first versions of 1.7 do not have it.
-  defp plug(endpoint, true) do
-    if Code.ensure_loaded?(SyncCodeReloadPlug),
-      do: {SyncCodeReloadPlug, {endpoint, []}},
-      else: {endpoint, []}
+  defp plug(endpoint, code_reloader?) do
+    # The first versions of 1.7 do not have it.
+    if code_reloader? && Code.ensure_loaded?(SyncCodeReloadPlug),
+      do: {Front, {SyncCodeReloadPlug, {endpoint, []}, Front.paths(endpoint)}},
+      else: {Front, {endpoint, [], Front.paths(endpoint)}}
   end
-
-  defp plug(endpoint, _code_reloader), do: {endpoint, []}
 
   defp with_port(options, port) do
     if match?({:local, _path}, options[:ip]),

@@ -3,8 +3,6 @@ Code.require_file("../../lib/mix/packages.exs", __DIR__)
 defmodule Sample.MixProject do
   use Mix.Project
 
-  import Ferrosock.Packages, only: [package: 2]
-
   def project do
     [
       app: :sample,
@@ -24,22 +22,19 @@ defmodule Sample.MixProject do
   end
 
   # The client of raw bytes is that of the project around this one.
-  defp elixirc_paths(:test), do: ["lib", Path.expand("../support/raw.ex", __DIR__)]
+  defp elixirc_paths(:test),
+    do: ["lib", "test/support", Path.expand("../support/raw.ex", __DIR__)]
+
   defp elixirc_paths(_), do: ["lib"]
 
   defp deps do
-    [
-      {:ferrosock, path: "../.."},
-      package(:phoenix, "~> 1.7"),
-      package(:phoenix_live_view, "~> 0.20 or ~> 1.0"),
-      package(:phoenix_html, "~> 3.3 or ~> 4.0"),
-      package(:phoenix_pubsub, "~> 2.1"),
-      package(:jason, "~> 1.4"),
-      # What Phoenix itself depends on: nothing but Hex would tell Mix.
-      package(:phoenix_template, "~> 1.0"),
-      package(:websock, "~> 0.5"),
-      package(:websock_adapter, "~> 0.5.7"),
-      package(:castore, "~> 1.0")
-    ]
+    [{:ferrosock, path: "../.."}] ++
+      Ferrosock.Packages.packages(
+        phoenix: "~> 1.7",
+        phoenix_live_view: "~> 0.20 or ~> 1.0",
+        phoenix_html: "~> 3.3 or ~> 4.0",
+        phoenix_pubsub: "~> 2.1",
+        jason: "~> 1.4"
+      )
   end
 end

@@ -22,6 +22,14 @@ defmodule SampleWeb.RoomChannel do
   @impl true
   def handle_in("echo", payload, socket), do: {:reply, {:ok, payload}, socket}
 
+  # Where the processes are, for tests in the same VM.
+  def handle_in("pids", _payload, socket) do
+    pids =
+      for pid <- [self(), socket.transport_pid], do: pid |> :erlang.pid_to_list() |> to_string()
+
+    {:reply, {:ok, %{pids: pids}}, socket}
+  end
+
   def handle_in("say", payload, socket) do
     broadcast!(socket, "said", payload)
     {:noreply, socket}
