@@ -44,6 +44,8 @@ pub struct Agreed {
     pub threshold: usize,
     pub level: u8,
     pub mem_level: u8,
+    /// What was compressed last may be kept.
+    pub cache: bool,
     answer: Answer,
 }
 
@@ -164,6 +166,7 @@ impl Offer {
             threshold: config.threshold,
             level: config.level,
             mem_level: config.mem_level,
+            cache: config.cache,
             answer: Answer {
                 server_no_context_takeover: self.server_no_context_takeover,
                 client_no_context_takeover: self.client_no_context_takeover,
