@@ -39,6 +39,7 @@ test-engine:
 
 test-server: test-clients
 	@$(ELIXIR) && fetch_packages && mix test
+	@$(ELIXIR) && cd test/phoenix && fetch_packages && mix test
 
 test-busy: test-clients
 	@bin/busy-test
@@ -104,6 +105,8 @@ check-server:
 	MIX_ENV=test mix compile --force --warnings-as-errors
 	@$(ELIXIR) && cd examples/chat && fetch_packages && set -x && \
 	MIX_ENV=prod mix compile --force --warnings-as-errors
+	@$(ELIXIR) && cd test/phoenix && fetch_packages && set -x && \
+	MIX_ENV=test mix compile --force --warnings-as-errors
 
 bench:
 	@$(ELIXIR) && fetch_packages && bench/run
@@ -115,4 +118,4 @@ bench-check:
 	bench/check target/bench/results.json
 
 clean:
-	rm -rf _build target examples/chat/_build
+	rm -rf _build target examples/chat/_build test/phoenix/_build

@@ -106,6 +106,39 @@ defmodule Ferrosock.Log do
     :ok
   end
 
+  @spec no_way_for_web_sock_adapter() :: :ok
+  def no_way_for_web_sock_adapter do
+    Logger.warning(
+      "WebSockAdapter.upgrade/4 does not work with this server: neither does this version of websock_adapter " <>
+        "know Ferrosock.Adapter, nor can what it does be recorded; it must be 0.5.7 or later, and else there is " <>
+        "Ferrosock.upgrade/4",
+      domain: [:ferrosock]
+    )
+  end
+
+  @doc "Options that WebSockAdapter handed over and nobody here knows. Each is told once for each handler."
+  @spec dropped_options(module(), [atom()]) :: :ok
+  def dropped_options(websock, names) do
+    case Enum.reject(names, &told?({__MODULE__, websock, &1})) do
+      [] ->
+        :ok
+
+      news ->
+        Logger.debug(
+          "Ferrosock ignores options of #{inspect(websock)} that it does not have: " <>
+            Enum.map_join(news, ", ", &inspect/1),
+          domain: [:ferrosock]
+        )
+    end
+  end
+
+  # Handlers and names are the app's, so there are few.
+  defp told?(key) do
+    told? = :persistent_term.get(key, false)
+    told? || :persistent_term.put(key, true)
+    told?
+  end
+
   @doc """
   The process of a WebSocket ends abnormally. It is logged here, as a GenServer logs its own end: the report
   of `:proc_lib` is a SASL report, which Elixir's Logger leaves out by default.

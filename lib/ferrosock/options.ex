@@ -24,10 +24,10 @@ defmodule Ferrosock.Options do
   # Needed by none but this module, if at all.
   @unkept [:sock, :cipher_suite]
 
-  # At most 32 with the name of the struct: a map of more is slow to read. The last two are no options: they are
-  # made at the start and shared by the server's processes.
+  # At most 32 with the name of the struct: a map of more is slow to read. The last three are no options: they are
+  # made at the start and shared by the server's processes. Whether handshakes are recorded is the last of them.
   defstruct (Keyword.keys(@server) -- (@identity ++ @placement ++ @unkept)) ++
-              [:identity, :address, :log_limiter, :draining]
+              [:identity, :address, :log_limiter, :draining, record?: false]
 
   @typedoc "A server's options; the groups, as `http_1_options` and `identity`, are maps"
   @type t :: %__MODULE__{}

@@ -1,5 +1,5 @@
-//! What client and server agree on about compression in the handshake (RFC7692§7.1). The compressing
-//! itself is the concern of [`deflate`](super::deflate).
+//! What client and server agree on about compression in the handshake (RFC7692§7.1). To compress and
+//! inflate is the concern of [`deflate`](super::deflate).
 
 use std::fmt::Write;
 use std::ops::RangeInclusive;
@@ -13,15 +13,16 @@ const CLIENT_NO_CONTEXT_TAKEOVER: &str = "client_no_context_takeover";
 const SERVER_MAX_WINDOW_BITS: &str = "server_max_window_bits";
 const CLIENT_MAX_WINDOW_BITS: &str = "client_max_window_bits";
 
-/// A peer that was told nothing may use all of DEFLATE's window.
+/// A peer that was told nothing may use all of DEFLATE's window, of 2 to the power of this many bytes
+/// (RFC7692§7.1.2).
 const MAX_WINDOW_BITS: u8 = 15;
-/// What the RFC allows, as text: a number with a leading zero is not one of these.
+/// The values of both window parameters (RFC7692§7.1.2) as text, because a leading zero is not allowed.
 const WINDOW_BITS: [&str; 8] = ["8", "9", "10", "11", "12", "13", "14", "15"];
-/// DEFLATE as zlib does it has no raw window of 256 bytes.
+/// zlib makes no raw DEFLATE data with a window of 256 bytes, so that 8 is not among these.
 const OUR_WINDOW_BITS: RangeInclusive<u8> = 9..=MAX_WINDOW_BITS;
 
 impl DeflateConfig {
-    /// Whether every number is in its range. Anything else makes no compressor.
+    /// Whether every number is in its range: zlib refuses any other.
     pub fn is_valid(&self) -> bool {
         (1..=9).contains(&self.level)
             && (1..=9).contains(&self.mem_level)
@@ -30,26 +31,30 @@ impl DeflateConfig {
     }
 }
 
-/// permessage-deflate as it is used on one connection.
+/// permessage-deflate as one connection uses it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Agreed {
-    /// Our messages refer to earlier ones of ours.
+    /// Our messages may refer to earlier ones of ours.
     pub server_context_takeover: bool,
-    /// 9 to 15.
+    /// Our window has 2 to the power of this many bytes: 9 to 15.
     pub server_window_bits: u8,
     /// The client's messages may refer to earlier ones of its own.
     pub client_context_takeover: bool,
-    /// 8 to 15.
+    /// The client's window has 2 to the power of this many bytes: 8 to 15.
     pub client_window_bits: u8,
+    /// Our messages with fewer bytes than this go out as they are.
     pub threshold: usize,
+    /// zlib's level of compression: 1 to 9.
     pub level: u8,
+    /// zlib's measure of the memory for compressing: 1 to 9.
     pub mem_level: u8,
     /// What was compressed last may be kept.
     pub cache: bool,
     answer: Answer,
 }
 
-/// The parameters that the client hears back of: some of those that it offered.
+/// The parameters in our response: none that the client has not offered, as it would fail the
+/// connection (RFC7692§7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Answer {
     server_no_context_takeover: bool,
@@ -80,9 +85,10 @@ impl Agreed {
     }
 }
 
-/// Takes the first acceptable offer of permessage-deflate. `offers` are the values of the request's
-/// `Sec-WebSocket-Extensions` headers in their order, each with any number of offers. What is
-/// malformed, unknown or out of range declines one offer and no more.
+/// Takes the first acceptable offer of permessage-deflate, as the client names the one it likes most
+/// first (RFC7692§5). `offers` are the values of the request's `Sec-WebSocket-Extensions` headers in
+/// their order, each with any number of offers. What is malformed, unknown or out of range declines
+/// one offer and no more.
 pub fn negotiate<'a>(
     offers: impl Iterator<Item = &'a str>,
     config: &DeflateConfig,
@@ -102,9 +108,12 @@ struct Offer {
     client_max_window_bits: Option<ClientBits>,
 }
 
+/// What the client says of its own window (RFC7692§7.1.2.2).
 #[derive(Debug, Clone, Copy)]
 enum ClientBits {
+    /// It takes any bound from us.
     Any,
+    /// It stays below this bound by itself, and takes a smaller one from us.
     AtMost(u8),
 }
 
@@ -177,7 +186,8 @@ impl Offer {
     }
 }
 
-/// Sets a flag that takes no value. Says whether that was right.
+/// Sets the flag of a parameter without a value, and says whether the client was right to send it: once,
+/// and with no value.
 fn set(flag: &mut bool, value: Option<&str>) -> bool {
     let is_first = !*flag;
     *flag = true;
@@ -192,7 +202,7 @@ fn window_bits(value: &str) -> Option<u8> {
     Some(bits)
 }
 
-/// `extension-param` of RFC6455§9.1: a name, and maybe a value that is a token, quoted or not.
+/// An `extension-param` (RFC6455§9.1) is a name, and maybe a value that is a token, quoted or not.
 fn parse_parameter(text: &str) -> Option<(&str, Option<String>)> {
     let (name, value) = match text.split_once('=') {
         Some((name, value)) => (name, Some(parse_value(trim(value))?)),
@@ -210,7 +220,7 @@ fn parse_value(text: &str) -> Option<String> {
     is_token(value.as_bytes()).then_some(value)
 }
 
-/// The rest of a quoted string after its first quote, which has to end with the second one.
+/// Reads a quoted string after its first quote. `text` has to end with the second one.
 fn unquote(text: &str) -> Option<String> {
     let mut value = String::new();
     let mut chars = text.chars();
@@ -223,7 +233,7 @@ fn unquote(text: &str) -> Option<String> {
     }
 }
 
-/// Splits where the separator stands outside of quotes.
+/// Splits where the separator stands outside of quotes: a quoted string may have it in it (RFC9110§5.6.4).
 fn split_unquoted(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let mut is_quoted = false;
     let mut is_escaped = false;
@@ -265,7 +275,7 @@ mod tests {
         agree(headers, &config()).map(|agreed| agreed.header_value())
     }
 
-    /// What stands behind `permessage-deflate; `, and the answer but for the same.
+    /// Each row has the parameters of an offer and those of its answer.
     #[test]
     fn parameters_are_answered_when_offered() {
         let table = [
@@ -288,7 +298,7 @@ mod tests {
                 "client_max_window_bits; server_max_window_bits=11; client_no_context_takeover",
                 "client_no_context_takeover; server_max_window_bits=11; client_max_window_bits=12",
             ),
-            // Form: spaces, tabs, quotes and escapes.
+            // Spaces, tabs, quotes and escapes may stand where the grammar has them.
             ("server_max_window_bits=\"10\"", "server_max_window_bits=10"),
             (
                 "server_max_window_bits=\"1\\0\"",
@@ -312,7 +322,7 @@ mod tests {
     #[test]
     fn an_offer_with_anything_wrong_is_declined() {
         let table = [
-            // Values.
+            // The value is wrong, missing, or there where none may be.
             "server_max_window_bits",
             "server_max_window_bits=",
             "server_max_window_bits=\"\"",
@@ -338,21 +348,21 @@ mod tests {
             "server_no_context_takeover=",
             "server_no_context_takeover=\"\"",
             "client_no_context_takeover=1",
-            // A window that our compressor does not have.
+            // Our compressor does not have this window.
             "server_max_window_bits=8",
-            // Repeated.
+            // A parameter comes twice.
             "server_no_context_takeover; server_no_context_takeover",
             "client_no_context_takeover; client_no_context_takeover",
             "server_max_window_bits=10; server_max_window_bits=10",
             "client_max_window_bits; client_max_window_bits=10",
             "client_max_window_bits=10; client_max_window_bits",
-            // Unknown.
+            // No such parameter is known.
             "max_inflate_ratio=10",
             "x",
             "Server_no_context_takeover",
             "server_no_context_takeover x",
             "server max window bits=10",
-            // Form.
+            // The grammar has no place for this.
             "",
             " ",
             ";",
@@ -425,7 +435,7 @@ mod tests {
                 ],
                 Some(DEFAULT.into()),
             ),
-            // What an open quote swallows ends with its header.
+            // An open quote takes in no more than the rest of its header.
             (
                 &[
                     "foo; bar=\"a, permessage-deflate",

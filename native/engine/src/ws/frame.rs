@@ -1,11 +1,12 @@
-//! One frame: its header read and written, its payload unmasked, and what a peer can do wrong. What
-//! frames mean to each other (fragments, limits) is the concern of [`message`](super::message).
+//! One frame: its header is read and written here, its payload unmasked, and what a peer can do wrong
+//! has its name. What frames mean to each other (fragments, limits) is the concern of
+//! [`message`](super::message).
 
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
-/// Two bytes, the 64-bit form of the length, and the mask.
+/// A client's longest header: two bytes, the 64-bit form of the length, and the mask (RFC6455§5.2).
 pub const MAX_HEADER_LEN: usize = 14;
-/// RFC6455§5.5.
+/// A control frame's payload has no more bytes than this (RFC6455§5.5).
 pub const MAX_CONTROL_LEN: usize = 125;
 
 const FIN: u8 = 0x80;
@@ -62,45 +63,45 @@ impl From<Opcode> for OpCode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
     pub fin: bool,
-    /// RSV1: the first frame of a message that is compressed.
+    /// RSV1 is set: this is the first frame of a compressed message (RFC7692§6).
     pub compressed: bool,
     pub opcode: Opcode,
     pub mask: [u8; 4],
     pub payload_len: u64,
-    /// How many bytes the header itself took.
+    /// The header itself takes this many bytes, after which the payload begins.
     pub header_len: usize,
 }
 
-/// What a peer did wrong. Every one of these ends the connection.
+/// What a peer did wrong. Each of these ends the connection (RFC6455§7.1.7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Error {
     /// A reserved bit is set that no extension gave a meaning (RFC6455§5.2).
     ReservedBits,
-    /// Reserved opcode (RFC6455§5.2).
+    /// The opcode is one that no RFC gave a meaning (RFC6455§5.2).
     ReservedOpcode,
-    /// Payload length with its most significant bit set (RFC6455§5.2).
+    /// The 64-bit form of the length has its most significant bit set (RFC6455§5.2).
     InvalidLength,
-    /// Frame from a client without a mask (RFC6455§5.1).
+    /// A client's frame has no mask (RFC6455§5.1).
     UnmaskedFrame,
-    /// Control frame with more than 125 bytes of payload (RFC6455§5.5).
+    /// A control frame has more than 125 bytes of payload (RFC6455§5.5).
     ControlFrameTooBig,
-    /// Fragmented control frame (RFC6455§5.5).
+    /// A control frame is fragmented (RFC6455§5.5).
     FragmentedControlFrame,
-    /// Continuation frame without a message to continue (RFC6455§5.4).
+    /// A continuation frame has no message to continue (RFC6455§5.4).
     UnexpectedContinuation,
-    /// New message before the last fragment of the one before (RFC6455§5.4).
+    /// A message begins before the last fragment of the one before (RFC6455§5.4).
     ExpectedContinuation,
-    /// Text or close reason that is not UTF-8 (RFC6455§8.1).
+    /// A text or the reason of a close frame is not UTF-8 (RFC6455§8.1).
     InvalidUtf8,
-    /// Frame or message over the size limit (RFC6455§10.4).
+    /// A frame or message is over the size limit (RFC6455§10.4).
     TooBig,
-    /// Message of too many fragments (RFC6455§10.4).
+    /// A message has too many fragments (RFC6455§10.4).
     TooManyFragments,
-    /// Close frame with half a code (RFC6455§5.5.1).
+    /// A close frame has one byte of payload, which is half a code (RFC6455§5.5.1).
     InvalidCloseFrame,
-    /// Close code that must not be sent (RFC6455§7.4).
+    /// The code of a close frame is one that must not be sent (RFC6455§7.4).
     InvalidCloseCode,
-    /// Compressed message that is not DEFLATE data (RFC7692§7.2.2).
+    /// A compressed message is not DEFLATE data (RFC7692§7.2.2).
     InvalidDeflate,
 }
 
@@ -114,7 +115,7 @@ impl Error {
         }
     }
 
-    /// Its name as an atom.
+    /// The atom that Elixir has for it.
     pub fn name(&self) -> &'static str {
         match self {
             Error::ReservedBits => "reserved_bits",
@@ -138,10 +139,11 @@ impl Error {
 /// Reads the header that `buf` begins with; `None` when more bytes are needed. `deflate` says that
 /// permessage-deflate was agreed, so that a message may be compressed.
 ///
-/// Fails on the first byte that is wrong, also when the header is not complete, and so never waits
-/// for bytes of a frame that is refused anyway. That is why this is not tungstenite's
-/// `FrameHeader::parse`, which looks at nothing before the last byte. A length in a longer form than
-/// it needs is accepted, as tungstenite does: it is unambiguous.
+/// The first byte that is wrong is an error, also when the header is not complete: nobody waits for
+/// bytes of a frame that is refused anyway. tungstenite's `FrameHeader::parse`, which looks at nothing
+/// before the last byte, cannot serve for that reason. A length in a longer form than it needs is
+/// accepted, as tungstenite does: only senders have to use the shortest (RFC6455§5.2), and what the
+/// longer one means is clear.
 #[inline]
 pub fn parse_header(buf: &[u8], deflate: bool) -> Result<Option<Header>, Error> {
     let Some(&first) = buf.first() else {
@@ -212,8 +214,9 @@ fn parse_length(short: u8, buf: &[u8]) -> Result<Option<(u64, &[u8])>, Error> {
     }
 }
 
-/// Appends a server's header: a whole message, unmasked, the length in its shortest form.
-/// `compressed` is for text and binary payloads that a [`Deflater`](super::deflate::Deflater) made.
+/// Appends a server's header: a whole message, unmasked (RFC6455§5.1), its length in the shortest form
+/// (RFC6455§5.2). `compressed` is for text and binary payloads that a
+/// [`Deflater`](super::deflate::Deflater) made.
 #[inline]
 pub fn encode_header(out: &mut Vec<u8>, opcode: Opcode, compressed: bool, payload_len: usize) {
     let mut header = [0; 10];
@@ -238,7 +241,7 @@ pub fn encode_header(out: &mut Vec<u8>, opcode: Opcode, compressed: bool, payloa
     out.extend_from_slice(&header[..header_len]);
 }
 
-/// Masks or unmasks a part of a frame's payload that begins `offset` bytes into it.
+/// Masks or unmasks a part of a frame's payload that begins `offset` bytes into it (RFC6455§5.3).
 #[inline]
 pub fn apply_mask(payload: &mut [u8], mask: [u8; 4], offset: usize) {
     let mut mask = mask;
@@ -246,7 +249,7 @@ pub fn apply_mask(payload: &mut [u8], mask: [u8; 4], offset: usize) {
     let [a, b, c, d] = mask;
     let key = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
 
-    // Whole words, which the compiler turns into the vectors of the target.
+    // Whole words are what the compiler turns into the vectors of the target.
     let (words, rest) = payload.as_chunks_mut();
     for word in words {
         *word = (u64::from_ne_bytes(*word) ^ key).to_ne_bytes();
@@ -290,7 +293,7 @@ mod tests {
                 u64::MAX >> 1,
                 14,
             ),
-            // Longer than needed.
+            // The longer forms of a length that the shortest has room for.
             (&[0x80 | 126, 0, 5], 5, 8),
             (&[0x80 | 127, 0, 0, 0, 0, 0, 0, 0, 5], 5, 14),
         ];
@@ -400,7 +403,7 @@ mod tests {
         for offset in 0..8 {
             for len in 0..40u8 {
                 let plain: Vec<u8> = (1..=len).collect();
-                // RFC6455§5.3: octet i XOR octet i mod 4 of the key.
+                // Octet i is masked with octet i mod 4 of the key (RFC6455§5.3).
                 let expected: Vec<u8> = plain
                     .iter()
                     .enumerate()

@@ -1,25 +1,28 @@
-//! Header blocks (RFC 7541), as the filter reads them: field by field, for good or for bad. It keeps a
-//! table of its own, like that of crate h2, which cannot go on after a field that HTTP forbids.
+//! Header blocks (RFC 7541), as the filter reads them: field by field, whether HTTP allows the field or
+//! not. The decoder keeps a dynamic table of its own beside that of crate h2, because h2 cannot go on
+//! after a field that HTTP forbids.
 
 use std::collections::VecDeque;
 
 use super::field::{Kind, classify};
 use super::huffman;
 
-/// What we allow, which is what holds without SETTINGS_HEADER_TABLE_SIZE.
+/// The dynamic table may be as large as this: our SETTINGS do not speak of it, and so the default holds
+/// (RFC9113§6.5.2).
 const TABLE_SIZE: usize = 4096;
 
-/// What a field weighs besides its bytes (RFC7541§4.1, RFC9113§6.5.2).
+/// A field weighs this much besides its bytes (RFC7541§4.1, RFC9113§6.5.2).
 const OVERHEAD: usize = 32;
 
-/// No number in a block is larger. h2 has the same bound.
+/// A larger number is an error (RFC7541§5.1 asks for some bound). h2 has the same one, so that both fail
+/// on the same blocks.
 const MAX_INT: usize = 1 << 28;
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Error {
-    /// RFC7541§5, and more: there is no way to go on.
+    /// The block breaks RFC 7541: what follows cannot be read.
     Malformed,
-    /// More than was asked for.
+    /// The fields come to more bytes than the caller allowed.
     TooLarge,
 }
 
@@ -27,7 +30,7 @@ pub(super) struct Field<'a> {
     pub(super) name: &'a [u8],
     pub(super) value: &'a [u8],
     pub(super) kind: Kind,
-    /// Where in the static table all of it is.
+    /// The static table has both name and value at this index.
     pub(super) index: Option<u8>,
 }
 
@@ -38,15 +41,18 @@ impl Field<'_> {
 }
 
 pub(super) struct Decoder {
-    /// The newest first.
+    /// The newest entry is the first (RFC7541§2.3.3).
     entries: VecDeque<Entry>,
+    /// All entries together weigh this much.
     size: usize,
+    /// They may weigh this much: `TABLE_SIZE`, or less if the client says so (RFC7541§4.2).
     max_size: usize,
 }
 
 struct Entry {
-    /// The name, then the value.
+    /// The value follows the name.
     bytes: Box<[u8]>,
+    /// The name has this many bytes.
     name: usize,
     kind: Kind,
 }
@@ -57,7 +63,7 @@ impl Entry {
     }
 }
 
-/// Where the strings of one field are decoded to.
+/// The strings of a field are decoded into these, which serve for the next one, too.
 #[derive(Default)]
 struct Space {
     name: Vec<u8>,
@@ -73,7 +79,8 @@ impl Decoder {
         }
     }
 
-    /// Tells the fields of a whole block, unless they come to more than `max` bytes.
+    /// Tells the fields of a whole block, one by one, and fails once they come to more than `max` bytes: a
+    /// small block can stand for a great many (RFC7541§7.3).
     pub(super) fn decode(
         &mut self,
         block: &[u8],
@@ -86,7 +93,7 @@ impl Decoder {
         let mut may_resize = true;
         while let Some(first) = input.peek() {
             if first & 0xe0 == 0x20 {
-                // Before the fields only (RFC7541§4.2).
+                // A change of the table's size stands before all fields (RFC7541§4.2).
                 let size = input.int(5)?;
                 if !may_resize || size > TABLE_SIZE {
                     return Err(Error::Malformed);
@@ -106,7 +113,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// Tells a field that a table has (RFC7541§6.1), and returns its size.
+    /// Tells a field that one of the tables has (RFC7541§6.1), and returns its size.
     fn indexed(
         &self,
         input: &mut Input<'_>,
@@ -118,7 +125,7 @@ impl Decoder {
         Ok(field.size())
     }
 
-    /// Tells a field that is spelt out (RFC7541§6.2), and returns its size.
+    /// Tells a field whose value at least is spelt out (RFC7541§6.2), and returns its size.
     fn literal(
         &mut self,
         first: u8,
@@ -153,6 +160,7 @@ impl Decoder {
         Ok(size)
     }
 
+    /// The static table has the first indices, the dynamic one the next (RFC7541§2.3.3).
     fn get(&self, index: usize) -> Result<Field<'_>, Error> {
         let place = index.checked_sub(1).ok_or(Error::Malformed)?;
         if let Some((name, value, kind)) = STATIC.get(place) {
@@ -174,7 +182,7 @@ impl Decoder {
         })
     }
 
-    /// One that has no room empties the table (RFC7541§4.4).
+    /// An entry that is larger than the table empties it, which is no error (RFC7541§4.4).
     fn insert(&mut self, entry: Entry) {
         self.evict(self.max_size.saturating_sub(entry.size()));
         if entry.size() <= self.max_size {
@@ -211,7 +219,7 @@ impl<'a> Input<'a> {
         Ok(*byte)
     }
 
-    /// With a prefix of so many bits (RFC7541§5.1).
+    /// Reads a number whose first byte has `prefix` bits of it (RFC7541§5.1).
     fn int(&mut self, prefix: u32) -> Result<usize, Error> {
         let mask = (1 << prefix) - 1;
         let mut value = usize::from(self.byte()?) & mask;
@@ -228,7 +236,7 @@ impl<'a> Input<'a> {
         Err(Error::Malformed)
     }
 
-    /// RFC7541§5.2. What is coded is decoded into `space`.
+    /// Reads a string (RFC7541§5.2), by way of `space` if it is in Huffman code.
     fn string<'b>(&mut self, space: &'b mut Vec<u8>) -> Result<&'b [u8], Error>
     where
         'a: 'b,
@@ -246,7 +254,8 @@ impl<'a> Input<'a> {
     }
 }
 
-/// RFC 7541, appendix A. A `:status` is nothing for a request, nor is `transfer-encoding`.
+/// The static table (RFC7541§A). Two of its names are wrong in a request: `:status`, which is for
+/// responses (RFC9113§8.3), and `transfer-encoding`, which is for HTTP/1 (RFC9113§8.2.2).
 #[rustfmt::skip]
 const STATIC: [(&str, &str, Kind); 61] = [
     (":authority", "", Kind::Authority),
@@ -321,7 +330,8 @@ pub(super) fn encode(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// With a prefix of 7 bits.
+/// Appends the length of a string that is not in Huffman code: a number with a prefix of 7 bits
+/// (RFC7541§5.1, §5.2).
 fn encode_len(len: usize, out: &mut Vec<u8>) {
     if len < 0x7f {
         return out.push(len as u8);
@@ -376,7 +386,7 @@ mod tests {
         let cached = [&head[..], &[("cache-control", "no-cache")]].concat();
         assert_eq!(decode(&mut decoder, second), fields(&cached));
         assert_eq!(decoder.size, 110);
-        // An update of the size, and what it leaves.
+        // A smaller table keeps the newest entry alone.
         assert_eq!(
             decode(&mut decoder, b"\x3f\x22\xbe"),
             fields(&[("cache-control", "no-cache")])
