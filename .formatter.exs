@@ -3,7 +3,7 @@
     "{mix,.formatter}.exs",
     "{lib,bench}/**/*.{ex,exs}",
     "test/*.exs",
-    "test/{boundary,build,http,phoenix_adapter,server,support,websocket}/**/*.{ex,exs}"
+    "test/{boundary,build,http,phoenix_adapter,server,support,websocket,websock_adapter}/**/*.{ex,exs}"
   ],
   subdirectories: ["examples/*", "test/phoenix"],
   # Plug's own settings cannot be imported: a toolchain's packages have none.

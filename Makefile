@@ -28,7 +28,7 @@ help:
 run:
 	@MAKE_PID=$$PPID exec bin/run
 
-# Both parts, also when the first one fails.
+# All parts, also when the first one fails.
 test:
 	@status=0; \
 	for part in test-engine test-server; do $(MAKE) --no-print-directory $$part || status=$$?; done; \
@@ -38,8 +38,8 @@ test-engine:
 	cargo test --locked --no-fail-fast --package ferrosock_engine --package ferrosock_fuzz --package ferrosock_load
 
 test-server: test-clients
-	@$(ELIXIR) && fetch_packages && mix test
-	@$(ELIXIR) && cd test/phoenix && fetch_packages && mix test
+	@$(ELIXIR) || exit; status=0; for project in . test/phoenix test/websock_adapter; do \
+	(cd $$project && fetch_packages && mix test) || status=$$?; done; exit $$status
 
 test-busy: test-clients
 	@bin/busy-test
@@ -103,10 +103,10 @@ check-engine:
 check-server:
 	@$(ELIXIR) && fetch_packages && set -x && mix format --check-formatted && \
 	MIX_ENV=test mix compile --force --warnings-as-errors
-	@$(ELIXIR) && for app in examples/*; do (cd $$app && fetch_packages && set -x && \
+	@$(ELIXIR) && for app in examples/* test/phoenix; do (cd $$app && fetch_packages && set -x && \
 	MIX_ENV=prod mix compile --force --warnings-as-errors) || exit; done
-	@$(ELIXIR) && cd test/phoenix && fetch_packages && set -x && \
-	MIX_ENV=prod mix compile --force --warnings-as-errors
+	@$(ELIXIR) && cd test/websock_adapter && fetch_packages && set -x && \
+	MIX_ENV=test mix compile --force --warnings-as-errors
 
 bench:
 	@$(ELIXIR) && fetch_packages && bench/run
@@ -118,4 +118,4 @@ bench-check:
 	bench/check target/bench/results.json
 
 clean:
-	rm -rf _build target examples/*/_build test/phoenix/_build
+	rm -rf _build target examples/*/_build test/*/_build

@@ -18,7 +18,8 @@ defmodule Ferrosock.MixProject do
           "test/clients/",
           "test/conformance/",
           "test/phoenix/",
-          "test/support/"
+          "test/support/",
+          "test/websock_adapter/"
         ])
       ],
       deps: Ferrosock.Packages.deps(),

@@ -32,8 +32,8 @@ async function start(port) {
   const started = new Promise((resolve, reject) => {
     const read = (data) => {
       server.log += data;
-      const found = / at (https?:\/\/127[\d.]+:\d+)/.exec(server.log);
-      if (found) resolve(found[1]);
+      const found = / at (127\.0\.0\.1:\d+)/.exec(server.log);
+      if (found) resolve(`${scheme}://${found[1]}`);
     };
     program.stdout.setEncoding("utf8").on("data", read);
     program.stderr.setEncoding("utf8").on("data", read);

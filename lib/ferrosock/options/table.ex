@@ -126,7 +126,11 @@ defmodule Ferrosock.Options.Table do
       {:boolean, true,
        "whether clients may refer to their earlier messages; if not, only offers that renounce it " <>
          "are accepted", :bool},
-    threshold: {:non_neg_integer, 128, "messages of fewer bytes are sent as they are", :usize}
+    threshold: {:non_neg_integer, 128, "messages of fewer bytes are sent as they are", :usize},
+    cache:
+      {:boolean, true,
+       "whether a message that goes to many WebSockets is compressed once: each scheduler keeps what it has " <>
+         "compressed of late, up to 64 KiB. Not for sockets that keep a compressor", :bool}
   ]
 
   @websocket [

@@ -31,11 +31,12 @@ defmodule Ferrosock.Server.Probe do
   @spec record?(Options.t()) :: boolean()
   def record?(options) do
     # An app that has it can load it now, also in a release, which loads all modules when it boots.
-    Code.ensure_loaded?(WebSockAdapter) and not direct?(options) and recordable?()
+    Code.ensure_loaded?(WebSockAdapter) and
+      not Enum.all?([:"HTTP/1.1", :"HTTP/2"], &direct?(&1, options)) and recordable?()
   end
 
-  defp direct?(options) do
-    exchange = %Exchange{options: options, method: "GET", version: :"HTTP/1.1"}
+  defp direct?(version, options) do
+    exchange = %Exchange{options: options, method: "GET", version: version}
     conn = upgrade(%Plug.Conn{adapter: {Adapter, exchange}})
     match?(%{adapter: {Adapter, %{upgrade: %Upgrade{websock: Handler}}}}, conn)
   rescue

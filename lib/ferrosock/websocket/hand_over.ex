@@ -50,20 +50,28 @@ defmodule Ferrosock.WebSocket.HandOver do
     do: {websock, state, options(websock, options)}
 
   defp options(websock, options) do
-    if Keyword.keyword?(options), do: known(websock, options), else: options
-  end
+    if Keyword.keyword?(options) do
+      # Of a name that is there twice the first counts, as for other servers.
+      {known, unknown} =
+        options
+        |> Enum.uniq_by(fn {name, _value} -> name end)
+        |> Enum.map(&translated/1)
+        |> Keyword.split(@known)
 
-  defp known(websock, options) do
-    # Of a name that is there twice the first counts, as for other servers.
-    {known, unknown} =
+      {deflate, unknown_deflate} = deflate(known[:deflate_options])
+
+      Log.dropped_options(
+        websock,
+        names(unknown) ++ names(unknown_deflate, " in :deflate_options")
+      )
+
+      Keyword.replace(known, :deflate_options, deflate)
+    else
       options
-      |> Enum.uniq_by(fn {name, _value} -> name end)
-      |> Enum.map(&translated/1)
-      |> Keyword.split(@known)
-
-    dropped(websock, unknown, "")
-    Keyword.replace_lazy(known, :deflate_options, &deflate(websock, &1))
+    end
   end
+
+  defp names(unknown, where \\ ""), do: for({name, _value} <- unknown, do: inspect(name) <> where)
 
   # Bandit's word for no limit
   defp translated({:max_frame_size, 0}), do: {:max_frame_size, :infinity}
@@ -71,19 +79,13 @@ defmodule Ferrosock.WebSocket.HandOver do
   defp translated({:deflate_opts, options}), do: {:deflate_options, options}
   defp translated(option), do: option
 
-  defp deflate(websock, options) when is_map(options),
-    do: deflate(websock, Map.to_list(options))
+  defp deflate(options) when is_map(options), do: options |> Map.to_list() |> deflate()
 
-  defp deflate(websock, options) do
-    if Keyword.keyword?(options) do
-      {known, unknown} =
-        options |> Enum.map(&translated_deflate/1) |> Keyword.split(@known_deflate)
-
-      dropped(websock, unknown, " in :deflate_options")
-      known
-    else
-      options
-    end
+  # What is wrong altogether is said when the others are checked.
+  defp deflate(options) do
+    if Keyword.keyword?(options),
+      do: options |> Enum.map(&translated_deflate/1) |> Keyword.split(@known_deflate),
+      else: {options, []}
   end
 
   # Cowboy's names
@@ -108,7 +110,4 @@ defmodule Ferrosock.WebSocket.HandOver do
   defp translated_deflate({:level, :default}), do: {:level, 6}
   defp translated_deflate({:level, :best_compression}), do: {:level, 9}
   defp translated_deflate(option), do: option
-
-  defp dropped(websock, unknown, where),
-    do: Log.dropped_options(websock, for({name, _value} <- unknown, do: inspect(name) <> where))
 end

@@ -28,7 +28,6 @@ defmodule LobbyWeb.Endpoint do
   plug Plug.RequestId
   plug Plug.Telemetry, event_prefix: [:phoenix, :endpoint]
   plug Plug.Parsers, parsers: [:urlencoded], pass: ["*/*"]
-  plug Plug.MethodOverride
   plug Plug.Head
   plug Plug.Session, @session_options
   plug LobbyWeb.Router

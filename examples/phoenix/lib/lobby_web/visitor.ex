@@ -35,7 +35,7 @@ defmodule LobbyWeb.Visitor do
   def from_session(_other), do: :error
 
   @doc "Changes the name, where the new one is a name."
-  def rename(conn, name) when is_binary(name) do
+  def rename(conn, name) do
     case tidy(name) do
       "" -> conn
       name -> put_visitor(conn, %{conn.assigns.visitor | name: name})
