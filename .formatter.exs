@@ -1,6 +1,11 @@
 [
-  inputs: ["{mix,.formatter}.exs", "{lib,test,bench}/**/*.{ex,exs}"],
-  subdirectories: ["examples/*"],
+  inputs: [
+    "{mix,.formatter}.exs",
+    "{lib,bench}/**/*.{ex,exs}",
+    "test/*.exs",
+    "test/{boundary,build,http,phoenix_adapter,server,support,websocket,websock_adapter}/**/*.{ex,exs}"
+  ],
+  subdirectories: ["examples/*", "test/phoenix"],
   # Plug's own settings cannot be imported: a toolchain's packages have none.
   locals_without_parens: [plug: 1, plug: 2, forward: 2, forward: 3]
 ]

@@ -13,7 +13,7 @@ AUTOBAHN := .toolchain/autobahn
 ELIXIR := source bin/env.sh
 
 help:
-	@echo 'make run     the chat example on http://localhost:4000 (PORT=... for another port, SCHEME=https)'
+	@echo 'make run     the chat example on http://localhost:4000 (APP=phoenix for the other one, PORT=..., IP=..., SCHEME=https)'
 	@echo 'make test    all tests'
 	@echo 'make test-busy  those of the server, ROUNDS=5 times on a busy machine, then with other numbers of schedulers'
 	@echo 'make check   who uses whom, formatting, compiler warnings and clippy'
@@ -28,7 +28,7 @@ help:
 run:
 	@MAKE_PID=$$PPID exec bin/run
 
-# Both parts, also when the first one fails.
+# All parts, also when the first one fails.
 test:
 	@status=0; \
 	for part in test-engine test-server; do $(MAKE) --no-print-directory $$part || status=$$?; done; \
@@ -38,7 +38,8 @@ test-engine:
 	cargo test --locked --no-fail-fast --package ferrosock_engine --package ferrosock_fuzz --package ferrosock_load
 
 test-server: test-clients
-	@$(ELIXIR) && fetch_packages && mix test
+	@$(ELIXIR) || exit; status=0; for project in . test/phoenix test/websock_adapter; do \
+	(cd $$project && fetch_packages && mix test) || status=$$?; done; exit $$status
 
 test-busy: test-clients
 	@bin/busy-test
@@ -73,7 +74,7 @@ $(CLIENTS)/.venv/.installed: $(CLIENTS)/requirements.txt
 $(CHROMIUM):
 	@bin/debian chromium
 
-# What takes longer than a test should, against the running example.
+# What takes longer than a test should, against the running examples.
 conformance: test-clients /usr/bin/wrk /usr/bin/h2load /usr/sbin/nghttpx $(AUTOBAHN)/.installed
 	@python3 test/conformance/run.py
 
@@ -102,8 +103,10 @@ check-engine:
 check-server:
 	@$(ELIXIR) && fetch_packages && set -x && mix format --check-formatted && \
 	MIX_ENV=test mix compile --force --warnings-as-errors
-	@$(ELIXIR) && cd examples/chat && fetch_packages && set -x && \
-	MIX_ENV=prod mix compile --force --warnings-as-errors
+	@$(ELIXIR) && for app in examples/* test/phoenix; do (cd $$app && fetch_packages && set -x && \
+	MIX_ENV=prod mix compile --force --warnings-as-errors) || exit; done
+	@$(ELIXIR) && cd test/websock_adapter && fetch_packages && set -x && \
+	MIX_ENV=test mix compile --force --warnings-as-errors
 
 bench:
 	@$(ELIXIR) && fetch_packages && bench/run
@@ -115,4 +118,4 @@ bench-check:
 	bench/check target/bench/results.json
 
 clean:
-	rm -rf _build target examples/chat/_build
+	rm -rf _build target examples/*/_build test/*/_build

@@ -14,7 +14,13 @@ defmodule Ferrosock.MixProject do
       compilers: [:ferrosock | Mix.compilers()],
       elixirc_paths: elixirc_paths(Mix.env()),
       test_ignore_filters: [
-        &String.starts_with?(&1, ["test/clients/", "test/conformance/", "test/support/"])
+        &String.starts_with?(&1, [
+          "test/clients/",
+          "test/conformance/",
+          "test/phoenix/",
+          "test/support/",
+          "test/websock_adapter/"
+        ])
       ],
       deps: Ferrosock.Packages.deps(),
       description: "A web and WebSocket server for Plug apps, with an engine in Rust",
@@ -44,6 +50,7 @@ defmodule Ferrosock.MixProject do
       main: "readme",
       extras: [
         "README.md",
+        "guides/phoenix.md",
         "guides/coming-from-bandit-or-cowboy.md",
         "CHANGELOG.md",
         "LICENSE"

@@ -107,9 +107,10 @@ defmodule Ferrosock do
 
   A server that its supervisor stops, as after a SIGTERM, is drained. It stops listening and serves what has
   arrived: responses say `connection: close`, clients of HTTP/2 get a GOAWAY (RFC 9113 §6.8), and idle
-  connections close at once. Its WebSockets are closed with 1001, not all in the same instant, and
-  their `terminate/2` gets `:shutdown`. What has not ended after `:shutdown_timeout` is killed. The server
-  stops as soon as its last connection has ended.
+  connections close at once. Its WebSockets are closed with `:shutdown_code`, not all in the same instant,
+  and their `terminate/2` gets `:shutdown`. The stop waits for the clients' close frames, for no longer than
+  `:close_timeout`. What has not ended after `:shutdown_timeout` is killed. The server stops as soon as its last
+  connection has ended.
 
   `drain/2` does the same while the node runs on, with a close code and a pace of your choice. In
   Kubernetes a `preStop` hook may do it, for a server that has a `:name`:

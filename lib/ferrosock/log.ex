@@ -106,6 +106,31 @@ defmodule Ferrosock.Log do
     :ok
   end
 
+  @spec no_way_for_web_sock_adapter() :: :ok
+  def no_way_for_web_sock_adapter do
+    Logger.warning(
+      "WebSockAdapter.upgrade/4 does not work with Ferrosock in this version of websock_adapter, which is to be " <>
+        "0.5.7 or later: use that, or call Ferrosock.upgrade/4",
+      domain: [:ferrosock]
+    )
+  end
+
+  @doc "Options that WebSockAdapter has handed over and that there are not here. Each is told once for each handler."
+  @spec dropped_options(module(), [String.t()]) :: :ok
+  def dropped_options(websock, names) do
+    new = Enum.reject(names, &told?({__MODULE__, websock, &1}))
+
+    if new != [] do
+      text = "Ferrosock ignores options of WebSockAdapter.upgrade/4 to #{inspect(websock)}"
+      Logger.debug("#{text}: #{Enum.join(new, ", ")}", domain: [:ferrosock])
+    end
+
+    :ok
+  end
+
+  # Handlers and names are written in the app's code, so there are few.
+  defp told?(key), do: :persistent_term.get(key, false) || :persistent_term.put(key, true) != :ok
+
   @doc """
   The process of a WebSocket ends abnormally. It is logged here, as a GenServer logs its own end: the report
   of `:proc_lib` is a SASL report, which Elixir's Logger leaves out by default.

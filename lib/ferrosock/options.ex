@@ -24,10 +24,10 @@ defmodule Ferrosock.Options do
   # Needed by none but this module, if at all.
   @unkept [:sock, :cipher_suite]
 
-  # At most 32 with the name of the struct: a map of more is slow to read. The last two are no options: they are
-  # made at the start and shared by the server's processes.
+  # At most 32 with the name of the struct: a map of more is slow to read. The last three are no options: they are
+  # made at the start and shared by the server's processes. Whether handshakes are recorded is the last of them.
   defstruct (Keyword.keys(@server) -- (@identity ++ @placement ++ @unkept)) ++
-              [:identity, :address, :log_limiter, :draining]
+              [:identity, :address, :log_limiter, :draining, record?: false]
 
   @typedoc "A server's options; the groups, as `http_1_options` and `identity`, are maps"
   @type t :: %__MODULE__{}
@@ -42,7 +42,7 @@ defmodule Ferrosock.Options do
   @typedoc "What a drain asks for"
   @type drain :: %{
           required(:rate) => pos_integer(),
-          required(:code) => 1000..4999,
+          optional(:code) => 1000..4999,
           optional(:deadline) => pos_integer()
         }
 
@@ -126,11 +126,11 @@ defmodule Ferrosock.Options do
     }
   end
 
-  @doc "Checks the options of a drain. Without a `:deadline` the server's own time is meant."
+  @doc "Checks the options of a drain. Without a `:code` or a `:deadline` those of the server's stop are meant."
   @spec drain!(keyword()) :: drain()
   def drain!(options) do
     asked = check!(options, @drain, "")
-    asked |> complete(Keyword.delete(@drain, :deadline)) |> Map.merge(asked)
+    asked |> complete(Keyword.drop(@drain, [:code, :deadline])) |> Map.merge(asked)
   end
 
   defp deflate(%{compress: true} = limits, %{compress: true} = asked),

@@ -7,7 +7,7 @@ defmodule Ferrosock.Server do
 
   alias Ferrosock.{Draining, Log, Options}
   alias Ferrosock.HTTP.Pipeline
-  alias Ferrosock.Server.{Acceptors, Drain, Listener, Reactors, TLS}
+  alias Ferrosock.Server.{Acceptors, Drain, Listener, Probe, Reactors, TLS}
 
   @doc "Starts a server. Raises `ArgumentError` on options that are wrong."
   @spec start_link(keyword()) :: Supervisor.on_start()
@@ -20,7 +20,13 @@ defmodule Ferrosock.Server do
     tls = TLS.new(options)
     loaded = TLS.load!(tls)
     options = TLS.forget(options)
-    shared = %{log_limiter: Log.limiter(), draining: Draining.new()}
+
+    shared = %{
+      log_limiter: Log.limiter(),
+      draining: Draining.new(),
+      record?: Probe.record?(options)
+    }
+
     options = Map.merge(%{options | plug: Pipeline.init(options.plug)}, shared)
     Supervisor.start_link(__MODULE__, {options, tls, loaded}, supervisor_options)
   end

@@ -11,27 +11,23 @@ defmodule Ferrosock.Packages do
 
   @doc "The dependencies of Ferrosock itself. A project that depends on Ferrosock gets them through it."
   def deps do
-    [
-      package(:plug, "~> 1.16"),
-      package(:telemetry, "~> 1.0"),
-      # An app that has this package keeps its WebSock; every other app gets ours. Two of them would
-      # not fit in one release. As an optional dependency it is compiled before us where it is there
-      # at all. Mix compiles dependencies in :prod: our own tests and documentation do without it.
-      package(:websock, "~> 0.5", optional: true, only: :prod),
-      # The frames of the tests' own HTTP/2 client.
-      package(:cowlib, "~> 2.12", only: :test)
-    ] ++
-      case source() do
-        :hex ->
-          [
-            # As with websock. Debian has no such package.
-            {:sock, "~> 0.2.0", optional: true, only: :prod},
-            {:ex_doc, "~> 0.34", only: :dev, runtime: false}
-          ]
-
-        # What Plug depends on: nothing but Hex would tell Mix.
-        :toolchain ->
-          [package(:plug_crypto, "~> 2.0"), package(:mime, "~> 2.0")]
+    packages(plug: "~> 1.16", telemetry: "~> 1.0") ++
+      [
+        # An app that has this package keeps its WebSock; every other app gets ours. Two of them would
+        # not fit in one release. As an optional dependency it is compiled before us where it is there
+        # at all. Mix compiles dependencies in :prod: our own tests and documentation do without it.
+        package(:websock, "~> 0.5", optional: true, only: :prod),
+        # The frames of the tests' own HTTP/2 client.
+        package(:cowlib, "~> 2.12", only: :test)
+      ] ++
+      if source() == :hex do
+        [
+          # As with websock. Debian has no such package.
+          {:sock, "~> 0.2.0", optional: true, only: :prod},
+          {:ex_doc, "~> 0.34", only: :dev, runtime: false}
+        ]
+      else
+        []
       end
   end
 
@@ -44,6 +40,35 @@ defmodule Ferrosock.Packages do
       # `true` is the shell's: there is nothing to compile, and Mix links the ready ebin.
       :toolchain ->
         {app, [path: Path.join(@toolchain, Atom.to_string(app)), compile: "true"] ++ options}
+    end
+  end
+
+  @doc """
+  The dependencies of a project by name and requirement; from the toolchain with all that these depend
+  on themselves, which nothing but Hex would tell Mix.
+  """
+  def packages(requirements) do
+    needed =
+      case source() do
+        :hex -> []
+        :toolchain -> requirements |> Keyword.keys() |> needed([]) |> Enum.map(&{&1, ">= 0.0.0"})
+      end
+
+    for {app, requirement} <- Keyword.merge(needed, requirements), do: package(app, requirement)
+  end
+
+  # All of the toolchain's applications that these cannot do without, these among them.
+  defp needed([], found), do: found
+
+  defp needed([app | apps], found) do
+    ebin = Path.join([@toolchain, Atom.to_string(app), "ebin"])
+
+    if app in found or not File.dir?(ebin) do
+      needed(apps, found)
+    else
+      {:ok, [{:application, ^app, keys}]} = :file.consult(Path.join(ebin, "#{app}.app"))
+      optional = Keyword.get(keys, :optional_applications, [])
+      needed((keys[:applications] -- optional) ++ apps, [app | found])
     end
   end
 

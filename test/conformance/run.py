@@ -1,7 +1,8 @@
 """run.py [SUITE...]
 
 Runs the chat example on free ports of this machine, with and without TLS, and holds it to what others
-understand by the protocols, suite by suite; then attacks a server of its own, and fuzzes the engine. All suites, unless some are named.
+understand by the protocols, suite by suite; has people use the Phoenix example; then attacks a server of its own, and fuzzes the engine. All suites,
+unless some are named.
 Each suite is a program that prints a line per check, `ok NAME` or `not ok NAME: WHY`. The last line
 counts them:
 
@@ -60,6 +61,8 @@ def suites(plain, secure):
         "websockets": ([PYTHON, CLIENTS / "websockets_client.py", limited_echo], 120),
         "ws": (["node", CLIENTS / "ws.mjs", echo], 120),
         "chromium": (["node", CLIENTS / "chromium.mjs", echo], 120),
+        "phoenix": (["node", CLIENTS / "phoenix.mjs", "http"], 1200),
+        "phoenix-https": (["node", CLIENTS / "phoenix.mjs", "https"], 300),
         "wrk": ([*wrk, *origins], 120),
         "h2load": ([*h2load, *origins], 600),
         "attack": ([PYTHON, "-B", ROOT / "test/conformance/attack/main.py"], 900),

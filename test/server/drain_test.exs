@@ -216,6 +216,21 @@ defmodule Ferrosock.Server.DrainTest do
       end
     end
 
+    test "is closed with the server's :shutdown_code, by a stop and by a drain that asks for no other" do
+      for {ending, code} <- [
+            {&Supervisor.stop(&1, :shutdown), 1012},
+            {&Ferrosock.drain(&1, rate: 7), 1012},
+            {&Ferrosock.drain(&1, code: 4321), 4321}
+          ] do
+        server = Socket.serve!([], [], shutdown_code: 1012, id: make_ref())
+        {socket, pid} = Socket.open(server)
+        task = Task.async(fn -> ending.(server) end)
+        assert closed_with?(socket, code)
+        assert Task.await(task, 20_000) == :ok
+        assert_received {:terminated, ^pid, :shutdown, _state}
+      end
+    end
+
     test "gets what was pushed before, and what the running callback pushes" do
       {server, socket, pid} = held()
       send_frame(socket, :text, "second")

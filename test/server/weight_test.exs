@@ -24,9 +24,11 @@ defmodule Ferrosock.Server.WeightTest do
 
       shared = :rand.bytes(60_000)
       before = Census.resident_bytes()
-      # More than the kernel takes. Past the mark of a megabyte the processes wait.
+
+      # More than the kernel takes. Past the mark of a megabyte the processes wait, though the kernel may take
+      # some more of it then.
       for pid <- pids, _ <- 1..100, do: send(pid, {:push, shared})
-      eventually(fn -> Ferrosock.info(server).queued_bytes > 200 * 1_000_000 end)
+      eventually(fn -> Ferrosock.info(server).queued_bytes > 200 * 750_000 end)
       assert Census.resident_bytes() - before < 40_000_000
     end
 

@@ -14,7 +14,8 @@ defmodule Ferrosock.Test.HTTP2App do
     * `/early` - 200 for a request whose body is not read
     * `/hold?ms=N` - 200 after N ms
     * `/socket` - a WebSocket, in the subprotocol `echo` for those who offer it: `compress`,
-      `max_frame_size` are its options
+      `max_frame_size` are its options. The Plug's option `upgrade` may name another module whose `upgrade/4`
+      makes it
     * `/held?group=NAME` - how many processes are in the group: those of requests with the same `group`
       in their query that are still served
 
@@ -61,8 +62,8 @@ defmodule Ferrosock.Test.HTTP2App do
   def init(options), do: options
 
   @impl true
-  def call(conn, _options) do
-    conn = fetch_query_params(conn)
+  def call(conn, options) do
+    conn = conn |> fetch_query_params() |> assign(:upgrade, options[:upgrade] || Ferrosock)
     join(conn.query_params)
     route(conn.path_info, conn, conn.query_params)
   end
@@ -126,7 +127,7 @@ defmodule Ferrosock.Test.HTTP2App do
   end
 
   defp route(["socket"], conn, query) do
-    conn |> choose_protocol() |> WebSock.upgrade(Socket, nil, socket_options(query))
+    conn |> choose_protocol() |> conn.assigns.upgrade.upgrade(Socket, nil, socket_options(query))
   end
 
   defp route(_path, conn, _query), do: send_resp(conn, 404, "not here")

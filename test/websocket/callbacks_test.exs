@@ -290,7 +290,7 @@ defmodule Ferrosock.WebSocket.CallbacksTest do
       server = Socket.serve!(terminate: fn _reason, _state -> {:what, :ever} end)
       {socket, pid} = Socket.open(server)
       send_frame(socket, :close, <<1000::16>>)
-      assert down(pid) == {:shutdown, :remote}
+      assert down(pid) == {:shutdown, :closed}
     end
   end
 

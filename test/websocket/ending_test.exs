@@ -4,7 +4,7 @@ defmodule Ferrosock.WebSocket.EndingTest do
   alias Ferrosock.WebSocket.Ending
 
   test "the peer's close code is echoed" do
-    assert %Ending{close: {4000, ""}, terminate: :remote, exit: {:exit, {:shutdown, :remote}, []}} =
+    assert %Ending{close: {4000, ""}, terminate: :remote, exit: {:exit, {:shutdown, :closed}, []}} =
              Ending.event({:close, 4000, "bye"})
   end
 

@@ -302,7 +302,7 @@ defmodule Ferrosock.WebSocket.FramesTest do
       assert recv_frame(socket) == {:text, <<0xF0>>}
       send_frame(socket, :close, <<1000::16, 255>>)
       assert recv_frame(socket) == {:close, 1000, ""}
-      assert down(pid) == {:shutdown, :remote}
+      assert down(pid) == {:shutdown, :closed}
     end
   end
 
@@ -400,21 +400,21 @@ defmodule Ferrosock.WebSocket.FramesTest do
       write(socket, [for(i <- 1..20, do: frame(:text, "#{i}")), frame(:close, <<1000::16>>)])
       for i <- 1..20, do: assert(recv_frame(socket) == {:text, "#{i}"})
       assert recv_frame(socket) == {:close, 1000, ""}
-      assert down(pid) == {:shutdown, :remote}
+      assert down(pid) == {:shutdown, :closed}
     end
 
     test "may come inside a fragmented message, which is dropped" do
       {socket, pid} = Socket.open(Socket.serve!())
       write(socket, [frame(:text, "half", fin: false), frame(:close, <<1000::16>>)])
       assert recv_frame(socket) == {:close, 1000, ""}
-      assert down(pid) == {:shutdown, :remote}
+      assert down(pid) == {:shutdown, :closed}
     end
 
     test "ends the reading: what follows it is ignored" do
       {socket, pid} = Socket.open(Socket.serve!())
       write(socket, [frame(:close, <<1000::16>>), frame(:text, "late"), frame(3, "")])
       assert recv_frame(socket) == {:close, 1000, ""}
-      assert down(pid) == {:shutdown, :remote}
+      assert down(pid) == {:shutdown, :closed}
       assert read_all(socket) == ""
     end
 
@@ -476,7 +476,7 @@ defmodule Ferrosock.WebSocket.FramesTest do
       capture_log(fn ->
         send_frame(socket, :close, payload)
         assert recv_frame(socket) == {:close, code, ""}
-        assert down(pid) == {:shutdown, :remote}
+        assert down(pid) == {:shutdown, :closed}
       end)
 
     assert_received {:terminated, ^pid, :remote, _state}

@@ -83,7 +83,7 @@ defmodule Ferrosock.WebSocket.HibernateTest do
       hibernates(pid)
       send_frame(socket, :close, <<1000::16>>)
       assert recv_frame(socket) == {:close, 1000, ""}
-      assert down(pid) == {:shutdown, :remote}
+      assert down(pid) == {:shutdown, :closed}
     end
 
     test "lets an idle connection between two requests hibernate" do

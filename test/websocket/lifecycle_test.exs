@@ -50,9 +50,9 @@ defmodule Ferrosock.WebSocket.LifecycleTest do
 
       monitor = Process.monitor(agent)
       send_frame(socket, :close, <<1000::16>>)
-      assert down(pid) == {:shutdown, :remote}
+      assert down(pid) == {:shutdown, :closed}
       # An ordinary end is not `:normal`, so that what the Plug linked ends too.
-      assert_receive {:DOWN, ^monitor, :process, ^agent, {:shutdown, :remote}}
+      assert_receive {:DOWN, ^monitor, :process, ^agent, {:shutdown, :closed}}
     end
 
     test "its names in a Registry stay until the end" do
@@ -511,7 +511,7 @@ defmodule Ferrosock.WebSocket.LifecycleTest do
       assert recv_frame(socket) == {:close, 4321, ""}
       assert read_all(socket) == ""
       send(pid, :go)
-      assert down(pid) == {:shutdown, :remote}
+      assert down(pid) == {:shutdown, :closed}
       assert_received {:terminated, ^pid, :remote, _state}
     end
   end
@@ -528,7 +528,7 @@ defmodule Ferrosock.WebSocket.LifecycleTest do
       hibernates(pid)
       send_frame(socket, :close, <<1000::16>>)
       assert recv_frame(socket) == {:close, 1000, ""}
-      assert down(pid) == {:shutdown, :remote}
+      assert down(pid) == {:shutdown, :closed}
     end
   end
 

@@ -97,7 +97,7 @@ defmodule Ferrosock.WebSocket.OverHTTP2Test do
     HTTP2.data(socket, 1, :nofin, frame(:close, <<1000::16, "bye">>))
     assert read_frame(socket, 1) == {:close, <<1000::16>>}
     assert_receive {:terminated, ^first, :remote, _state}
-    assert down(first) == {:shutdown, :remote}
+    assert down(first) == {:shutdown, :closed}
     # The stream ends in good order on both sides.
     assert {:data, 1, :fin, ""} = HTTP2.take(socket, &match?({:data, 1, _, _}, &1))
     HTTP2.data(socket, 1, :fin, "")

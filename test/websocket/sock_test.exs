@@ -471,7 +471,7 @@ defmodule Ferrosock.WebSocket.SockTest do
         {socket, pid} = open(serve_sock!())
         send_frame(socket, :close, <<code::16, "bye">>)
         assert recv_frame(socket) == {:close, code, ""}
-        assert down(pid) == {:shutdown, :remote}
+        assert down(pid) == {:shutdown, :closed}
         assert endings(pid) == [{:handle_close, [remote: code], %{}}]
       end
     end
@@ -480,7 +480,7 @@ defmodule Ferrosock.WebSocket.SockTest do
       {socket, pid} = open(serve_sock!())
       send_frame(socket, :close)
       assert recv_frame(socket) == {:close, 1000, ""}
-      assert down(pid) == {:shutdown, :remote}
+      assert down(pid) == {:shutdown, :closed}
       assert endings(pid) == [{:handle_close, [remote: 1005], %{}}]
     end
 

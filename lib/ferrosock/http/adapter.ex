@@ -11,7 +11,7 @@ defmodule Ferrosock.Adapter do
 
   alias Ferrosock.{Native, UpgradeError}
   alias Ferrosock.HTTP.{Body, Compression, Status}
-  alias Ferrosock.WebSocket.Upgrade
+  alias Ferrosock.WebSocket.{HandOver, Upgrade}
 
   @already_sent {:plug_conn, :sent}
 
@@ -84,10 +84,11 @@ defmodule Ferrosock.Adapter do
   end
 
   @impl true
-  def upgrade(exchange, kind, {websock, argument, options})
-      when kind in [:websocket, :sock] and is_atom(websock) do
-    upgrade = Upgrade.new!(kind, websock, argument, options, websocket_options(exchange))
-    {:ok, %{exchange | upgrade: upgrade}}
+  def upgrade(exchange, _kind, %Upgrade{} = upgrade), do: {:ok, %{exchange | upgrade: upgrade}}
+
+  def upgrade(exchange, :websocket, {websock, _state, _options} = handed_over)
+      when is_atom(websock) do
+    {:ok, %{exchange | upgrade: HandOver.upgrade!(handed_over, exchange.options)}}
   end
 
   def upgrade(_exchange, _protocol, _options), do: {:error, :not_supported}

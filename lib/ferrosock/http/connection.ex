@@ -68,7 +68,7 @@ defmodule Ferrosock.HTTP.Connection do
     # An exit signal of a process that the app has linked is the app's to handle, and one of the server must
     # not cut off a request.
     Process.flag(:trap_exit, true)
-    Label.serves(plug_name(options.plug))
+    Label.serves(plug_name(options))
 
     case Native.attach(claim) do
       {:ok, tag} ->
@@ -347,6 +347,7 @@ defmodule Ferrosock.HTTP.Connection do
   defp stop(connection, reason),
     do: next({:stop, Ending.shutdown(reason), connection.session}, connection)
 
-  defp plug_name({module, _options}), do: module
-  defp plug_name(plug), do: plug
+  defp plug_name(%{display_plug: nil, plug: {module, _options}}), do: module
+  defp plug_name(%{display_plug: nil, plug: plug}), do: plug
+  defp plug_name(%{display_plug: plug}), do: plug
 end

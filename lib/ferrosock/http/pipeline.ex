@@ -11,7 +11,7 @@ defmodule Ferrosock.HTTP.Pipeline do
   alias Ferrosock.{Adapter, Log, Native, Options, UpgradeError}
   alias Ferrosock.HTTP.{Body, Exchange}
   alias Ferrosock.WebSocket.Sock.Plug, as: SockPlug
-  alias Ferrosock.WebSocket.Upgrade
+  alias Ferrosock.WebSocket.{HandOver, Recorder, Upgrade}
 
   @type plug :: {module(), Plug.opts()} | (Plug.Conn.t(), Plug.opts() -> Plug.Conn.t())
 
@@ -38,7 +38,7 @@ defmodule Ferrosock.HTTP.Pipeline do
     %{adapter: {Adapter, exchange}} = conn = conn(options, handle, request)
 
     try do
-      conn |> call(options.plug) |> commit(handle)
+      conn |> serve(options) |> commit(handle)
     catch
       kind, reason -> fail(kind, reason, __STACKTRACE__, conn, exchange)
     end
@@ -62,6 +62,12 @@ defmodule Ferrosock.HTTP.Pipeline do
 
   defp scheme(:http), do: {"http", 80}
   defp scheme(:https), do: {"https", 443}
+
+  defp serve(conn, %{record?: true, plug: plug}) do
+    if Upgrade.handshake?(conn), do: Recorder.run(conn, &call(&1, plug)), else: call(conn, plug)
+  end
+
+  defp serve(conn, %{plug: plug}), do: call(conn, plug)
 
   defp call(conn, {module, options} = plug), do: conn |> module.call(options) |> returned!(plug)
   defp call(conn, plug), do: conn |> plug.([]) |> returned!(plug)
@@ -97,6 +103,8 @@ defmodule Ferrosock.HTTP.Pipeline do
     do: fail(wrapper.kind, wrapper.reason, wrapper.stack, wrapper.conn, exchange)
 
   defp fail(kind, reason, stacktrace, conn, exchange) do
+    conn = Recorder.real(conn)
+    reason = HandOver.failure(reason, stacktrace, conn)
     {error, _stacktrace} = Log.crash_reason(kind, reason, stacktrace)
     status = status(kind, error)
     fault = if status in 500..599, do: client_fault(exchange.handle)

@@ -126,7 +126,11 @@ defmodule Ferrosock.Options.Table do
       {:boolean, true,
        "whether clients may refer to their earlier messages; if not, only offers that renounce it " <>
          "are accepted", :bool},
-    threshold: {:non_neg_integer, 128, "messages of fewer bytes are sent as they are", :usize}
+    threshold: {:non_neg_integer, 128, "messages of fewer bytes are sent as they are", :usize},
+    cache:
+      {:boolean, true,
+       "whether a message that goes to many WebSockets is compressed once: each scheduler keeps what it has " <>
+         "compressed of late, up to 64 KiB. Not for sockets that keep a compressor", :bool}
   ]
 
   @websocket [
@@ -251,6 +255,9 @@ defmodule Ferrosock.Options.Table do
       {{:range, 1..2_147_483_647}, 1024,
        "connections that the kernel keeps until they are accepted", :i32},
     shutdown_timeout: {:ms, 15_000, "that open connections have to end when the server stops"},
+    shutdown_code:
+      {:close_code, 1001,
+       "what WebSockets are closed with when the server stops; 1012 says that it is about to restart"},
     hibernate_after:
       {:timeout, 15_000, "after which the process of an idle connection hibernates",
        {:socket, :Duration}},
@@ -283,8 +290,7 @@ defmodule Ferrosock.Options.Table do
       {:pos_integer, 1_000,
        "WebSockets that are told to close per second; more where it would take more than half of " <>
          "the `:deadline`"},
-    code:
-      {:close_code, 1001, "what they are told; 1012 says that the server is about to restart"},
+    code: {:close_code, "the server's `:shutdown_code`", "what they are told"},
     deadline: {:ms, "the server's `:shutdown_timeout`", "that connections have to end"}
   ]
 

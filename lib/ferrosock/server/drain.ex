@@ -64,7 +64,11 @@ defmodule Ferrosock.Server.Drain do
        listener: listener,
        acceptors: Acceptors.supervisor(table),
        draining: options.draining,
-       settings: Map.put(Options.drain!([]), :deadline, options.shutdown_timeout),
+       settings:
+         Map.merge(Options.drain!([]), %{
+           code: options.shutdown_code,
+           deadline: options.shutdown_timeout
+         }),
        task: nil,
        callers: []
      }}

@@ -37,7 +37,7 @@ defmodule Ferrosock.WebSocket.Ending do
     %__MODULE__{
       close: {code || 1000, ""},
       terminate: :remote,
-      exit: {:exit, {:shutdown, :remote}, []}
+      exit: {:exit, {:shutdown, :closed}, []}
     }
   end
 

@@ -4,6 +4,7 @@ defmodule Ferrosock.WebSocket.Upgrade do
   # Plug has returned. Sending the 101 is the adapter's concern, and what comes after that the session's.
 
   alias Ferrosock.{Native, Options, UpgradeError}
+  alias Ferrosock.WebSocket.Recorder
 
   @enforce_keys [:kind, :websock, :argument, :settings]
   defstruct @enforce_keys
@@ -25,10 +26,18 @@ defmodule Ferrosock.WebSocket.Upgrade do
   @doc "See `Ferrosock.upgrade/4`. With the kind `:sock` the handler is a `Sock`, and the state is the negotiated one."
   @spec upgrade(Plug.Conn.t(), module(), term(), keyword(), kind()) :: Plug.Conn.t()
   def upgrade(conn, websock, state, options, kind \\ :websocket) do
+    conn = Recorder.real(conn)
     settings = settings!(conn, options)
     if settings.early_validate?, do: validate!(conn)
-    Plug.Conn.upgrade_adapter(conn, kind, {websock, state, options})
+    Plug.Conn.upgrade_adapter(conn, kind, asked(conn, kind, {websock, state, options}, settings))
   end
+
+  @doc "Whether the request is a valid handshake."
+  @spec handshake?(Plug.Conn.t()) :: boolean()
+  def handshake?(%{method: "GET"} = conn),
+    do: List.keymember?(conn.req_headers, "upgrade", 0) and problem(conn) == nil
+
+  def handshake?(_conn), do: false
 
   @doc """
   Raises `Ferrosock.UpgradeError` unless the request is a valid handshake (RFC6455§4.2.1). A request of
@@ -36,25 +45,33 @@ defmodule Ferrosock.WebSocket.Upgrade do
   """
   @spec validate!(Plug.Conn.t()) :: :ok
   def validate!(conn) do
-    protocol = Plug.Conn.get_http_protocol(conn)
-
-    cond do
-      conn.method != "GET" -> refuse("the method must be GET, not #{conn.method}")
-      protocol == :"HTTP/1.0" -> refuse("HTTP/1.0 has no upgrade")
-      header(conn, "host") == [] -> refuse("header `host` is missing")
-      true -> validate_fields!(conn, protocol)
+    case problem(conn) do
+      nil -> :ok
+      error -> raise error
     end
   end
 
-  @doc "What the adapter remembers of an upgrade. Raises `ArgumentError` on what no upgrade can have."
-  @spec new!(kind(), module(), argument :: term(), keyword(), websocket_options :: map()) :: t()
-  def new!(kind, websock, argument, options, websocket_options) do
+  @doc "What `validate!/1` raises."
+  @spec problem(Plug.Conn.t()) :: UpgradeError.t() | nil
+  def problem(conn) do
+    protocol = Plug.Conn.get_http_protocol(conn)
+
+    cond do
+      conn.method != "GET" -> problem("the method must be GET, not #{conn.method}", 400)
+      protocol == :"HTTP/1.0" -> problem("HTTP/1.0 has no upgrade", 400)
+      header(conn, "host") == [] -> problem("header `host` is missing", 400)
+      true -> problem_of_fields(conn, protocol)
+    end
+  end
+
+  @doc "What the adapter remembers of an upgrade. Raises `ArgumentError` if the module is no WebSock."
+  @spec new!(kind(), module(), argument :: term(), Options.upgrade()) :: t()
+  def new!(kind, websock, argument, settings) do
     if kind == :websocket do
       functions = [init: 1, handle_in: 2, handle_info: 2]
       Options.implements!(websock, functions, "the upgrade needs a WebSock")
     end
 
-    settings = Options.upgrade!(options, websocket_options)
     %__MODULE__{kind: kind, websock: websock, argument: argument, settings: settings}
   end
 
@@ -81,30 +98,38 @@ defmodule Ferrosock.WebSocket.Upgrade do
     Options.upgrade!(options, adapter.websocket_options(payload))
   end
 
-  defp validate_fields!(conn, protocol) do
+  defp asked(%{adapter: {Plug.Adapters.Test.Conn, _state}}, _kind, asked, _settings), do: asked
+
+  defp asked(_conn, kind, {websock, state, _options}, settings),
+    do: new!(kind, websock, state, settings)
+
+  defp problem_of_fields(conn, protocol) do
     cond do
       not token?(conn, "connection", "upgrade") ->
-        refuse("header `connection` does not have `upgrade`")
+        problem("header `connection` does not have `upgrade`", 400)
 
       not token?(conn, "upgrade", "websocket") ->
-        refuse("header `upgrade` does not have `websocket`")
+        problem("header `upgrade` does not have `websocket`", 400)
 
       body?(conn) ->
-        refuse("the request has a body")
+        problem("the request has a body", 400)
 
       protocol != :"HTTP/2" and not key?(header(conn, "sec-websocket-key")) ->
-        refuse("header `sec-websocket-key` is not one of 16 bytes in Base64")
+        problem("header `sec-websocket-key` is not one of 16 bytes in Base64", 400)
 
       true ->
-        validate_version!(header(conn, "sec-websocket-version"))
+        problem_of_version(header(conn, "sec-websocket-version"))
     end
   end
 
-  defp validate_version!(["13"]), do: :ok
-  defp validate_version!([]), do: refuse("header `sec-websocket-version` is missing")
+  defp problem_of_version(["13"]), do: nil
+  defp problem_of_version([]), do: problem("header `sec-websocket-version` is missing", 400)
 
-  defp validate_version!(versions),
-    do: refuse("version #{Enum.join(versions, ", ")} is not supported, only 13 is", 426)
+  defp problem_of_version(versions),
+    do: problem("version #{Enum.join(versions, ", ")} is not supported, only 13 is", 426)
+
+  defp problem(text, status),
+    do: %UpgradeError{message: "not a WebSocket handshake: #{text}", plug_status: status}
 
   defp token?(conn, name, token) do
     conn
@@ -123,10 +148,6 @@ defmodule Ferrosock.WebSocket.Upgrade do
   defp key?(_keys), do: false
 
   defp header(conn, name), do: Plug.Conn.get_req_header(conn, name)
-
-  defp refuse(problem, status \\ 400) do
-    raise UpgradeError, message: "not a WebSocket handshake: #{problem}", plug_status: status
-  end
 
   defp control_events?(%{kind: :sock}), do: true
 

@@ -144,6 +144,9 @@ pub struct DeflateConfig {
     pub client_context_takeover: bool,
     /// Messages of fewer bytes are sent as they are.
     pub threshold: usize,
+    /// Whether a message that goes to many WebSockets is compressed once: each scheduler keeps what
+    /// it has compressed of late, up to 64 KiB. Not for sockets that keep a compressor.
+    pub cache: bool,
 }
 
 impl Default for DeflateConfig {
@@ -156,6 +159,7 @@ impl Default for DeflateConfig {
             server_context_takeover: false,
             client_context_takeover: true,
             threshold: 128,
+            cache: true,
         }
     }
 }

@@ -7,11 +7,12 @@ defmodule Ferrosock.WebSocket.Sock.Plug do
   @behaviour Plug
 
   alias Ferrosock.{Options, ResultError, UpgradeError}
-  alias Ferrosock.WebSocket.Upgrade
+  alias Ferrosock.WebSocket.{Recorder, Upgrade}
 
   @doc "See `Ferrosock.sock/3`."
   @spec sock(Plug.Conn.t(), module(), term()) :: Plug.Conn.t()
   def sock(conn, sock, argument) do
+    conn = Recorder.real(conn)
     Upgrade.validate!(conn)
     negotiate(conn, sock, sock.init(argument))
   end
@@ -25,6 +26,8 @@ defmodule Ferrosock.WebSocket.Sock.Plug do
 
   @impl true
   def call(conn, {sock, state}) do
+    conn = Recorder.real(conn)
+
     case validate(conn) do
       :ok -> negotiate(conn, sock, state)
       {:error, error} -> reject(conn, error)

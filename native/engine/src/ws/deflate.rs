@@ -75,6 +75,7 @@ fn give<T>(pool: &'static LocalKey<Pool<T>>, item: T) {
 pub struct Deflater {
     settings: Settings,
     context_takeover: bool,
+    caches: bool,
     /// Ours from message to message, if the context is taken over, after the first one.
     context: Option<Compressor>,
 }
@@ -88,8 +89,15 @@ impl Deflater {
                 mem_level: agreed.mem_level,
             },
             context_takeover: agreed.server_context_takeover,
+            caches: agreed.cache,
             context: None,
         }
+    }
+
+    /// What the output depends on besides the payload, where it may be used again for an equal one. `None`:
+    /// it depends on earlier messages, too, or is not to be kept.
+    pub(super) fn reusable(&self) -> Option<Settings> {
+        (self.caches && !self.context_takeover).then_some(self.settings)
     }
 
     /// Appends the compressed payload of a message and returns true; or leaves `out` as it was and
@@ -165,7 +173,7 @@ impl CompressedMessage {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Settings {
+pub(super) struct Settings {
     level: u8,
     window_bits: u8,
     mem_level: u8,

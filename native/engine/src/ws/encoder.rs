@@ -2,11 +2,11 @@
 //! that thread for too long: it is left as it is for the socket's task, which compresses it piece by
 //! piece; what comes after it waits for it, because a compressor may refer to what it saw before.
 
-use std::cell::RefCell;
 use std::ops::Range;
 
 use bytes::Bytes;
 
+use crate::ws::cache;
 use crate::ws::deflate::{CompressedMessage, Deflater};
 use crate::ws::extension::Agreed;
 use crate::ws::frame::{Opcode, encode_header};
@@ -43,10 +43,6 @@ pub(super) struct Encoder {
     threshold: Option<usize>,
     /// The task has it while it compresses a message.
     deflater: Option<Deflater>,
-}
-
-thread_local! {
-    static COMPRESSED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Encoder {
@@ -116,14 +112,12 @@ impl Encoder {
         let Some(deflater) = self.deflater.as_mut().filter(|_| wanted) else {
             return false;
         };
-        COMPRESSED.with_borrow_mut(|compressed| {
-            compressed.clear();
-            let is_smaller = deflater.compress(message.payload, compressed);
-            if is_smaller {
+        cache::compress(deflater, message.payload, |compressed| {
+            if let Some(compressed) = compressed {
                 encode_header(scratch, message.opcode, true, compressed.len());
                 scratch.extend_from_slice(compressed);
             }
-            is_smaller
+            compressed.is_some()
         })
     }
 }

@@ -48,6 +48,8 @@ pub struct Agreed {
     pub level: u8,
     /// zlib's measure of the memory for compressing: 1 to 9.
     pub mem_level: u8,
+    /// What was compressed last may be kept.
+    pub cache: bool,
     answer: Answer,
 }
 
@@ -173,6 +175,7 @@ impl Offer {
             threshold: config.threshold,
             level: config.level,
             mem_level: config.mem_level,
+            cache: config.cache,
             answer: Answer {
                 server_no_context_takeover: self.server_no_context_takeover,
                 client_no_context_takeover: self.client_no_context_takeover,

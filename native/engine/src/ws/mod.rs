@@ -6,6 +6,7 @@
 //! - [`extension`], [`deflate`]: permessage-deflate (RFC 7692): the negotiation and the coding
 //! - [`transport`]: the connection or the stream that the frames travel on
 //! - [`ending`]: the last event, for an owner that asks again
+//! - [`cache`]: what was compressed of late
 //! - [`encoder`]: messages into frames, compressed where that takes no time
 //! - [`outbound`]: what goes to the peer: written where the sender stands, queued when it must be
 //! - [`protocol`]: the life of a socket as a machine: its times, its end, and what its owner hears of it
@@ -13,6 +14,7 @@
 //! - [`task`]: reads, writes and waits as that machine says
 //! - [`socket`]: the handle that the owner sends through, from any thread
 
+mod cache;
 mod credit;
 pub mod deflate;
 mod encoder;

@@ -63,6 +63,7 @@ config!(DeflateConfig {
     server_context_takeover,
     client_context_takeover,
     threshold,
+    cache,
 });
 
 choice!(Overload {

@@ -1,0 +1,5 @@
+defmodule LobbyWeb.RoomHTML do
+  use LobbyWeb, :html
+
+  embed_templates "room_html/*"
+end

@@ -1,0 +1,255 @@
+defmodule Ferrosock.PhoenixAdapter do
+  @moduledoc """
+  Serves the endpoints of Phoenix 1.7 and later: pages, channels, LiveView and long polling. An app takes it by one
+  line, in `config/config.exs`:
+
+      config :my_app, MyAppWeb.Endpoint, adapter: Ferrosock.PhoenixAdapter
+
+  and by `{:ferrosock, ...}` in its dependencies. Nothing else of the app changes: `bandit` or `plug_cowboy` may
+  stay in the dependencies, and the configuration that was written for them is understood.
+
+  When the endpoint starts, the log says
+
+      Running MyAppWeb.Endpoint with Ferrosock 0.1.0 at 127.0.0.1:4000 (http)
+
+  ## Options
+
+  `:http` and `:https` of the endpoint each start a server. They take the [options of
+  `Ferrosock`](Ferrosock.html#module-options), with these differences:
+
+  | option | default | |
+  |---|---|---|
+  | `:port` | 4000, and 4040 for `:https` | an integer, a string of one such as `System.get_env("PORT")` returns, or `{:system, name}` for an environment variable; none with a Unix socket |
+  | `:inet6` | `false` | also as a bare atom: `[:inet6, port: 4000]` |
+  | `:net` | `:inet` | `:inet6` is the same as `inet6: true` |
+  | `:shutdown_code` | 1012 | the close code of a server that stops. Phoenix's JavaScript client comes back after any but 1000, and LiveView without loading the page anew |
+  | `:otp_app` | the endpoint's | the application whose folder relative paths of files are in |
+  | `:display_plug` | the endpoint | what the line at the start names |
+  | `:plug`, `:scheme` | | are the adapter's to set |
+
+  Of the endpoint's own options the adapter reads these:
+
+  | option | effect |
+  |---|---|
+  | `:code_reloader` | a request that comes while the endpoint is being compiled waits for it |
+  | `:drainer` | `[shutdown: ms]` is the `:shutdown_timeout` of the servers, unless they have their own. The other options of `Plug.Cowboy.Drainer` mean nothing here |
+
+  In `config/runtime.exs`, for example:
+
+      import Config
+
+      if config_env() == :prod do
+        config :my_app, MyAppWeb.Endpoint,
+          server: true,
+          url: [host: System.fetch_env!("PHX_HOST"), port: 443, scheme: "https"],
+          http: [
+            # All addresses of IPv6 and IPv4.
+            ip: {0, 0, 0, 0, 0, 0, 0, 0},
+            port: System.get_env("PORT", "4000"),
+            max_connections: 50_000,
+            # ms that a deploy gives to open requests.
+            shutdown_timeout: 30_000,
+            http_1_options: [idle_timeout: 75_000],
+            websocket_options: [ping_interval: 30_000]
+          ],
+          secret_key_base: System.fetch_env!("SECRET_KEY_BASE")
+      end
+
+  HTTPS, whose files are in the app's `priv`, and a Unix socket behind a proxy:
+
+      https: [port: 443, certfile: "priv/cert/fullchain.pem", keyfile: "priv/cert/key.pem"]
+      http: [ip: {:local, "/run/my_app.sock"}]
+
+  ### Sockets
+
+  The options of `socket` in the endpoint (`:timeout`, `:compress`, `:max_frame_size`, `:fullsweep_after`, ...) are
+  Phoenix's own. They apply within the limits of the server's `:websocket_options`, whose `:max_frame_size` is
+  8,000,000 bytes: `max_frame_size: :infinity` at a socket needs it at the server, too.
+
+  ### Options of Bandit and Plug.Cowboy
+
+  What was written for Bandit (`:thousand_island_options`, and what it has in `:http_options`, `:http_1_options`,
+  `:http_2_options` and `:websocket_options`) or for Plug.Cowboy (`:transport_options`, `:protocol_options`,
+  `:compress`, options of sockets and of TLS beside `:port`) is translated where Ferrosock has the thing, and told
+  in one warning where it has not. Where an option of Ferrosock says the same, that counts. [Coming from Bandit or
+  Cowboy](coming-from-bandit-or-cowboy.md) has them all. Their numbers mean what they meant there:
+
+    * Limits of connections, which are there for each acceptor, are multiplied by those.
+    * The length of one header, of a name or of a value, can only raise that of the whole head.
+    * `:infinity`, for a time that must have an end here, is the longest: 49 days.
+
+  `:dispatch` of Plug.Cowboy is refused: handlers of Cowboy cannot be served.
+
+  ## Errors
+
+  The endpoint does not start, and an `ArgumentError` names it, its scheme and the option, when an option is
+  unknown or has a wrong value, when Phoenix is older than 1.7, or when `WebSockAdapter` is missing. When the
+  address cannot be listened on, the endpoint does not start with a `Ferrosock.ListenError`, and one line says so:
+
+      Running MyAppWeb.Endpoint with Ferrosock 0.1.0 at 127.0.0.1:4000 (http) failed, port already in use
+
+  ## Stopping and deploys
+
+  When the endpoint stops, as after a SIGTERM, its supervisor ends its children from the last to the first:
+
+   1. Phoenix's drainer of each socket, which tells all channels. Their clients are closed with 1012.
+   2. The servers of this adapter, each of which [is drained](Ferrosock.html#module-stopping-and-deploys). They
+      close what WebSockets are left, also those without a channel, with 1012, finish requests, and wait for the
+      clients' close frames, all within `:shutdown_timeout`. The VM may halt right after that: no client is reset.
+   3. The supervisors of the channels.
+
+  Long-polling clients get the response to the request that waits, and come back.
+
+  `drain/2` of Ferrosock does step 2 while the node runs on:
+
+      {:ok, server} = Ferrosock.PhoenixAdapter.server(MyAppWeb.Endpoint)
+      Ferrosock.drain(server, rate: 500, deadline: 60_000)
+  """
+
+  alias Ferrosock.{Address, ListenError}
+  alias Ferrosock.PhoenixAdapter.{Config, Front}
+  alias Phoenix.Endpoint.SyncCodeReloadPlug
+
+  require Logger
+
+  @type scheme :: :http | :https
+
+  @phoenix "1.7.0"
+  @ports [http: 4000, https: 4040]
+
+  @doc false
+  def child_specs(endpoint, config) do
+    check_packages!(endpoint)
+
+    for {scheme, port} <- @ports, given = config[scheme] do
+      options = named(endpoint, scheme, fn -> options(endpoint, config, scheme, given) end)
+
+      %{
+        id: {endpoint, scheme},
+        start: {__MODULE__, :start_link, [endpoint, scheme, with_port(options, port)]},
+        type: :supervisor
+      }
+    end
+  end
+
+  @doc false
+  def start_link(endpoint, scheme, options) do
+    {level, options} = Keyword.pop(options, :startup_log, :info)
+    running = "Running #{inspect(options[:display_plug])} with Ferrosock #{vsn(:ferrosock)} at "
+
+    case named(endpoint, scheme, fn -> Ferrosock.start_link([startup_log: false] ++ options) end) do
+      {:ok, pid} ->
+        if level, do: Logger.log(level, running <> place(Ferrosock.info(pid).address, scheme))
+        {:ok, pid}
+
+      {:error, {:shutdown, {:failed_to_start_child, _listener, {%ListenError{} = error, _}}}} =
+          failure ->
+        Logger.error(running <> place(error.address, scheme) <> " failed, #{problem(error)}")
+        failure
+
+      failure ->
+        failure
+    end
+  end
+
+  @doc "The server of a running endpoint, for `Ferrosock.info/1` and `Ferrosock.drain/2`."
+  @spec server(endpoint :: module(), scheme()) :: {:ok, pid()} | {:error, :no_server_found}
+  def server(endpoint, scheme \\ :http) do
+    children = if Process.whereis(endpoint), do: Supervisor.which_children(endpoint), else: []
+
+    case List.keyfind(children, {endpoint, scheme}, 0) do
+      {_id, pid, _type, _modules} when is_pid(pid) -> {:ok, pid}
+      _other -> {:error, :no_server_found}
+    end
+  end
+
+  @doc "The address of a running endpoint; `c:Phoenix.Endpoint.server_info/1` of it calls this."
+  @spec server_info(endpoint :: module(), scheme()) ::
+          {:ok, {:inet.ip_address(), :inet.port_number()} | {:local, path :: binary()}}
+          | {:error, :no_server_found}
+  def server_info(endpoint, scheme) do
+    with {:ok, pid} <- server(endpoint, scheme) do
+      case Ferrosock.info(pid).address do
+        {{:local, _path} = local, _port} -> {:ok, local}
+        address -> {:ok, address}
+      end
+    end
+  end
+
+  # Phoenix is no dependency of Ferrosock, so nothing but this asks for its version.
+  defp check_packages!(endpoint) do
+    phoenix = vsn(:phoenix)
+
+    if phoenix && Version.compare(phoenix, @phoenix) == :lt do
+      raise ArgumentError,
+            "#{inspect(endpoint)} has Phoenix #{phoenix}, and Ferrosock.PhoenixAdapter needs 1.7 or later: update it " <>
+              ~s|with {:phoenix, "~> 1.7"} in mix.exs|
+    end
+
+    if not Code.ensure_loaded?(WebSockAdapter) do
+      raise ArgumentError,
+            "#{inspect(endpoint)} has no WebSockAdapter, which Phoenix upgrades its sockets with: add " <>
+              ~s|{:websock_adapter, "~> 0.5.7"} to the dependencies in mix.exs|
+    end
+  end
+
+  defp options(endpoint, config, scheme, given) do
+    {options, ignored} = Config.options(given)
+    {drainer, ignored_drainer} = drainer(config[:drainer])
+    warn(endpoint, scheme, ignored ++ ignored_drainer)
+
+    [shutdown_code: 1012, display_plug: endpoint, otp_app: Keyword.fetch!(config, :otp_app)]
+    |> Keyword.merge(drainer)
+    |> Keyword.merge(options)
+    |> Keyword.merge(plug: plug(endpoint, config[:code_reloader]), scheme: scheme)
+  end
+
+  # The other options of Plug.Cowboy's drainer say how it looks for open connections.
+  defp drainer(false), do: {[], [":drainer of the endpoint, which is `false`"]}
+  defp drainer(nil), do: {[], []}
+
+  defp drainer(given),
+    do: Config.options(for {:shutdown, ms} <- given, do: {:shutdown_timeout, ms})
+
+  defp warn(_endpoint, _scheme, []), do: :ok
+
+  defp warn(endpoint, scheme, ignored) do
+    Logger.warning(
+      "#{subject(endpoint, scheme)}: Ferrosock ignores options that it has nothing for: " <>
+        Enum.join(ignored, ", ") <> " (see its guide \"Coming from Bandit or Cowboy\")",
+      domain: [:ferrosock]
+    )
+  end
+
+  defp plug(endpoint, code_reloader?) do
+    # The first versions of 1.7 do not have it.
+    if code_reloader? && Code.ensure_loaded?(SyncCodeReloadPlug),
+      do: {Front, {SyncCodeReloadPlug, {endpoint, []}, Front.paths(endpoint)}},
+      else: {Front, {endpoint, [], Front.paths(endpoint)}}
+  end
+
+  defp with_port(options, port) do
+    if match?({:local, _path}, options[:ip]),
+      do: options,
+      else: Keyword.put_new(options, :port, port)
+  end
+
+  # An option's error comes from where nobody knows of endpoints.
+  defp named(endpoint, scheme, fun) do
+    fun.()
+  rescue
+    error in ArgumentError ->
+      message = "#{subject(endpoint, scheme)}: #{Exception.message(error)}"
+      reraise ArgumentError, [message: message], __STACKTRACE__
+  end
+
+  defp subject(endpoint, scheme), do: "#{inspect(endpoint)} (#{inspect(scheme)})"
+
+  defp place({{:local, path}, _port}, scheme), do: "#{path} (#{scheme}+unix)"
+  defp place(address, scheme), do: "#{Address.format(address)} (#{scheme})"
+
+  defp problem(%{reason: :eaddrinuse}), do: "port already in use"
+  defp problem(%{reason: reason}), do: "#{:inet.format_error(reason)} (#{inspect(reason)})"
+
+  defp vsn(app), do: with([_ | _] = vsn <- Application.spec(app, :vsn), do: to_string(vsn))
+end
