@@ -50,6 +50,7 @@ defmodule Ferrosock.MixProject do
       main: "readme",
       extras: [
         "README.md",
+        "guides/phoenix.md",
         "guides/coming-from-bandit-or-cowboy.md",
         "CHANGELOG.md",
         "LICENSE"
