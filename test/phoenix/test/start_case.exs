@@ -189,7 +189,8 @@ defmodule Sample.StartCase do
             {[http: [dispatch: [{:_, []}]]],
              "(:http): option :dispatch routes to handlers of Cowboy"},
             {[https: [port: 0]], "(:https): "},
-            {[http: [port: 0], drainer: [shutdown: 0]], "option :shutdown_timeout: 0"}
+            {[http: [port: 0], drainer: [shutdown: 0]],
+             "(:http): invalid value for option :shutdown_timeout: 0"}
           ] do
         {error, _log} = failure(config)
 
