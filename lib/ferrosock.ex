@@ -266,6 +266,9 @@ defmodule Ferrosock do
   wrong or the conn is another server's. A conn of `Plug.Test` is accepted, so that an app can test its Plugs;
   the upgrade is recorded as `{websock, state, options}`.
 
+  `WebSockAdapter.upgrade/4` does the same, with `websock_adapter` 0.5.7 or later, and ignores options that nobody
+  knows; [Coming from Bandit or Cowboy](coming-from-bandit-or-cowboy.md#websockets) tells what else differs.
+
   ## Options
 
   #{Ferrosock.Options.docs(:upgrade)}
