@@ -138,6 +138,7 @@ defmodule Ferrosock.PhoenixAdapter do
   def start_link(endpoint, scheme, options) do
     {level, options} = Keyword.pop(options, :startup_log, :info)
     running = "Running #{inspect(options[:display_plug])} with Ferrosock #{vsn(:ferrosock)} at "
+    warm_up(endpoint)
 
     case named(endpoint, scheme, fn -> Ferrosock.start_link([startup_log: false] ++ options) end) do
       {:ok, pid} ->
@@ -176,6 +177,14 @@ defmodule Ferrosock.PhoenixAdapter do
         address -> {:ok, address}
       end
     end
+  end
+
+  # Phoenix 1.7 puts together what each request needs when all children of the endpoint run. Clients who come back
+  # after a deploy are sooner, and would get an error. Phoenix 1.8 does it in time.
+  defp warm_up(endpoint) do
+    if :persistent_term.get({Phoenix.Endpoint, endpoint}, nil) == nil and
+         function_exported?(Phoenix.Endpoint.Supervisor, :warmup, 1),
+       do: Phoenix.Endpoint.Supervisor.warmup(endpoint)
   end
 
   # Phoenix is no dependency of Ferrosock, so nothing but this asks for its version.

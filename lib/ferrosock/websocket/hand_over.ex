@@ -7,7 +7,7 @@ defmodule Ferrosock.WebSocket.HandOver do
 
   alias Ferrosock.{Log, Options}
   alias Ferrosock.Options.{Table, Type}
-  alias Ferrosock.WebSocket.Upgrade
+  alias Ferrosock.WebSocket.{FlatSerializer, Upgrade}
 
   @type t :: {websock :: module(), state :: term(), options :: keyword()}
 
@@ -46,8 +46,11 @@ defmodule Ferrosock.WebSocket.HandOver do
   def failure(reason, _stacktrace, _conn), do: reason
 
   # Whatever is to be changed of what is handed over is changed here.
-  defp ours({websock, state, options}, _server_options),
-    do: {websock, state, options(websock, options)}
+  defp ours({websock, state, options}, server_options) do
+    flat? = server_options.websocket_options.flat_serializer
+    state = if flat?, do: FlatSerializer.flatten(state), else: state
+    {websock, state, options(websock, options)}
+  end
 
   defp options(websock, options) do
     if Keyword.keyword?(options) do

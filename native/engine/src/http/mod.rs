@@ -16,4 +16,6 @@ pub(crate) mod reply;
 pub mod request_body;
 pub(crate) mod response;
 pub(crate) mod response_body;
+#[cfg(test)]
+mod sim;
 pub mod status;

@@ -5,7 +5,6 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use once_cell::sync::OnceCell;
 use tokio::time::Instant;
@@ -131,11 +130,6 @@ impl Writer {
             tls.close(self.stream());
         }
         self.stream().shut_down()
-    }
-
-    /// When the peer has taken nothing of what waits for too long.
-    pub(crate) fn send_deadline(&self, timeout: Duration) -> Option<Instant> {
-        self.stalled_since().map(|since| since + timeout)
     }
 
     /// Tries until the kernel takes something, and notes since when it does not: every write of a task

@@ -9,8 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, UPGRADE};
-use http::response::Parts;
-use http::{HeaderValue, Request, Response, StatusCode, Version};
+use http::{HeaderValue, Request, Response, StatusCode, Version, request, response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -96,8 +95,7 @@ pub(super) async fn serve<O: Handler>(
             }
         }
     }
-    let parts = http.into_parts();
-    parts.map_or(Outcome::Closed, |parts| {
+    http.into_parts().map_or(Outcome::Closed, |parts| {
         let (io, early) = parts.io.into_inner().into_parts();
         Outcome::Http2(io, early)
     })
@@ -257,25 +255,13 @@ fn poll_last_call(
 async fn respond<O: Handler>(
     connection: Arc<Connection<O>>,
     wire: Arc<Wire>,
-    mut request: Request<Incoming>,
+    request: Request<Incoming>,
 ) -> Result<Response<Tracked>, Infallible> {
     let config = &connection.server.config;
     let is_last = connection.count_request() == config.max_requests;
     let max_line = config.max_request_line_length;
     let keeps_alive = keeps_alive(request.version(), request.headers());
-    let on_upgrade = request
-        .headers()
-        .contains_key(UPGRADE)
-        .then(|| hyper::upgrade::on(&mut request));
-    let (head, body) = request.into_parts();
-    let (service, response) = oneshot::channel();
-    let reply = Reply::Http1 {
-        service,
-        on_upgrade,
-    };
-    let weak = Arc::downgrade(&wire);
-    let body = RequestBody::new(Source::Http1 { body, wire });
-    let exchange = Exchange::new(connection, &head, reply, body, Some(weak));
+    let (exchange, head, response) = exchange(connection, wire, request);
     // Made before the wait: also when hyper drops this future, the exchange is ended.
     let mut tracked = Tracked {
         body: ResponseBody::Whole(Bytes::new()),
@@ -295,9 +281,35 @@ async fn respond<O: Handler>(
     Ok(Response::from_parts(head, tracked))
 }
 
+/// The exchange that a request begins, with the request's head, and where its response will be.
+fn exchange<O: Handler>(
+    connection: Arc<Connection<O>>,
+    wire: Arc<Wire>,
+    mut request: Request<Incoming>,
+) -> (
+    Arc<Exchange<O>>,
+    request::Parts,
+    oneshot::Receiver<Response<ResponseBody>>,
+) {
+    let on_upgrade = request
+        .headers()
+        .contains_key(UPGRADE)
+        .then(|| hyper::upgrade::on(&mut request));
+    let (head, body) = request.into_parts();
+    let (service, response) = oneshot::channel();
+    let reply = Reply::Http1 {
+        service,
+        on_upgrade,
+    };
+    let weak = Arc::downgrade(&wire);
+    let body = RequestBody::new(Source::Http1 { body, wire });
+    let exchange = Exchange::new(connection, &head, reply, body, Some(weak));
+    (exchange, head, response)
+}
+
 /// Says in the head whether the connection goes on. `keeps_alive`: the client would have it so.
 async fn complete<O: Handler>(
-    head: &mut Parts,
+    head: &mut response::Parts,
     exchange: &Exchange<O>,
     keeps_alive: bool,
     is_last: bool,

@@ -2,6 +2,7 @@
 //! the request of a stream becomes an exchange.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
@@ -18,6 +19,7 @@ use crate::config::Http2Config;
 use crate::connection::Connection;
 use crate::error::HttpError;
 use crate::http::exchange::Exchange;
+use crate::http::h2::deadlines::{Deadlines, Late, Limits};
 use crate::http::h2::{Fault, Filtered};
 use crate::http::handler::{self, Handler};
 use crate::http::head::check_http2;
@@ -25,11 +27,10 @@ use crate::http::reply::Reply;
 use crate::http::request_body::{RequestBody, Source};
 use crate::http::response::content_length;
 use crate::net::io::Io;
-use crate::net::linger::LINGER;
 use crate::net::writer::Writer;
 use crate::rt;
-use crate::rt::timer::{self, Timer, timeout};
-use crate::server::{LAST_CALL, Stage};
+use crate::rt::timer::Timer;
+use crate::server::Stage;
 
 /// Bytes that a connection may have received for handlers that do not read. A few that are slow must not
 /// keep the others from receiving.
@@ -49,47 +50,94 @@ pub(super) async fn serve<O: Handler>(
 ) -> Result<(), HttpError> {
     let mut stages = connection.server.stage.clone();
     let writer = io.writer.clone();
-    let mut send_timer = Timer::default();
     let io = Filtered::new(io, config.max_header_length)
         .after(early)
         .telling(writer.clone());
     let fault = io.fault();
-    let preface = timeout(
-        connection.server.config.handshake_timeout,
-        builder(config).handshake(io),
-    );
-    let http2 = tokio::select! {
-        biased;
-        result = preface => result.map_err(|_elapsed| HttpError::HandshakeTimeout)?,
-        () = last_call(&mut stages) => return Ok(()),
+    let mut patience = Patience::new(connection, config, &writer);
+    let preface = builder(config).handshake(io);
+    let Some(http2) = await_preface(preface, &mut patience, &mut stages).await? else {
+        return Ok(());
     };
-    let mut server = match http2 {
-        Ok(http2) => Server::new(connection, config, http2, fault, &writer),
-        Err(e) => return blame(&e),
-    };
+    let mut server = Server::new(connection, config, http2, fault, patience);
     loop {
         tokio::select! {
             biased;
             result = poll_fn(|cx| server.poll(cx)) => return result,
-            // After h2, which has just tried to write. It waits for whatever its streams and it have to
-            // say, and most of that has no task of ours that would notice.
-            () = poll_fn(|cx| match writer.send_deadline(config.send_timeout) {
-                Some(due) => send_timer.poll(cx, due),
-                None => Poll::Pending,
-            }) => return Err(HttpError::SlowClient),
             // A handler has ended, and another may start.
             () = connection.wake.notified() => {}
-            _ = stages.wait_for(|stage| *stage > Stage::Accepting), if !server.is_last => {
+            _ = stages.wait_for(|stage| *stage > Stage::Accepting), if !server.is_last() => {
                 server.shut_down();
             }
         }
     }
 }
 
-/// Ready when a client that has not sent its preface has had its time to do so.
-async fn last_call(stages: &mut watch::Receiver<Stage>) {
-    let _ = stages.wait_for(|stage| *stage > Stage::Accepting).await;
-    timer::sleep(LAST_CALL).await;
+type Http2 = server::Connection<Filtered<Io>, Bytes>;
+
+/// h2 once the client has sent its preface; `None` where there is no such client any more.
+async fn await_preface(
+    preface: impl Future<Output = Result<Http2, h2::Error>>,
+    patience: &mut Patience<'_>,
+    stages: &mut watch::Receiver<Stage>,
+) -> Result<Option<Http2>, HttpError> {
+    let mut preface = pin!(preface);
+    let mut is_draining = false;
+    loop {
+        tokio::select! {
+            biased;
+            result = preface.as_mut() => {
+                patience.deadlines.preface_read();
+                return result.map(Some).or_else(|e| blame(&e).map(|()| None));
+            }
+            late = poll_fn(|cx| patience.poll(cx)) => return match late {
+                Late::LastCall => Ok(None),
+                _ => Err(HttpError::HandshakeTimeout),
+            },
+            _ = stages.wait_for(|stage| *stage > Stage::Accepting), if !is_draining => {
+                is_draining = true;
+                patience.deadlines.drain_started(Instant::now());
+            }
+        }
+    }
+}
+
+/// The deadlines, and the clock.
+struct Patience<'a> {
+    deadlines: Deadlines,
+    timer: Timer,
+    writer: &'a Writer,
+}
+
+impl<'a> Patience<'a> {
+    fn new<O: Handler>(
+        connection: &Connection<O>,
+        config: &Http2Config,
+        writer: &'a Writer,
+    ) -> Self {
+        let limits = Limits {
+            preface: connection.server.config.handshake_timeout,
+            idle: config.idle_timeout,
+            send: config.send_timeout,
+        };
+        Self {
+            deadlines: Deadlines::new(limits, Instant::now()),
+            timer: Timer::default(),
+            writer,
+        }
+    }
+
+    /// Ready when the client is late.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Late> {
+        let (deadlines, writer) = (&self.deadlines, self.writer);
+        while let Some(due) = deadlines.next_timeout(writer.stalled_since()) {
+            ready!(self.timer.poll(cx, due));
+            if let Some(late) = deadlines.handle_timeout(writer.stalled_since(), Instant::now()) {
+                return Poll::Ready(late);
+            }
+        }
+        Poll::Pending
+    }
 }
 
 fn builder(config: &Http2Config) -> Builder {
@@ -117,35 +165,28 @@ fn blame(error: &h2::Error) -> Result<(), HttpError> {
 struct Server<'a, O: Handler> {
     connection: &'a Arc<Connection<O>>,
     config: &'a Http2Config,
-    writer: &'a Writer,
-    http2: server::Connection<Filtered<Io>, Bytes>,
+    http2: Http2,
     fault: Fault,
     /// The client is told that it has made one.
     is_faulty: bool,
-    /// No stream may be opened any more.
-    is_last: bool,
-    idle_since: Option<Instant>,
-    timer: Timer,
+    patience: Patience<'a>,
 }
 
 impl<'a, O: Handler> Server<'a, O> {
     fn new(
         connection: &'a Arc<Connection<O>>,
         config: &'a Http2Config,
-        http2: server::Connection<Filtered<Io>, Bytes>,
+        http2: Http2,
         fault: Fault,
-        writer: &'a Writer,
+        patience: Patience<'a>,
     ) -> Self {
         Self {
             connection,
             config,
-            writer,
             http2,
             fault,
             is_faulty: false,
-            is_last: false,
-            idle_since: None,
-            timer: Timer::default(),
+            patience,
         }
     }
 
@@ -158,12 +199,21 @@ impl<'a, O: Handler> Server<'a, O> {
             if self.is_at_fault() {
                 continue;
             }
-            ready!(self.poll_idle(cx));
-            if self.is_last {
-                return Poll::Ready(self.blame());
+            // After h2, which has just tried to write: what waits for the client may be of any stream, and
+            // most of that has no task of ours that would notice.
+            match ready!(self.poll_late(cx)) {
+                Late::Stream => self.shut_down(),
+                Late::Receipt => return Poll::Ready(Err(HttpError::SlowClient)),
+                // The first two are over by now.
+                Late::Preface | Late::LastCall | Late::End => return Poll::Ready(self.blame()),
             }
-            self.shut_down();
         }
+    }
+
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<Late> {
+        let has_streams = self.http2.has_streams();
+        self.patience.deadlines.look(has_streams, Instant::now);
+        self.patience.poll(cx)
     }
 
     /// Whether the client has just made a fault, of which h2 has yet to tell it.
@@ -171,8 +221,7 @@ impl<'a, O: Handler> Server<'a, O> {
         let reason = self.fault.get().filter(|_| !self.is_faulty);
         if let Some(reason) = reason {
             self.is_faulty = true;
-            self.is_last = true;
-            self.idle_since = None;
+            self.patience.deadlines.goaway_sent();
             self.http2.abrupt_shutdown(reason);
         }
         reason.is_some()
@@ -210,7 +259,8 @@ impl<'a, O: Handler> Server<'a, O> {
     /// Whether the client takes nothing while more waits in the server than may: it gets no more to wait
     /// for.
     fn is_burden(&self) -> bool {
-        self.connection.server.budget.is_exceeded() && self.writer.stalled_since().is_some()
+        self.connection.server.budget.is_exceeded()
+            && self.patience.writer.stalled_since().is_some()
     }
 
     fn start(&mut self, request: Request<RecvStream>, reply: SendResponse<Bytes>) {
@@ -223,28 +273,17 @@ impl<'a, O: Handler> Server<'a, O> {
         }
     }
 
-    /// Lets the streams that there are come to their end, and takes no others (RFC9113§6.8).
-    fn shut_down(&mut self) {
-        if !self.is_last {
-            self.is_last = true;
-            self.idle_since = None;
-            self.http2.graceful_shutdown();
-        }
+    /// Whether no stream may be opened any more.
+    fn is_last(&self) -> bool {
+        self.patience.deadlines.is_last()
     }
 
-    /// Ready when there has been no stream for too long.
-    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.http2.has_streams() {
-            self.idle_since = None;
-            return Poll::Pending;
+    /// Lets the streams that there are come to their end, and takes no others (RFC9113§6.8).
+    fn shut_down(&mut self) {
+        if !self.is_last() {
+            self.patience.deadlines.goaway_sent();
+            self.http2.graceful_shutdown();
         }
-        let since = *self.idle_since.get_or_insert_with(Instant::now);
-        let patience = match self.is_last {
-            // It has to acknowledge the end.
-            true => LINGER,
-            false => self.config.idle_timeout,
-        };
-        self.timer.poll(cx, since + patience)
     }
 }
 

@@ -100,32 +100,18 @@ impl<B: Buffer> Reader<B> {
                     self.check(&header)?;
                     self.begin_frame(header, &mut input, sink)?;
                 }
-                State::Control(frame, kept) => {
+                State::Control(frame, _) => {
                     let len = frame.missing_in(input.len());
                     let part = take(&mut input, len);
-                    let at = frame.read as usize;
-                    kept[at..at + part.len()].copy_from_slice(part);
-                    frame.read += part.len() as u64;
-                    if frame.missing() > 0 {
+                    self.control_part(part, sink)?;
+                    if matches!(self.state, State::Control(..)) {
                         return Ok(());
-                    }
-                    if let State::Control(frame, mut kept) = std::mem::take(&mut self.state) {
-                        let payload = &mut kept[..frame.header.payload_len as usize];
-                        self.control_frame(&frame.header, payload, sink)?;
                     }
                 }
                 State::Data(frame) => {
                     let len = frame.missing_in(input.len());
                     let part = take(&mut input, len);
-                    match &mut self.message {
-                        Some(message) if message.is_compressed => self.compressed(part, sink)?,
-                        Some(message) => {
-                            message.make_room(part.len(), frame);
-                            message.buffer.extend(part);
-                            self.filled(part.len(), sink)?;
-                        }
-                        None => unreachable!("a data frame has a message"),
-                    }
+                    self.data_part(part, sink)?;
                     if matches!(self.state, State::Data(_)) {
                         return Ok(());
                     }
@@ -133,6 +119,37 @@ impl<B: Buffer> Reader<B> {
                 State::Ended => return Ok(()),
             }
         }
+    }
+
+    /// Takes in the next part of a control frame that did not come in one piece.
+    fn control_part(&mut self, part: &[u8], sink: &mut impl Sink<B>) -> Result<(), Error> {
+        let State::Control(frame, kept) = &mut self.state else {
+            return Ok(());
+        };
+        let at = frame.read as usize;
+        kept[at..at + part.len()].copy_from_slice(part);
+        frame.read += part.len() as u64;
+        if frame.missing() > 0 {
+            return Ok(());
+        }
+        if let State::Control(frame, mut kept) = std::mem::take(&mut self.state) {
+            let payload = &mut kept[..frame.header.payload_len as usize];
+            self.control_frame(&frame.header, payload, sink)?;
+        }
+        Ok(())
+    }
+
+    /// Takes in the next part of a data frame.
+    fn data_part(&mut self, part: &mut [u8], sink: &mut impl Sink<B>) -> Result<(), Error> {
+        let (State::Data(frame), Some(message)) = (&self.state, &mut self.message) else {
+            unreachable!("a data frame has a message");
+        };
+        if message.is_compressed {
+            return self.compressed(part, sink);
+        }
+        message.make_room(part.len(), frame);
+        message.buffer.extend(part);
+        self.filled(part.len(), sink)
     }
 
     /// What a header alone can be refused for, beyond its own form.

@@ -205,31 +205,31 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::http::sim::{MS, Machine};
 
-    const MS: Duration = Duration::from_millis(1);
     const LIMITS: Limits = Limits {
         header: Duration::from_secs(10),
         idle: Duration::from_secs(60),
         send: Duration::from_secs(30),
     };
 
-    /// A connection in simulated time.
-    struct Sim {
-        deadlines: Deadlines,
-        start: Instant,
-        now: Instant,
-        stalled: Option<Instant>,
+    type Sim = crate::http::sim::Sim<Deadlines>;
+
+    impl Machine for Deadlines {
+        type Late = Late;
+
+        fn next_timeout(&self, stalled: Option<Instant>) -> Option<Instant> {
+            self.next_timeout(&LIMITS, stalled)
+        }
+
+        fn handle_timeout(&self, stalled: Option<Instant>, now: Instant) -> Option<Late> {
+            self.handle_timeout(&LIMITS, stalled, now)
+        }
     }
 
     impl Sim {
         fn accepted() -> Self {
-            let now = Instant::now();
-            Self {
-                deadlines: Deadlines::new(now),
-                start: now,
-                now,
-                stalled: None,
-            }
+            Self::new(Deadlines::new)
         }
 
         /// One that is between two requests.
@@ -249,37 +249,13 @@ mod tests {
             let now = self.now;
             self.deadlines.drain_ended(|| now);
         }
-
-        fn pass(&mut self, time: Duration) {
-            self.now += time;
-        }
-
-        fn late(&self) -> Option<Late> {
-            self.late_at(self.now)
-        }
-
-        fn late_at(&self, now: Instant) -> Option<Late> {
-            self.deadlines.handle_timeout(&LIMITS, self.stalled, now)
-        }
-
-        fn next_timeout(&self) -> Option<Instant> {
-            self.deadlines.next_timeout(&LIMITS, self.stalled)
-        }
-
-        /// It is late so many milliseconds after the accept, and not a moment before.
-        fn assert_late(&self, late: Late, ms: u32) {
-            let due = self.start + ms * MS;
-            assert_eq!(self.next_timeout(), Some(due));
-            assert_eq!(self.late_at(due - Duration::from_nanos(1)), None);
-            assert_eq!(self.late_at(due), Some(late));
-        }
     }
 
     #[test]
     fn the_first_head_has_its_time_from_the_accept_on() {
         let mut sim = Sim::accepted();
         sim.assert_late(Late::Request, 10_000);
-        sim.pass(9_000 * MS);
+        sim.pass(9_000);
         sim.read();
         sim.assert_late(Late::Head, 10_000);
     }
@@ -287,7 +263,7 @@ mod tests {
     #[test]
     fn a_later_head_has_its_time_from_its_first_byte_on() {
         let mut sim = Sim::idle();
-        sim.pass(59_999 * MS);
+        sim.pass(59_999);
         sim.read();
         sim.assert_late(Late::Head, 69_999);
     }
@@ -296,7 +272,7 @@ mod tests {
     fn a_head_gets_no_more_time_by_coming_byte_by_byte() {
         for (mut sim, due) in [(Sim::accepted(), 10_000), (Sim::idle(), 11_000)] {
             for _ in 0..9 {
-                sim.pass(1_000 * MS);
+                sim.pass(1_000);
                 sim.read();
             }
             sim.assert_late(Late::Head, due);
@@ -307,7 +283,7 @@ mod tests {
     fn the_time_between_two_requests_begins_anew_after_each() {
         let mut sim = Sim::idle();
         for n in 1..5 {
-            sim.pass(59_999 * MS);
+            sim.pass(59_999);
             assert_eq!(sim.late(), None);
             sim.read();
             sim.deadlines.request_started();
@@ -322,7 +298,7 @@ mod tests {
         sim.read();
         sim.deadlines.request_started();
         assert_eq!(sim.next_timeout(), None);
-        sim.pass(86_400_000 * MS);
+        sim.pass(86_400_000);
         // Of the body.
         sim.read();
         assert_eq!((sim.next_timeout(), sim.late()), (None, None));
@@ -334,10 +310,10 @@ mod tests {
     fn what_is_left_of_a_body_has_a_deadline_of_its_own() {
         let mut sim = Sim::idle();
         sim.deadlines.request_started();
-        sim.pass(1_000 * MS);
+        sim.pass(1_000);
         sim.deadlines.drain_started(sim.now);
         for _ in 0..5 {
-            sim.pass(500 * MS);
+            sim.pass(500);
             sim.read();
         }
         sim.assert_late(Late::Request, 4_000);
@@ -362,7 +338,7 @@ mod tests {
     fn a_client_that_takes_nothing_is_late_in_whatever_it_is() {
         let mut sim = Sim::idle();
         sim.deadlines.request_started();
-        sim.pass(500 * MS);
+        sim.pass(500);
         sim.stalled = Some(sim.now);
         sim.assert_late(Late::Receipt, 30_500);
         sim.deadlines.request_ended(sim.now);
@@ -377,7 +353,7 @@ mod tests {
     fn a_draining_listener_waits_for_a_request_only_where_one_may_be_on_its_way() {
         let mut sim = Sim::accepted();
         let last_call = |sim: &Sim, arrivals| sim.deadlines.awaited(|| arrivals).last_call();
-        sim.pass(100 * MS);
+        sim.pass(100);
         let due = sim.start + 250 * MS;
         assert_eq!(last_call(&sim, false), LastCall::OverAt(due));
         assert_eq!(last_call(&sim, true), LastCall::Later);
@@ -423,7 +399,7 @@ mod tests {
                 let before = sim.next_timeout();
                 let had_begun = sim.deadlines.expected() != Expected::Head;
                 match step {
-                    Step::Pass(ms) => sim.pass(ms * MS),
+                    Step::Pass(ms) => sim.pass(ms),
                     Step::Read => sim.read(),
                     Step::Start => sim.deadlines.request_started(),
                     Step::End => sim.deadlines.request_ended(sim.now),

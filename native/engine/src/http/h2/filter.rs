@@ -13,12 +13,13 @@
 use h2::Reason;
 
 use super::block::{Block, Found};
-use super::field::{Judge, Kind};
+use super::field::Judge;
 use super::frame::{
     ACK, CONTINUATION, DATA, END_STREAM, GOAWAY, HEAD_LEN, HEADERS, Head, MAX_31_BITS,
     MAX_FRAME_SIZE, PING, PRIORITY, PUSH_PROMISE, RST_STREAM, SETTINGS, WINDOW_UPDATE,
 };
-use super::hpack::{self, Decoder, Field};
+use super::hpack::{self, Decoder};
+use super::rewrite::{MALFORMED, Rewrite};
 use super::streams::{State, Streams};
 
 const PREFACE_LEN: usize = 24;
@@ -29,14 +30,6 @@ const INITIAL_WINDOW_SIZE: u16 = 4;
 /// How often over its bound a list of header fields ends the connection, as with h2, which answers smaller
 /// ones.
 const ABUSE: usize = 4;
-
-/// `transfer-encoding`, by its place in the static table, with an empty value: no request has it
-/// (RFC9113§8.2.2), which is all that h2 says to it.
-const MALFORMED: &[u8] = b"\x0f\x2a\x00";
-
-/// `accept-encoding: gzip, deflate`, which is in the static table, and what it weighs.
-const HEAVY: u8 = 0x90;
-const HEAVY_SIZE: usize = 60;
 
 /// How many streams may wait to be reset for another reason than a malformed request.
 const MAX_REASONS: usize = 64;
@@ -139,24 +132,9 @@ impl Filter {
             if self.fault.is_some() || self.held_at == self.held.len() {
                 break;
             }
-            // Taken out, as the step changes what is beside it.
-            let held = std::mem::take(&mut self.held);
-            let step = self.step(&held[self.held_at..]);
-            match step {
-                Ok(Step::Pass(n)) => {
-                    let copied = copy(&held[self.held_at..][..n], space);
-                    // What has no room passes later.
-                    self.passing += n - copied;
-                    self.held_at += copied;
-                    given += copied;
-                }
-                Ok(Step::Replace(n)) => self.held_at += n,
-                Ok(Step::More) => {}
-                Err(reason) => self.fault = Some(reason),
-            }
-            self.held = held;
-            if matches!(step, Ok(Step::More)) {
-                break;
+            match self.step_held(space) {
+                Some(copied) => given += copied,
+                None => break,
             }
         }
         if self.fault.is_some() || self.held_at == self.held.len() {
@@ -166,6 +144,28 @@ impl Filter {
             empty(&mut self.out, &mut self.out_at);
         }
         given
+    }
+
+    /// Takes a step with what is held. Returns how much of it has passed into `space`; `None` where more of the
+    /// client's bytes is needed.
+    fn step_held(&mut self, space: &mut [u8]) -> Option<usize> {
+        // Taken out, as the step changes what is beside it.
+        let held = std::mem::take(&mut self.held);
+        let mut passed = Some(0);
+        match self.step(&held[self.held_at..]) {
+            Ok(Step::Pass(n)) => {
+                let copied = copy(&held[self.held_at..][..n], space);
+                // What has no room passes later.
+                self.passing += n - copied;
+                self.held_at += copied;
+                passed = Some(copied);
+            }
+            Ok(Step::Replace(n)) => self.held_at += n,
+            Ok(Step::More) => passed = None,
+            Err(reason) => self.fault = Some(reason),
+        }
+        self.held = held;
+        passed
     }
 
     /// Why the connection has to end. Nothing passes any more.
@@ -209,32 +209,39 @@ impl Filter {
         };
         self.check(&head)?;
         match head.kind {
-            HEADERS => return self.headers(&head, bytes),
-            SETTINGS => {
-                let Some(payload) = head.payload(bytes) else {
-                    return Ok(Step::More);
-                };
-                check_settings(payload)?;
-                self.has_settings = true;
-            }
-            PRIORITY | WINDOW_UPDATE => {
-                let Some(payload) = head.payload(bytes) else {
-                    return Ok(Step::More);
-                };
-                if self.is_taken_out(&head, payload) {
-                    return Ok(Step::Replace(HEAD_LEN + head.len));
-                }
-            }
+            HEADERS => self.headers(&head, bytes),
+            SETTINGS | PRIORITY | WINDOW_UPDATE => self.whole(&head, bytes),
+            _ => Ok(self.by_head(&head, bytes)),
+        }
+    }
+
+    /// A frame that is judged by its payload, and waits until all of it is there.
+    fn whole(&mut self, head: &Head, bytes: &[u8]) -> Result<Step, Reason> {
+        let Some(payload) = head.payload(bytes) else {
+            return Ok(Step::More);
+        };
+        if head.kind == SETTINGS {
+            check_settings(payload)?;
+            self.has_settings = true;
+        } else if self.is_taken_out(head, payload) {
+            return Ok(Step::Replace(HEAD_LEN + head.len));
+        }
+        Ok(self.pass(HEAD_LEN + head.len, bytes))
+    }
+
+    /// A frame that is judged by its head alone, so that its payload passes as it comes.
+    fn by_head(&mut self, head: &Head, bytes: &[u8]) -> Step {
+        match head.kind {
             DATA if self.streams.state(head.stream) == State::Ended => {
                 // It is left to follow: its bytes count for the connection's window.
-                self.refuse(&head, Reason::STREAM_CLOSED);
-                return Ok(Step::Replace(0));
+                self.refuse(head, Reason::STREAM_CLOSED);
+                return Step::Replace(0);
             }
             DATA if head.has(END_STREAM) => self.end(head.stream),
             RST_STREAM => self.skip(head.stream),
             _ => {}
         }
-        Ok(self.pass(HEAD_LEN + head.len, bytes))
+        self.pass(HEAD_LEN + head.len, bytes)
     }
 
     fn pass(&mut self, len: usize, bytes: &[u8]) -> Step {
@@ -345,47 +352,23 @@ impl Filter {
     /// no longer that of the client.
     fn decode(&mut self, block: &[u8], is_trailers: bool) -> Result<bool, Reason> {
         let max = self.max_header_length;
-        let mut judge = Judge::new(is_trailers);
-        let mut size = 0;
-        let mut host: Option<Vec<u8>> = None;
-        let (out, is_detached) = (&mut self.out, self.is_detached);
-        out.clear();
-        let result = self
+        let judge = Judge::new(is_trailers);
+        let mut rewrite = Rewrite::new(&mut self.out, judge, max, self.is_detached);
+        let abuse = max.saturating_mul(ABUSE);
+        let decoded = self
             .decoder
-            .decode(block, max.saturating_mul(ABUSE), |field| {
-                judge.field(field.kind);
-                size += field.size();
-                // Which of the pseudo-header fields h2 cannot take is known by the last of them.
-                let is_copied = is_detached || host.is_some() || !judge.is_past();
-                if !is_copied || size >= max {
-                    return;
-                }
-                if is_host_alone(field) {
-                    host = Some(field.value.to_vec());
-                } else if field.name != b"host" || host.as_deref() != Some(field.value) {
-                    encode(field, out);
-                }
-            });
-        if let Err(error) = result {
+            .decode(block, abuse, |field| rewrite.field(field));
+        if let Err(error) = decoded {
             // No part of it is to pass.
-            out.clear();
+            self.out.clear();
             return Err(match error {
                 hpack::Error::Malformed => Reason::COMPRESSION_ERROR,
                 hpack::Error::TooLarge => Reason::ENHANCE_YOUR_CALM,
             });
         }
-        if let Some(host) = host {
-            hpack::encode(b"host", &host, out);
-            self.is_detached = true;
-        } else if !is_detached {
-            out.clear();
-        }
-        if self.is_detached && size >= max {
-            // It is answered as one that is too large, for which it must be just that.
-            out.clear();
-            out.resize(max / HEAVY_SIZE + 1, HEAVY);
-        }
-        Ok(judge.is_malformed)
+        let (is_malformed, is_needed) = rewrite.finish();
+        self.is_detached = is_needed;
+        Ok(is_malformed)
     }
 
     /// Has a stream reset by h2.
@@ -429,19 +412,6 @@ fn check_settings(payload: &[u8]) -> Result<(), Reason> {
     {
         true => Err(Reason::FLOW_CONTROL_ERROR),
         false => Ok(()),
-    }
-}
-
-/// An authority with percent codes, as RFC 3986 (§3.2.2) has it and clients of Unix sockets send it. Crate
-/// http has none; as the `host` of a request without `:authority` it says the same (RFC9113§8.3.1).
-fn is_host_alone(field: &Field<'_>) -> bool {
-    field.kind == Kind::Authority && field.value.contains(&b'%')
-}
-
-fn encode(field: &Field<'_>, out: &mut Vec<u8>) {
-    match field.index {
-        Some(index) => out.push(0x80 | index),
-        None => hpack::encode(field.name, field.value, out),
     }
 }
 

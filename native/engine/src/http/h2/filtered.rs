@@ -73,6 +73,26 @@ impl<T> Filtered<T> {
     }
 }
 
+impl<T: AsyncRead + Unpin> Filtered<T> {
+    /// Reads what came early, then the connection.
+    fn poll_unfiltered(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.early.is_empty() {
+            return Pin::new(&mut self.io).poll_read(cx, buf);
+        }
+        let length = self.early.len().min(buf.remaining());
+        buf.put_slice(&self.early[..length]);
+        self.early.drain(..length);
+        if self.early.is_empty() {
+            self.early = Vec::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl<T: AsyncRead + Unpin> AsyncRead for Filtered<T> {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -99,16 +119,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Filtered<T> {
                 return Poll::Pending;
             }
             let before = buf.filled().len();
-            if this.early.is_empty() {
-                ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
-            } else {
-                let length = this.early.len().min(buf.remaining());
-                buf.put_slice(&this.early[..length]);
-                this.early.drain(..length);
-                if this.early.is_empty() {
-                    this.early = Vec::new();
-                }
-            }
+            ready!(this.poll_unfiltered(cx, buf))?;
             let read = &buf.filled()[before..];
             if read.is_empty() {
                 return Poll::Ready(Ok(()));

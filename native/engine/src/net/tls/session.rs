@@ -7,7 +7,8 @@ use std::io::{self, IoSlice};
 use rustls::ProtocolVersion;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
-    ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
+    ConnectionState, EncodeError, EncodeTlsData, EncryptError, ReadTraffic, UnbufferedStatus,
+    WriteTraffic,
 };
 
 use super::config::{HTTP_2, TlsConfig};
@@ -114,13 +115,7 @@ impl Tls {
             let UnbufferedStatus { discard, state, .. } =
                 self.connection.process_tls_records(&mut ciphertext[used..]);
             match state {
-                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
-                    while let Some(record) = traffic.next_record() {
-                        let record = record.map_err(invalid)?;
-                        used += record.discard;
-                        pass(record.payload);
-                    }
-                }
+                Ok(ConnectionState::ReadTraffic(traffic)) => used += read(traffic, &mut pass)?,
                 Ok(ConnectionState::EncodeTlsData(data)) => encode(data, &mut self.outgoing),
                 Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
                 Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
@@ -129,13 +124,7 @@ impl Tls {
                 }
                 Ok(_) => {
                     used += discard;
-                    // The message goes on in another record. Until its end nothing could be sent, because the
-                    // connection refers to bytes that are still to come. After a handshake, every message
-                    // fits in one record, and a longer one is refused.
-                    if !self.is_handshaking() && is_record(&ciphertext[used..]) {
-                        return Err(io::ErrorKind::InvalidData.into());
-                    }
-                    return Ok(used);
+                    return self.check_rest(&ciphertext[used..]).map(|()| used);
                 }
                 Err(e) => {
                     self.take_alert(&mut ciphertext[used + discard..]);
@@ -143,6 +132,16 @@ impl Tls {
                 }
             }
             used += discard;
+        }
+    }
+
+    /// A whole record that was not used is the beginning of a message that goes on in another one. Until its
+    /// end nothing could be sent, because the connection refers to bytes that are still to come. After a
+    /// handshake, every message fits in one record, and a longer one is refused.
+    fn check_rest(&self, rest: &[u8]) -> io::Result<()> {
+        match !self.is_handshaking() && is_record(rest) {
+            true => Err(io::ErrorKind::InvalidData.into()),
+            false => Ok(()),
         }
     }
 
@@ -225,6 +224,20 @@ impl Tls {
         }
         let _ = self.flush(stream);
     }
+}
+
+/// Passes on the plaintext of the records, and returns how much ciphertext that was.
+fn read(
+    mut traffic: ReadTraffic<'_, '_, ServerConnectionData>,
+    pass: &mut impl FnMut(&[u8]),
+) -> io::Result<usize> {
+    let mut used = 0;
+    while let Some(record) = traffic.next_record() {
+        let record = record.map_err(invalid)?;
+        used += record.discard;
+        pass(record.payload);
+    }
+    Ok(used)
 }
 
 /// Encrypts into the front of `room`, which stays as large as it ever had to be: to clear it for each write

@@ -30,40 +30,11 @@ const ECHO_SIZE: u32 = 64;
 const PAUSE: Duration = Duration::from_millis(10);
 
 pub fn run(args: &Attack) -> Result<AttackReport> {
-    ensure!(args.server.tls.is_none(), "the echo of attack has no TLS");
-    let Stream::Tcp(quiet) = handshake::open_all(&args.server, 1, handshake::websocket)?.remove(0)
-    else {
-        bail!("the echo of attack has no TLS");
-    };
-    quiet.set_read_timeout(Some(args.timing.patience))?;
-    quiet.set_write_timeout(Some(args.timing.patience))?;
-
-    let attackers = Attackers {
-        weapon: args.weapon,
-        target: Server {
-            addr: args.target.unwrap_or(args.server.addr),
-            path: args
-                .target_path
-                .clone()
-                .unwrap_or_else(|| args.server.path.clone()),
-            tls: None,
-            pid: None,
-        },
-        conns: args.conns,
-        over: AtomicBool::new(false),
-        made: AtomicU64::new(0),
-        sockets: Mutex::default(),
-    };
+    let mut echo = Echo::open(args)?;
+    let attackers = Attackers::new(args);
     let opened = attackers.open_all()?;
-    let mut echo = Echo::new(quiet);
     echo.ask_for(args.timing.warm)?;
-    let figures = thread::scope(|scope| {
-        let attack = scope.spawn(|| attackers.run(opened));
-        let figures = echo.measure(args, &attackers.over);
-        attackers.end();
-        attack.join().expect("no panic").context("the attack")?;
-        figures
-    })?;
+    let figures = measure_beside(&mut echo, &attackers, opened, args)?;
     let attacks = attackers.made.load(Relaxed);
     ensure!(attacks > 0, "the attack did nothing");
     Ok(AttackReport {
@@ -80,6 +51,22 @@ pub fn run(args: &Attack) -> Result<AttackReport> {
     })
 }
 
+/// The figures of the echo, while the attackers are at it.
+fn measure_beside(
+    echo: &mut Echo,
+    attackers: &Attackers,
+    opened: Vec<TcpStream>,
+    args: &Attack,
+) -> Result<Figures> {
+    thread::scope(|scope| {
+        let attack = scope.spawn(|| attackers.run(opened));
+        let figures = echo.measure(args, &attackers.over);
+        attackers.end();
+        attack.join().expect("no panic").context("the attack")?;
+        figures
+    })
+}
+
 /// The connection that does no harm.
 struct Echo {
     stream: TcpStream,
@@ -88,13 +75,20 @@ struct Echo {
 }
 
 impl Echo {
-    fn new(stream: TcpStream) -> Self {
+    fn open(args: &Attack) -> Result<Self> {
+        ensure!(args.server.tls.is_none(), "the echo of attack has no TLS");
+        let opened = handshake::open_all(&args.server, 1, handshake::websocket)?.remove(0);
+        let Stream::Tcp(stream) = opened else {
+            bail!("the echo of attack has no TLS");
+        };
+        stream.set_read_timeout(Some(args.timing.patience))?;
+        stream.set_write_timeout(Some(args.timing.patience))?;
         let payload = [b'q'; ECHO_SIZE as usize];
-        Self {
+        Ok(Self {
             stream,
             request: frame::masked(frame::BINARY, &payload),
             expected: frame::unmasked(frame::BINARY, &payload),
-        }
+        })
     }
 
     fn ask_for(&mut self, time: Duration) -> Result<()> {
@@ -155,6 +149,23 @@ struct Attackers {
 }
 
 impl Attackers {
+    fn new(args: &Attack) -> Self {
+        let path = args.target_path.as_ref().unwrap_or(&args.server.path);
+        Self {
+            weapon: args.weapon,
+            target: Server {
+                addr: args.target.unwrap_or(args.server.addr),
+                path: path.clone(),
+                tls: None,
+                pid: None,
+            },
+            conns: args.conns,
+            over: AtomicBool::new(false),
+            made: AtomicU64::new(0),
+            sockets: Mutex::default(),
+        }
+    }
+
     /// What is counted.
     fn unit(&self) -> &'static str {
         match self.weapon {

