@@ -28,7 +28,7 @@ defmodule Ferrosock.WebSocket.Recorder do
       plug.(recorded)
     catch
       kind, reason ->
-        # It may still have something to do.
+        # What the Plug has sent goes out before the response to its failure.
         ask(recorder, :finish)
         :erlang.raise(kind, reason, __STACKTRACE__)
     else
@@ -93,14 +93,14 @@ defmodule Ferrosock.WebSocket.Recorder do
   end
 
   defp play(%Plug.Conn{adapter: {TestAdapter, _recorder}, state: :upgraded} = conn, upgrade) do
-    {protocol, argument} = upgrade
+    {protocol, argument} = upgrade || raise "the process that kept what was recorded has ended"
     Plug.Conn.upgrade_adapter(%{real(conn) | state: :unset}, protocol, argument)
   end
 
   defp play(%Plug.Conn{} = conn, _upgrade), do: real(conn)
   defp play(other, _upgrade), do: other
 
-  # The upgrade that the keeper was told of, when it has done what else it was told.
+  # The upgrade that the keeper was told of, as soon as the keeper has done all else that it was told.
   defp ask(%{owner: keeper, ref: ref}, question) do
     monitor = Process.monitor(keeper)
     send(keeper, {ref, question, self(), monitor})
