@@ -184,7 +184,7 @@ defmodule Ferrosock.PhoenixAdapter do
   defp warm_up(endpoint) do
     if :persistent_term.get({Phoenix.Endpoint, endpoint}, nil) == nil and
          function_exported?(Phoenix.Endpoint.Supervisor, :warmup, 1),
-       do: Phoenix.Endpoint.Supervisor.warmup(endpoint)
+       do: apply(Phoenix.Endpoint.Supervisor, :warmup, [endpoint])
   end
 
   # Phoenix is no dependency of Ferrosock, so nothing but this asks for its version.
