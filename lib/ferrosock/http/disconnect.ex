@@ -5,25 +5,30 @@ defmodule Ferrosock.HTTP.Disconnect do
 
   alias Ferrosock.HTTP.Exchange
   alias Ferrosock.Native
+  alias Ferrosock.WebSocket.Recorder
 
   @doc "See `Ferrosock.notify_disconnect/1`."
   @spec notify(Plug.Conn.t()) :: reference()
-  def notify(%{adapter: {_adapter, %Exchange{handle: handle}}}),
-    do: Native.exchange_notify_disconnect(handle)
-
-  def notify(%{adapter: {Plug.Adapters.Test.Conn, %{ref: ref}}}), do: ref
-  def notify(conn), do: refuse(conn)
+  def notify(conn) do
+    case Recorder.real(conn).adapter do
+      {_adapter, %Exchange{handle: handle}} -> Native.exchange_notify_disconnect(handle)
+      {Plug.Adapters.Test.Conn, %{ref: ref}} -> ref
+      {adapter, _payload} -> refuse(adapter)
+    end
+  end
 
   @doc "See `Ferrosock.disconnected?/1`."
   @spec disconnected?(Plug.Conn.t()) :: boolean()
-  def disconnected?(%{adapter: {_adapter, %Exchange{handle: handle}}}),
-    do: Native.exchange_is_disconnected(handle)
+  def disconnected?(conn) do
+    case Recorder.real(conn).adapter do
+      {_adapter, %Exchange{handle: handle}} -> Native.exchange_is_disconnected(handle)
+      {Plug.Adapters.Test.Conn, _state} -> false
+      {adapter, _payload} -> refuse(adapter)
+    end
+  end
 
-  def disconnected?(%{adapter: {Plug.Adapters.Test.Conn, _state}}), do: false
-  def disconnected?(conn), do: refuse(conn)
-
-  @spec refuse(Plug.Conn.t()) :: no_return()
-  defp refuse(%{adapter: {adapter, _payload}}) do
+  @spec refuse(module()) :: no_return()
+  defp refuse(adapter) do
     raise ArgumentError,
           "cannot tell when a client of #{inspect(adapter)} leaves: the conn must be one of Ferrosock's"
   end
