@@ -115,6 +115,9 @@ defmodule Ferrosock.PhoenixAdapter do
 
   require Logger
 
+  # Phoenix is the app's.
+  @compile {:no_warn_undefined, Phoenix.Endpoint.Supervisor}
+
   @type scheme :: :http | :https
 
   @phoenix "1.7.0"
