@@ -239,7 +239,7 @@ defmodule Sample.StartCase do
 
   test "the code reloader compiles what has changed before a request is served" do
     alias SampleWeb.ReloadingEndpoint, as: Reloading
-    folder = "_build/reloaded"
+    folder = Path.join(Mix.Project.config()[:build_path], "reloaded")
     File.mkdir_p!(folder)
     on_exit(fn -> File.rm_rf!(folder) end)
     start_supervised!({Reloading, http: [ip: {127, 0, 0, 1}, port: 0]})
