@@ -135,11 +135,15 @@ defmodule Ferrosock do
   yet, it is answered with the status of `Plug.Exception`.
 
   A client that has sent its request may close its side of the connection and still gets the response (RFC
-  9112 §9.6). So a FIN alone does not tell that a client has left, and to a Plug that sends events both look the
-  same. If the client has left, the next chunk is answered by a reset, and `chunk/2` returns `{:error, :closed}`
-  at the one after that. A Plug that may be silent for long should send something now and then, such as a
-  comment in an event stream (`chunk(conn, ":\\n\\n")`). `http_1_options: [half_close: false]` takes
-  every such client for gone.
+  9112 §9.6). So a FIN alone does not end a request, although a client that leaves sends one, too. A Plug that
+  works or waits for long asks to be told, by `notify_disconnect/1`. One that does not ask finds out by sending:
+  if the client has left, the next chunk is answered by a reset, and `chunk/2` returns `{:error, :closed}` at the
+  one after that. `http_1_options: [half_close: false]` takes every client that closes its side for gone, and ends
+  its connection.
+
+  A client that vanishes without a word, as one whose network is gone, is found out only by what is sent to it. A
+  Plug that is silent for long should send something now and then, such as a comment in an event stream
+  (`chunk(conn, ":\\n\\n")`): when the client takes nothing of it for `:send_timeout`, it has left.
 
   What a Plug leaves unread of a request's body is read after the response, up to `:max_unread_length` of
   `:http_1_options`, and the connection goes on. The response says `connection: close` if more is left, if
@@ -162,6 +166,7 @@ defmodule Ferrosock do
   Times are in milliseconds and sizes in bytes.
   """
 
+  alias Ferrosock.HTTP.Disconnect
   alias Ferrosock.{Options, Server}
   alias Ferrosock.Server.{Drain, Listener}
   alias Ferrosock.WebSocket.{Session, Upgrade}
@@ -261,12 +266,90 @@ defmodule Ferrosock do
   wrong or the conn is another server's. A conn of `Plug.Test` is accepted, so that an app can test its Plugs;
   the upgrade is recorded as `{websock, state, options}`.
 
+  `WebSockAdapter.upgrade/4` does the same, with `websock_adapter` 0.5.7 or later, and ignores options that nobody
+  knows; [Coming from Bandit or Cowboy](coming-from-bandit-or-cowboy.md#websockets) tells what else differs.
+
   ## Options
 
   #{Ferrosock.Options.docs(:upgrade)}
   """
   @spec upgrade(Plug.Conn.t(), module(), term(), keyword()) :: Plug.Conn.t()
   defdelegate upgrade(conn, websock, state, options \\ []), to: Upgrade
+
+  @doc """
+  Asks to be told when the client of a request leaves before it has its response: one message
+  `{:ferrosock, :disconnected, ref}` comes to the process that calls this, at once if the client has left already.
+  Returns the reference.
+
+  A Plug that sends events then ends with its client, and not at some later chunk:
+
+      get "/events" do
+        ref = Ferrosock.notify_disconnect(conn)
+        Phoenix.PubSub.subscribe(MyApp.PubSub, "events")
+
+        conn
+        |> put_resp_content_type("text/event-stream")
+        |> send_chunked(200)
+        |> send_events(ref)
+      end
+
+      defp send_events(conn, ref) do
+        receive do
+          {:event, data} -> send_event(conn, ref, "data: \#{data}\\n\\n")
+          {:ferrosock, :disconnected, ^ref} -> conn
+        after
+          # Finds out a client that has vanished without a word.
+          30_000 -> send_event(conn, ref, ":\\n\\n")
+        end
+      end
+
+      defp send_event(conn, ref, event) do
+        case chunk(conn, event) do
+          {:ok, conn} -> send_events(conn, ref)
+          {:error, :closed} -> conn
+        end
+      end
+
+  A client has left when it has closed or reset its connection, or its stream of HTTP/2; also when the server has
+  ended that, because the client took nothing for `:send_timeout` or the deadline of a drain was over. With HTTP/1
+  it counts as gone as soon as it closes its side (a FIN, or the close_notify of TLS), because a browser whose tab
+  is closed does no more than that. Nothing ends by it: a client that only says that it has no further request
+  (RFC 9112 §9.6) may still be answered.
+
+  The message comes once for each call, and never after the response, which is complete when `send_resp/3` or
+  `send_file/5` returns, and one in chunks when the Plug does. So it reaches neither the next request of the
+  connection nor a WebSocket that the request becomes. Chunks of a response without a body (to HEAD, with a 204,
+  205 or 304) go nowhere, and the message comes after its head.
+
+  Any process may call this, and each call has a reference and a message of its own. `disconnected?/1` looks it up
+  without a message.
+
+  A conn of `Plug.Test` is accepted. No message comes by itself, but its reference is known beforehand, so that a
+  test can send it:
+
+      conn = conn(:get, "/events")
+      {_adapter, %{ref: ref}} = conn.adapter
+      send(self(), {:ferrosock, :disconnected, ref})
+      assert MyApp.Router.call(conn, []).state == :chunked
+
+  Raises `ArgumentError` if the conn is another server's.
+  """
+  @spec notify_disconnect(Plug.Conn.t()) :: reference()
+  defdelegate notify_disconnect(conn), to: Disconnect, as: :notify
+
+  @doc """
+  Whether the client of a request has left before it had its response; `notify_disconnect/1` says when it has. For
+  a Plug that computes, and looks up now and then whether anybody still waits. It need not have asked before.
+
+      Enum.reduce_while(tokens, conn, fn token, conn ->
+        if Ferrosock.disconnected?(conn), do: {:halt, conn}, else: send_token(conn, token)
+      end)
+
+  Any process may call this. `false` for a conn of `Plug.Test`. Raises `ArgumentError` if the conn is another
+  server's.
+  """
+  @spec disconnected?(Plug.Conn.t()) :: boolean()
+  defdelegate disconnected?(conn), to: Disconnect
 
   @doc """
   Lets a `Sock` decide about the request, and serve it if it accepts. This is for applications that were

@@ -32,6 +32,10 @@ defmodule Ferrosock.Native do
   #     {ref, {:error, send_error | posix}}     `exchange_send_file/7`: there is no response yet, see
   #                                             `t:send_error/0`
   #
+  # To the caller of `exchange_notify_disconnect/1`, with the reference that it was given, once at most:
+  #
+  #     {:ferrosock, :disconnected, ref}        the client has left; `exchange_is_disconnected/1` tells, too
+  #
   # To the process that opened a listener, with the listener's tag:
   #
   #     {tag, {:accept_error, posix}}           accepting failed (out of descriptors, ...); it goes on.
@@ -309,6 +313,18 @@ defmodule Ferrosock.Native do
   @spec exchange_inform(exchange(), status(), Plug.Conn.headers()) ::
           :ok | {:error, send_error() | :not_supported}
   def exchange_inform(_exchange, _status, _headers), do: nif_error()
+
+  @doc """
+  Has the caller told when the client leaves before it has the whole response, at once if it has left:
+  `{:ferrosock, :disconnected, ref}`. When the call has returned that completes a response of HTTP/1, or agrees to
+  an upgrade, no such message comes any more.
+  """
+  @spec exchange_notify_disconnect(exchange()) :: reference()
+  def exchange_notify_disconnect(_exchange), do: nif_error()
+
+  @doc "Whether the client has left before it had the whole response."
+  @spec exchange_is_disconnected(exchange()) :: boolean()
+  def exchange_is_disconnected(_exchange), do: nif_error()
 
   @doc "The version, the cipher suite and the client's certificate; `nil` without TLS."
   @spec exchange_tls(exchange()) ::

@@ -350,7 +350,9 @@ defmodule Ferrosock.Boundary.AcceptorTest do
       client_window_bits: 15,
       server_context_takeover: false,
       client_context_takeover: true,
-      threshold: 0
+      threshold: 0,
+      # So that each is compressed.
+      cache: false
     }
   end
 

@@ -848,7 +848,8 @@ defmodule Ferrosock.Boundary.PropertyTest do
       client_window_bits: 12,
       server_context_takeover: Enum.random([true, false]),
       client_context_takeover: Enum.random([true, false]),
-      threshold: Enum.random([0, 100])
+      threshold: Enum.random([0, 100]),
+      cache: Enum.random([true, false])
     }
   end
 

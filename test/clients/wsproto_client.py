@@ -9,6 +9,7 @@ import base64
 import os
 import socket
 import sys
+from contextlib import ExitStack
 from urllib.parse import urlsplit
 
 from frames import Messages, to_event
@@ -137,6 +138,22 @@ def negotiation(url, offer, accepted):
         client.close()
 
 
+def the_same_on_many(url):
+    """What is compressed for one of them may serve for the others."""
+    bits = [f"{DEFLATE}; server_max_window_bits={bits}" for bits in (9, 10, 15)]
+    flags = [f"{DEFLATE}; {side}_no_context_takeover" for side in ("server", "client")]
+    messages = ["no" * 100, "repetition " * 500, b"repetition " * 500, os.urandom(300)]
+    with ExitStack() as stack:
+        offers = [None, DEFLATE, DEFLATE, *bits, *flags]
+        clients = [stack.enter_context(Client(url, offer)) for offer in offers]
+        for _ in range(10):
+            for message in [*messages, os.urandom(200).hex()]:
+                for client in clients:
+                    client.echo(message, message)
+        for client in clients:
+            client.close()
+
+
 def checks(url):
     for offer in [None, DEFLATE]:
         suffix = f", {offer} offered" if offer else ""
@@ -144,6 +161,7 @@ def checks(url):
         yield f"fragments are joined{suffix}", fragments, (url, offer)
         yield f"a ping between fragments{suffix}", ping_between_fragments, (url, offer)
     yield "a frame sent with the handshake", early_frame, (url,)
+    yield "the same messages on many connections", the_same_on_many, (url,)
 
     for offer in [
         DEFLATE,

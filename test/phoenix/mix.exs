@@ -25,7 +25,7 @@ defmodule Sample.MixProject do
   # of the code reloader to write into.
   defp elixirc_paths(:test) do
     shared =
-      for name <- ~w(raw certificates client), do: Path.expand("../support/#{name}.ex", __DIR__)
+      for name <- ~w(app raw certificates), do: Path.expand("../support/#{name}.ex", __DIR__)
 
     ["lib", "test/support", "_build/reloaded" | shared]
   end

@@ -86,8 +86,10 @@ defmodule Ferrosock.Test.App do
     end
   end
 
-  @doc "Starts a program that runs an app, in a folder, and waits until it listens: on `port`."
-  def start!(folder, executable, arguments) do
+  @doc "Starts a program that runs an app, in a folder, and waits for the line that says on which `port` it listens."
+  def start!(folder, executable, arguments, env \\ [], listens \\ ~r/listening on (\d+)/) do
+    env = [{~c"MIX_ENV", ~c"prod"}, {~c"RELEASE_DISTRIBUTION", ~c"none"} | env]
+
     process =
       Port.open({:spawn_executable, Path.expand(executable, folder)}, [
         :binary,
@@ -96,14 +98,14 @@ defmodule Ferrosock.Test.App do
         line: 10_000,
         cd: folder,
         args: arguments,
-        env: [{~c"MIX_ENV", ~c"prod"}, {~c"RELEASE_DISTRIBUTION", ~c"none"}]
+        env: env
       ])
 
     {:os_pid, pid} = Port.info(process, :os_pid)
     on_exit(process, fn -> kill("KILL", pid) end)
     program = %{process: process, pid: pid}
 
-    [_, port] = Regex.run(~r/listening on (\d+)/, await_line(program, "listening on"))
+    [_, port] = Regex.run(listens, await_line(program, listens))
     Map.put(program, :port, String.to_integer(port))
   end
 
@@ -112,7 +114,7 @@ defmodule Ferrosock.Test.App do
   @doc "A line of input."
   def enter(program, line), do: Port.command(program.process, line <> "\n")
 
-  @doc "The next line of output that has the text in it."
+  @doc "The next line of output that has the text in it, or matches."
   def await_line(%{process: process} = program, text, lines \\ []) do
     receive do
       {^process, {:data, {_eol, line}}} ->

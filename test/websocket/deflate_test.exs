@@ -671,6 +671,88 @@ defmodule Ferrosock.WebSocket.DeflateTest do
     end
   end
 
+  describe "a message that goes to many" do
+    # What a socket is pushed is pushed to others before and after, so that what is compressed for one may be
+    # taken for another: its client must be able to read it all the same.
+    test "is what each of their clients reads, whatever was agreed on" do
+      push = fn {:push, messages}, state -> {:push, messages, state} end
+
+      clients =
+        for deflate <- [
+              [],
+              [],
+              [level: 9],
+              [mem_level: 1],
+              [window_bits: 9],
+              [server_context_takeover: true],
+              [server_context_takeover: true, window_bits: 9],
+              [threshold: 2_000],
+              [cache: false]
+            ],
+            offer <- [@offer, @offer <> "; server_max_window_bits=10"] do
+          upgrade = [compress: true, deflate_options: [threshold: 0] ++ deflate]
+          {socket, [answer]} = negotiated(offer, serve!([handle_info: push], upgrade))
+          assert_receive {:opened, pid}
+
+          {pid, socket, deflate,
+           inflater(min(deflate[:window_bits] || 15, bits(answer, "server")))}
+        end
+
+      :rand.seed(:exsss, {1, 2, 3})
+      # More of them than are kept, and some that never are.
+      messages = [
+        text(0),
+        text(5),
+        text(16_384),
+        text(16_385),
+        text(60_000) | for(i <- 1..24, do: text(50 * i, i))
+      ]
+
+      for _ <- 1..40 do
+        pushes =
+          for _ <- 1..5, do: {Enum.random([:text, :binary]), Enum.random(messages)}
+
+        for {pid, _socket, _deflate, _inflater} <- clients, do: send(pid, {:push, pushes})
+
+        for {_pid, socket, deflate, inflater} <- clients, {opcode, message} <- pushes do
+          assert {compressed?, ^opcode, payload} = recv(socket)
+          unless deflate[:server_context_takeover], do: :zlib.inflateReset(inflater)
+          if deflate[:threshold], do: assert(compressed? == byte_size(message) >= 2_000)
+          assert if(compressed?, do: inflate(payload, inflater), else: payload) == message
+        end
+      end
+    end
+
+    test "is compressed once, unless `cache` is off" do
+      message = json(16_000)
+      push = fn _, state -> {:push, List.duplicate({:text, message}, 100), state} end
+
+      [cached, anew] =
+        for cache <- [true, false] do
+          options = [compress: true, deflate_options: [level: 9, cache: cache]]
+          {socket, [_answer]} = negotiated(@offer, serve!([handle_in: push], options))
+
+          times =
+            for _ <- 1..5 do
+              {time, frames} =
+                :timer.tc(fn ->
+                  send_frame(socket, :text, "go")
+                  for _ <- 1..100, do: recv(socket)
+                end)
+
+              assert [{true, :text, payload}] = Enum.uniq(frames)
+              assert inflate(payload) == message
+              time
+            end
+
+          # The one that was least disturbed.
+          Enum.min(times)
+        end
+
+      assert cached < anew / 3
+    end
+  end
+
   describe "deflate_options" do
     for {name, value} <- [
           level: 0,
@@ -684,7 +766,8 @@ defmodule Ferrosock.WebSocket.DeflateTest do
           client_window_bits: 16,
           server_context_takeover: nil,
           client_context_takeover: 1,
-          threshold: -1
+          threshold: -1,
+          cache: nil
         ] do
       test "raise on #{inspect(value)} for #{inspect(name)}, at the start and in an upgrade" do
         options = [deflate_options: [{unquote(name), unquote(value)}]]

@@ -273,6 +273,7 @@ defmodule Ferrosock.HTTP.Connection do
       debug: connection.debug
     }
 
+    LeftOver.remove_disconnects()
     Label.serves(websock)
 
     # The order matters: either a drain finds the WebSocket, or the WebSocket finds the drain.

@@ -27,6 +27,19 @@ defmodule Ferrosock.HTTP.LeftOver do
     remove_uploads()
   end
 
+  @doc """
+  Removes the notice that the client has left, which is for the Plug and not for the WebSocket that the request
+  has become. None comes after the upgrade.
+  """
+  @spec remove_disconnects() :: :ok
+  def remove_disconnects do
+    receive do
+      {:ferrosock, :disconnected, _ref} -> remove_disconnects()
+    after
+      0 -> :ok
+    end
+  end
+
   defp remove_messages(tag, parent) do
     receive do
       message when not is_connections(message, tag, parent) -> remove_messages(tag, parent)

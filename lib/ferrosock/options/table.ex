@@ -162,7 +162,12 @@ defmodule Ferrosock.Options.Table do
       {:pos_integer, 1_048_576, "bytes queued to a client before its process waits", :usize},
     early_validate_upgrade:
       {:boolean, true,
-       "whether `upgrade/4` itself raises on a request that is no valid handshake"}
+       "whether `upgrade/4` itself raises on a request that is no valid handshake"},
+    flat_serializer:
+      {:boolean, true,
+       "whether a `Phoenix.Socket` whose serializer is one of Phoenix's own gets one that makes the same messages " <>
+         "as a single binary each: all receivers of a broadcast share it, where each would be sent a copy of its " <>
+         "parts. Serializers of the app stay as they are"}
   ]
 
   @tls [

@@ -7,14 +7,14 @@ defmodule Ferrosock.WebSocket.HandOver do
 
   alias Ferrosock.{Log, Options}
   alias Ferrosock.Options.{Table, Type}
-  alias Ferrosock.WebSocket.Upgrade
+  alias Ferrosock.WebSocket.{FlatSerializer, Upgrade}
 
   @type t :: {websock :: module(), state :: term(), options :: keyword()}
 
   @known Keyword.keys(Table.all().upgrade)
   @known_deflate Keyword.keys(Table.all().deflate)
 
-  @late "the server was started when WebSockAdapter could not be loaded yet, and has to be started again"
+  @unusable "WebSockAdapter has to be there when the server starts, and to be 0.5.7 or later"
 
   @doc "The upgrade that was handed over, within the limits of the server with these options."
   @spec upgrade!(t(), Options.t()) :: Upgrade.t()
@@ -36,7 +36,7 @@ defmodule Ferrosock.WebSocket.HandOver do
   @spec failure(reason :: term(), Exception.stacktrace(), Plug.Conn.t()) :: term()
   def failure(%ArgumentError{message: "Unknown adapter " <> _} = error, stacktrace, conn) do
     if match?([{WebSockAdapter, _, _, _} | _], stacktrace),
-      do: Upgrade.problem(conn) || %{error | message: "#{error.message}: #{@late}"},
+      do: Upgrade.problem(conn) || %{error | message: "#{error.message}: #{@unusable}"},
       else: error
   end
 
@@ -46,32 +46,31 @@ defmodule Ferrosock.WebSocket.HandOver do
   def failure(reason, _stacktrace, _conn), do: reason
 
   # Whatever is to be changed of what is handed over is changed here.
-  defp ours({websock, state, options}, _server_options),
-    do: {websock, state, options(websock, options)}
-
-  defp options(websock, options) do
-    if Keyword.keyword?(options) do
-      # Of a name that is there twice the first counts, as for other servers.
-      {known, unknown} =
-        options
-        |> Enum.uniq_by(fn {name, _value} -> name end)
-        |> Enum.map(&translated/1)
-        |> Keyword.split(@known)
-
-      {deflate, unknown_deflate} = deflate(known[:deflate_options])
-
-      Log.dropped_options(
-        websock,
-        names(unknown) ++ names(unknown_deflate, " in :deflate_options")
-      )
-
-      Keyword.replace(known, :deflate_options, deflate)
-    else
-      options
-    end
+  defp ours({websock, state, options}, server_options) do
+    flat? = server_options.websocket_options.flat_serializer
+    state = if flat?, do: FlatSerializer.flatten(state), else: state
+    {websock, state, options(websock, options)}
   end
 
-  defp names(unknown, where \\ ""), do: for({name, _value} <- unknown, do: inspect(name) <> where)
+  # What is wrong altogether is said when the options are checked.
+  defp options(websock, options),
+    do: if(Keyword.keyword?(options), do: known(websock, options), else: options)
+
+  defp known(websock, options) do
+    # Of a name that is there twice the first counts, as for other servers.
+    {known, unknown} =
+      options
+      |> Enum.uniq_by(fn {name, _value} -> name end)
+      |> Enum.map(&translated/1)
+      |> Keyword.split(@known)
+
+    {deflate, unknown_deflate} = deflate(known[:deflate_options])
+    dropped = names(unknown, "") ++ names(unknown_deflate, " in :deflate_options")
+    Log.dropped_options(websock, dropped)
+    Keyword.replace(known, :deflate_options, deflate)
+  end
+
+  defp names(options, where), do: for({name, _value} <- options, do: inspect(name) <> where)
 
   # Bandit's word for no limit
   defp translated({:max_frame_size, 0}), do: {:max_frame_size, :infinity}
@@ -81,7 +80,6 @@ defmodule Ferrosock.WebSocket.HandOver do
 
   defp deflate(options) when is_map(options), do: options |> Map.to_list() |> deflate()
 
-  # What is wrong altogether is said when the others are checked.
   defp deflate(options) do
     if Keyword.keyword?(options),
       do: options |> Enum.map(&translated_deflate/1) |> Keyword.split(@known_deflate),

@@ -47,6 +47,7 @@ impl Deflate {
             server_context_takeover: true,
             client_context_takeover: true,
             threshold: 0,
+            cache: false,
         };
         negotiate([&*offer].into_iter(), &config).expect("a valid offer")
     }

@@ -13,6 +13,7 @@ use ferrosock_engine::net;
 use rustler::{Atom, Binary, Encoder, Env, NifResult, Resource, ResourceArc, Term};
 
 use crate::answer::{Answer, error_closed};
+use crate::disconnect::{self, DisconnectRef};
 use crate::options::Options;
 use crate::owner::BeamOwner;
 use crate::socket::SocketHandle;
@@ -164,6 +165,23 @@ fn exchange_inform<'a>(
     headers: HeaderList,
 ) -> Term<'a> {
     headers.send(env, |headers| exchange.0.inform(status.0, &headers))
+}
+
+#[rustler::nif]
+fn exchange_notify_disconnect(
+    env: Env,
+    exchange: ResourceArc<ExchangeHandle>,
+) -> ResourceArc<DisconnectRef> {
+    let (reference, notice) = disconnect::notice(env);
+    run_with(env, exchange.0.reactor(), || {
+        exchange.0.notify_disconnect(notice);
+    });
+    reference
+}
+
+#[rustler::nif]
+fn exchange_is_disconnected(exchange: ResourceArc<ExchangeHandle>) -> bool {
+    exchange.0.is_disconnected()
 }
 
 #[rustler::nif]

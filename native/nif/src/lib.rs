@@ -5,7 +5,7 @@
 //!   handle that they are about. A handle that is garbage collected ends what it stands for
 //! - [`owner`], [`acceptors`], [`event`], [`message`]: how the engine's events become messages, and whose
 //!   death ends what
-//! - [`answer`]: the one message that answers a call
+//! - [`answer`]: the one message that answers a call; [`disconnect`]: the one that tells of a client's leaving
 //! - [`options`]: the engine's configuration, by the table of options
 //! - [`term`]: conversions between terms and what the engine knows
 //! - [`timeslice`]: a call pays for the time that it takes
@@ -14,6 +14,7 @@
 mod acceptors;
 mod answer;
 mod connection;
+mod disconnect;
 mod event;
 mod exchange;
 mod listener;

@@ -20,7 +20,7 @@ use rustler::{Atom, Binary, Decoder, Encoder, Env, Error, NewBinary, NifResult, 
 pub mod atoms {
     rustler::atoms! {
         __exception__, __struct__, accept_error, authority, already_reading, already_sent, binary, close,
-        closed, connection, drained, ended, error, full, gone, http_error, http_1_0 = "HTTP/1.0",
+        closed, connection, disconnected, drained, ended, error, ferrosock, full, gone, http_error, http_1_0 = "HTTP/1.0",
         http_1_1 = "HTTP/1.1", http_2 = "HTTP/2", identity, idle, infinity, invalid_header, invalid_status,
         local, malformed, max_lifetime, message, more, nil, none, not_supported, ok, other, paused, ping,
         pong, request, soon, text, timeout, tls12 = "tlsv1.2", tls13 = "tlsv1.3", undefined, wait

@@ -19,6 +19,31 @@ defmodule Sample.StartCase do
     defp hello(conn, _options), do: send_resp(conn, 200, "#{conn.scheme} #{conn.port}")
   end
 
+  defmodule EarlyEndpoint do
+    # Phoenix starts the drainers of sockets right after the servers, and here that is a request to them.
+    use Phoenix.Endpoint, otp_app: :sample
+
+    defmodule Drainer do
+      use Sample.Probe
+
+      @impl true
+      def drainer_spec(_options), do: %{id: __MODULE__, start: {__MODULE__, :request, []}}
+
+      def request do
+        {path, test} = Application.fetch_env!(:sample, __MODULE__)
+        {:ok, socket} = :gen_tcp.connect({:local, path}, 0, [:binary, active: false])
+        send(test, {:early, request(socket, "GET", "/").status})
+        :ignore
+      end
+    end
+
+    socket "/socket", Drainer
+
+    plug :hello
+
+    defp hello(conn, _options), do: send_resp(conn, 200, "hello")
+  end
+
   @config [
     adapter: PhoenixAdapter,
     server: true,
@@ -115,6 +140,8 @@ defmodule Sample.StartCase do
     end
 
     test "warns once of what it ignores" do
+      made = Certificates.make()
+
       log =
         start(
           http: [
@@ -123,15 +150,17 @@ defmodule Sample.StartCase do
             thousand_island_options: [num_acceptors: 1, num_listen_sockets: 2],
             protocol_options: [idle_timeout: 5_000, logger: Some]
           ],
+          https: [port: 0, ref: Some, cert: made.cert, key: made.key],
           drainer: false
         )
 
       assert [line] = lines(log, "[warning]")
 
       assert line =~
-               "Sample.StartCase.Endpoint (:http): Ferrosock ignores options that it has nothing for: " <>
-                 ":log_protocol_errors in :http_options, :num_listen_sockets in :thousand_island_options, " <>
-                 ":logger in :protocol_options, :drainer of the endpoint, which is `false`"
+               "Ferrosock has nothing for these options of Sample.StartCase.Endpoint, and ignores them: " <>
+                 ":log_protocol_errors in :http_options of :http, " <>
+                 ":num_listen_sockets in :thousand_island_options of :http, " <>
+                 ":logger in :protocol_options of :http, :ref of :https, :drainer. Its guide"
     end
 
     test "is drained for as long as the drainer of Plug.Cowboy says" do
@@ -189,7 +218,8 @@ defmodule Sample.StartCase do
             {[http: [dispatch: [{:_, []}]]],
              "(:http): option :dispatch routes to handlers of Cowboy"},
             {[https: [port: 0]], "(:https): "},
-            {[http: [port: 0], drainer: [shutdown: 0]], "option :shutdown_timeout: 0"}
+            {[http: [port: 0], drainer: [shutdown: 0]],
+             "(:http): invalid value for option :shutdown_timeout: 0"}
           ] do
         {error, _log} = failure(config)
 
@@ -197,6 +227,14 @@ defmodule Sample.StartCase do
                inspect(config)
       end
     end
+  end
+
+  test "a request that comes while the endpoint starts is served" do
+    path = tmp_path()
+    Application.put_env(:sample, EarlyEndpoint, @config)
+    Application.put_env(:sample, EarlyEndpoint.Drainer, {path, self()})
+    start_supervised!({EarlyEndpoint, http: [ip: {:local, path}]})
+    assert_received {:early, 200}
   end
 
   test "the code reloader compiles what has changed before a request is served" do

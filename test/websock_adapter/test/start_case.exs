@@ -110,7 +110,7 @@ defmodule WebSockAdapterTests.StartTest do
     refute output =~ "WebSockAdapter"
   end
 
-  test "where it comes later, the log says that the server has to be started again" do
+  test "where it comes later, the log says that it has to be there" do
     code = """
     path = to_string(:code.lib_dir(:websock_adapter)) <> "/ebin"
     true = :code.del_path(:websock_adapter)
@@ -127,6 +127,6 @@ defmodule WebSockAdapterTests.StartTest do
     assert output =~ "500"
 
     assert output =~
-             "Unknown adapter Ferrosock.Adapter: the server was started when WebSockAdapter"
+             "Unknown adapter Ferrosock.Adapter: WebSockAdapter has to be there when the server starts"
   end
 end

@@ -203,6 +203,13 @@ impl AsyncRead for ReadHalf {
     }
 }
 
+/// What tells that the peer has closed its side. tokio knows no interest in that alone, but to it the end is
+/// what urgent data is, which no stream here is watched for.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const END: Interest = Interest::PRIORITY;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const END: Interest = Interest::READABLE;
+
 /// Everything but the reading: for any thread.
 pub(crate) struct WriteHalf {
     half: Write,
@@ -285,6 +292,18 @@ impl WriteHalf {
             Write::Tcp(half) => half.as_ref().ready(Interest::ERROR).await,
             Write::Unix(half) => half.as_ref().ready(Interest::ERROR).await,
         };
+    }
+
+    /// Ready when the peer has closed its side or reset the connection. What it has sent before that may be
+    /// unread, where the kernel tells the one without the other (EPOLLRDHUP); elsewhere only a reset is told then.
+    pub(crate) async fn ended(&self) {
+        let ready = match &self.half {
+            Write::Tcp(half) => half.as_ref().ready(END).await,
+            Write::Unix(half) => half.as_ref().ready(END).await,
+        };
+        if ready.is_ok_and(|ready| !ready.is_read_closed()) {
+            self.failed().await;
+        }
     }
 
     /// Reads after the task that had the other half has gone.

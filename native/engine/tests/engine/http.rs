@@ -1,6 +1,6 @@
 use std::io::Write;
 use std::net::TcpStream;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -234,6 +234,47 @@ fn a_client_that_has_closed_its_half_is_answered() {
         assert_eq!(read_exact(&mut stream, 5), b"hello");
     }
     assert_eq!(read_to_end(&mut stream), b"");
+}
+
+/// An exchange whose client is told of, and what tells it.
+fn watched(server: &Server, exchanges: &Receiver<Arc<Exchange<TestOwner>>>) -> Watched {
+    let mut stream = server.connect();
+    stream.write_all(&[GET, GET].concat()).unwrap();
+    let exchange = exchanges.recv_timeout(WAIT).unwrap();
+    let (tell, told) = channel();
+    exchange.notify_disconnect(Box::new(move || tell.send(()).unwrap()));
+    assert!(!exchange.is_disconnected());
+    (stream, exchange, told)
+}
+
+type Watched = (TcpStream, Arc<Exchange<TestOwner>>, Receiver<()>);
+
+#[test]
+fn a_client_that_leaves_is_told_although_it_has_sent_more_before() {
+    let (hand_over, exchanges) = channel();
+    let server = Server::start(move |exchange, _| hand_over.send(exchange.clone()).is_ok());
+    let (stream, exchange, told) = watched(&server, &exchanges);
+    drop(stream);
+    told.recv_timeout(WAIT).unwrap();
+    assert!(exchange.is_disconnected());
+    // Who asks now is told in the call.
+    let (tell, told) = channel();
+    exchange.notify_disconnect(Box::new(move || tell.send(()).unwrap()));
+    told.try_recv().unwrap();
+}
+
+#[test]
+fn a_client_that_leaves_with_its_response_is_not_told() {
+    let (hand_over, exchanges) = channel();
+    let server = Server::start(move |exchange, _| hand_over.send(exchange.clone()).is_ok());
+    let (stream, exchange, told) = watched(&server, &exchanges);
+    let body = Bytes::from_static(b"hello");
+    exchange.respond(200, Default::default(), body).unwrap();
+    // What would tell is gone when the call returns.
+    assert_eq!(told.try_recv(), Err(TryRecvError::Disconnected));
+    drop(stream);
+    eventually(|| server.listener.info().connections == 0);
+    assert!(!exchange.is_disconnected());
 }
 
 #[test]

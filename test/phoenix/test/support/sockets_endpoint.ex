@@ -9,6 +9,7 @@ defmodule SampleWeb.SocketsEndpoint do
   defmodule Any, do: use(Probe)
   defmodule Listed, do: use(Probe)
   defmodule Checked, do: use(Probe)
+  defmodule Unchecked, do: use(Probe)
 
   @session [store: :cookie, key: "_sockets_key", signing_salt: "sockets salt"]
 
@@ -16,15 +17,16 @@ defmodule SampleWeb.SocketsEndpoint do
                   [session: @session, custom: "value"]
 
   socket "/info", Any,
-    websocket: [connect_info: @connect_info, check_origin: false],
+    websocket: [connect_info: @connect_info],
     longpoll: true
 
   socket "/origin/own", Checked, websocket: [check_origin: true]
   socket "/origin/listed", Listed, websocket: [check_origin: ["//example.com", "//*.example.org"]]
-  socket "/origin/any", Any, websocket: [check_origin: false]
+  socket "/origin/any", Unchecked, websocket: [check_origin: false]
   socket "/error", Any, websocket: [error_handler: {Probe, :handle_error, []}]
   socket "/rooms/:room", Any, websocket: [path: "/ws/:seat"]
   socket "/protocols", Any, websocket: [subprotocols: ["chat.v2", "chat.v1"]]
+  socket "/token", Any, auth_token: true
   socket "/idle", Any, websocket: [timeout: 300]
   socket "/small", Any, websocket: [max_frame_size: 1_000]
   socket "/compressed", Any, websocket: [compress: true, fullsweep_after: 7]

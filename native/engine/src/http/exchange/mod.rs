@@ -1,5 +1,6 @@
 //! One request and its response, as the handler drives it: from any thread, and from any process.
 
+mod disconnect;
 mod request;
 mod response;
 
@@ -9,6 +10,9 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::{HeaderMap, Method, Version};
+
+pub use disconnect::Notice;
+use disconnect::{Client, Notices};
 
 use super::h1::wire::Wire;
 use super::head::expects_continue;
@@ -56,6 +60,9 @@ struct State {
     body_error: Option<ReadError>,
     /// The response is out, or will never be.
     ended: bool,
+    client: Client,
+    /// From the first time that somebody asks, until they are told or there is nothing to tell.
+    notices: Option<Box<Notices>>,
     /// Until there is a response.
     serving: Option<Counted>,
 }
@@ -92,6 +99,8 @@ impl<O: Owner> Exchange<O> {
                 drains: false,
                 body_error: None,
                 ended: false,
+                client: Client::Waits,
+                notices: None,
                 serving: Some(serving),
             }),
             _count: stats::EXCHANGES.count(),
@@ -158,6 +167,7 @@ impl<O: Owner> Exchange<O> {
         }
         let reply = state.reply.take().ok_or(SendError::AlreadySent)?;
         state.serving = None;
+        state.is_served();
         drop(state);
         let config = self.connection.server.share(config);
         let socket = Socket::new(self.connection.clone(), config, agreed);

@@ -76,6 +76,7 @@ impl<O: Owner> Exchange<O> {
     pub(super) fn response_ended(&self) {
         let mut state = lock(&self.state);
         state.ended = true;
+        state.has_left();
         let drains = state.drains;
         let Some(body) = state.body.as_mut() else {
             drop(state);

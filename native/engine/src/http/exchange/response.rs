@@ -80,10 +80,13 @@ impl<O: Owner> Exchange<O> {
     /// Ends a streamed body.
     pub fn finish(&self) {
         let mut state = lock(&self.state);
-        if let Sending::Streaming(sender) = &state.sending {
-            sender.finish();
-            state.sending = Sending::Discarding;
+        match &state.sending {
+            Sending::No => return,
+            Sending::Streaming(sender) => sender.finish(),
+            Sending::Discarding => {}
         }
+        state.sending = Sending::Discarding;
+        state.is_served();
     }
 
     /// Sends a range of a file. Answers when the head is on its way.
@@ -141,6 +144,9 @@ impl<O: Owner> Exchange<O> {
         let mut state = lock(&self.state);
         let reply = state.reply.take().ok_or(SendError::AlreadySent)?;
         state.serving = None;
+        if let Sending::No = sending {
+            state.is_served();
+        }
         state.sending = sending;
         drop(state);
         reply.send(response, || self.clone())
