@@ -151,7 +151,8 @@ def broadcast(name, said, *targets, members=1000, deflate=False, servers=BEAM, l
 
 
 def joined(name, *targets, deflate=False):
-    conns = ("--conns", 1000, "--rest", JOINED_REST, "--secs", 1)
+    """What members of a channel weigh that have got a broadcast."""
+    conns = ("--conns", 1000, *TEXT[1:], "--rest", JOINED_REST, "--secs", 1)
     return Case(
         name=name,
         title=f"Phoenix: 1,000 members of a channel that idle{COMPRESSED if deflate else ''}",

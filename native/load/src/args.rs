@@ -124,8 +124,9 @@ pub struct Idle {
     #[command(flatten)]
     pub kind: Kind,
 
-    /// Join a Phoenix channel instead of exchanging that. The path is that of a socket, with `vsn=2.0.0`.
-    #[arg(long, conflicts_with_all = ["size", "text"])]
+    /// Join a Phoenix channel and get one broadcast, of so many bytes of text, instead of exchanging that.
+    /// The path is that of a socket, with `vsn=2.0.0`.
+    #[arg(long, conflicts_with = "text")]
     pub join: bool,
 
     /// Seconds from then until memory is read.
@@ -298,7 +299,7 @@ mod tests {
             "load get --depth 2",
             "load echo --text --deflate",
             "load idle --ping-every 0",
-            "load idle --join --size 64",
+            "load idle --join --text",
             "load broadcast --conns 0",
             "load broadcast --size 200 --objects 50",
             "load get --tls /dev/null",

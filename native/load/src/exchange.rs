@@ -1,4 +1,4 @@
-//! Many connections that each ask once and get their answer, before the load. It blocks.
+//! Many connections that each ask once, or one for all, and get their answer, before the load. It blocks.
 
 use std::io::Write;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::tls::SMALL_BUFFER;
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// All of them ask before the first answer is read. They do not block any more afterwards.
+/// All of them ask before the first answer is read.
 pub fn exchange<A: Answer>(
     streams: &mut [Stream],
     request: &[u8],
@@ -20,6 +20,11 @@ pub fn exchange<A: Answer>(
     for stream in streams.iter_mut() {
         stream.write_all(request)?;
     }
+    await_each(streams, answer)
+}
+
+/// What each of them gets without having asked.
+pub fn await_each<A: Answer>(streams: &mut [Stream], answer: impl Fn() -> A) -> Result<()> {
     let mut buffer = vec![0; SMALL_BUFFER];
     for stream in streams {
         stream.socket().set_read_timeout(Some(ANSWER_TIMEOUT))?;
@@ -35,7 +40,6 @@ pub fn exchange<A: Answer>(
                 Ok(())
             })?;
         }
-        stream.socket().set_nonblocking(true)?;
     }
     Ok(())
 }

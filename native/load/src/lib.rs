@@ -4,7 +4,7 @@
 //! - [`args`]: what the command line says;
 //! - [`mode`]: one file for each kind of load;
 //! - [`drive`]: many connections on one thread, each asking and awaiting its answer;
-//! - [`exchange`]: many connections that ask once, before the load;
+//! - [`exchange`]: what many connections exchange once, before the load;
 //! - [`answer`]: whether what came back is right, and whether it is all there;
 //! - [`message`]: what is sent, and as what it comes back;
 //! - [`phoenix`]: the same in a channel of Phoenix;

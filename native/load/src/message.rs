@@ -99,6 +99,18 @@ impl Message {
     }
 }
 
+/// So many bytes of words.
+pub fn words(size: usize) -> String {
+    let mut random = random();
+    let mut text = String::new();
+    while text.len() < size {
+        text += word(random());
+        text.push(' ');
+    }
+    text.truncate(size);
+    text
+}
+
 /// Numbers that are the same in every run.
 pub fn random() -> impl FnMut() -> u64 {
     let mut state = 1_u64;

@@ -5,6 +5,7 @@
 //! `said`, with the number of this broadcast in it.
 
 use std::cell::RefCell;
+use std::io::Write;
 use std::mem;
 use std::rc::Rc;
 
@@ -14,7 +15,7 @@ use serde_json::{Value, json};
 use crate::answer::Answer;
 use crate::args::Server;
 use crate::deflate::inflate;
-use crate::exchange::exchange;
+use crate::exchange::{await_each, exchange};
 use crate::frame::{COMPRESSED, FIN, Header, TEXT};
 use crate::handshake;
 use crate::message::Message;
@@ -59,6 +60,12 @@ impl Room {
         exchange(first, &self.request("phx_join", say), || self.member(0))?;
         exchange(others, &self.request("phx_join", none), || self.member(0))?;
         Ok(streams)
+    }
+
+    /// The first broadcast, to all who have joined.
+    pub fn broadcast(&self, streams: &mut [Stream]) -> Result<()> {
+        streams[0].write_all(&self.ask())?;
+        await_each(streams, || self.joined())
     }
 
     /// Asks for a broadcast.

@@ -15,18 +15,11 @@ use support::*;
 
 const MEMBERS: &str = "--conns 5";
 
-/// A room of an app: what it broadcasts is asked for each member, by its place and the number of the broadcast.
+/// What a member is to get instead of a frame, by its place among those who have joined and the broadcast's number.
 type Deliver = fn(usize, u64, Vec<u8>) -> Vec<u8>;
 
-#[derive(Default)]
-struct Room {
-    members: Vec<TcpStream>,
-    say: Value,
-    number: u64,
-}
-
 fn room(deflates: bool, deliver: Deliver) -> SocketAddr {
-    let room = Arc::new(Mutex::new(Room::default()));
+    let members: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
     serve(move |mut stream| {
         read_head(&mut stream);
         let extension = if deflates {
@@ -37,41 +30,37 @@ fn room(deflates: bool, deliver: Deliver) -> SocketAddr {
         let (lines, end) = HANDSHAKE.split_at(HANDSHAKE.len() - 2);
         let head = format!("{lines}{extension}{end}");
         stream.write_all(head.as_bytes()).unwrap();
+        let mut say = Value::Null;
+        let mut number = 0;
         while let Some(message) = read_message(&mut stream) {
-            let mut room = room.lock().unwrap();
+            let mut members = members.lock().unwrap();
             match message[3].as_str().unwrap() {
-                "phx_join" => room.join(stream.try_clone().unwrap(), &message[4]),
-                "shout" => room.shout(deflates, deliver),
+                "phx_join" => {
+                    say = message[4]["say"].clone();
+                    stream.write_all(&reply("ok")).unwrap();
+                    members.push(stream.try_clone().unwrap());
+                }
+                "shout" => {
+                    number += 1;
+                    say["number"] = number.into();
+                    let frame = said(&say, deflates);
+                    for (at, mut member) in members.iter().enumerate() {
+                        // It may have left, as the run is over.
+                        let _ = member.write_all(&deliver(at, number, frame.clone()));
+                    }
+                }
                 other => panic!("{other}"),
             }
         }
     })
 }
 
-impl Room {
-    fn join(&mut self, mut stream: TcpStream, params: &Value) {
-        if self.members.is_empty() {
-            self.say = params["say"].clone();
-        }
-        stream.write_all(&reply("ok")).unwrap();
-        self.members.push(stream);
-    }
-
-    fn shout(&mut self, deflates: bool, deliver: Deliver) {
-        self.number += 1;
-        self.say["number"] = self.number.into();
-        let text = json!([null, null, "room:lobby", "said", self.say]).to_string();
-        let frame = if deflates {
-            frame::unmasked(COMPRESSED | TEXT, &deflate(text.as_bytes()))
-        } else {
-            frame::unmasked(TEXT, text.as_bytes())
-        };
-        for (at, mut member) in self.members.iter().enumerate() {
-            // The run may be over.
-            member
-                .write_all(&deliver(at, self.number, frame.clone()))
-                .ok();
-        }
+fn said(say: &Value, deflates: bool) -> Vec<u8> {
+    let text = json!([null, null, "room:lobby", "said", say]).to_string();
+    if deflates {
+        frame::unmasked(COMPRESSED | TEXT, &deflate(text.as_bytes()))
+    } else {
+        frame::unmasked(TEXT, text.as_bytes())
     }
 }
 
@@ -179,7 +168,7 @@ fn a_member_that_may_not_join_fails_the_run() {
 }
 
 #[test]
-fn idle_members_have_joined() {
+fn idle_members_have_joined_and_got_a_broadcast() {
     let options = "--join --rest 0 --secs 0.1 --conns 5 --json";
     let server = room(false, |_member, _number, frame| frame);
     assert_eq!(figures(load("idle", server, options))["conns"], 5);

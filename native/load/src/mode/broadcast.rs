@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::args::Broadcast;
 use crate::drive::{self, Load, Pace, Until};
-use crate::message::{random, word};
+use crate::message::{random, word, words};
 use crate::phoenix::Room;
 use crate::report::LoadReport;
 
@@ -33,19 +33,12 @@ pub fn run(args: &Broadcast) -> Result<LoadReport> {
 }
 
 fn payload(args: &Broadcast) -> Value {
+    let Some(count) = args.objects else {
+        return json!({"text": words(args.size as usize)});
+    };
     let mut random = random();
-    if let Some(count) = args.objects {
-        let list: Vec<Value> = (0..count)
-            .map(|id| json!({"id": id, "name": word(random()), "online": random().is_multiple_of(2)}))
-            .collect();
-        return json!({ "list": list });
-    }
-    let size = args.size as usize;
-    let mut text = String::new();
-    while text.len() < size {
-        text += word(random());
-        text.push(' ');
-    }
-    text.truncate(size);
-    json!({ "text": text })
+    let list: Vec<Value> = (0..count)
+        .map(|id| json!({"id": id, "name": word(random()), "online": random().is_multiple_of(2)}))
+        .collect();
+    json!({ "list": list })
 }

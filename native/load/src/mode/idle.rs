@@ -11,7 +11,7 @@ use crate::args::Idle;
 use crate::exchange::exchange;
 use crate::frame::{self, Header};
 use crate::handshake;
-use crate::message::Message;
+use crate::message::{Message, words};
 use crate::phoenix::Room;
 use crate::process::Process;
 use crate::report::IdleReport;
@@ -61,15 +61,23 @@ pub fn run(args: &Idle) -> Result<IdleReport> {
     })
 }
 
-/// Connections that have each exchanged a message, or joined.
+/// Connections that have each exchanged a message, or joined and got a broadcast.
 fn open(args: &Idle, count: u32, message: &Message) -> Result<Vec<Stream>> {
+    let mut streams;
     if args.join {
-        return Room::new(json!({}), args.kind.deflate).open_all(&args.server, count);
+        let say = json!({"text": words(args.kind.size as usize)});
+        let room = Room::new(say, args.kind.deflate);
+        streams = room.open_all(&args.server, count)?;
+        room.broadcast(&mut streams)?;
+    } else {
+        streams = handshake::open_all(&args.server, count, |server, deadline| {
+            message.open(server, deadline)
+        })?;
+        exchange(&mut streams, &message.request(), || message.answer(1))?;
     }
-    let mut streams = handshake::open_all(&args.server, count, |server, deadline| {
-        message.open(server, deadline)
-    })?;
-    exchange(&mut streams, &message.request(), || message.answer(1))?;
+    for stream in &streams {
+        stream.socket().set_nonblocking(true)?;
+    }
     Ok(streams)
 }
 
