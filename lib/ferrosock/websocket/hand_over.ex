@@ -14,7 +14,8 @@ defmodule Ferrosock.WebSocket.HandOver do
   @known Keyword.keys(Table.all().upgrade)
   @known_deflate Keyword.keys(Table.all().deflate)
 
-  @late "the server was started when WebSockAdapter could not be loaded yet, and has to be started again"
+  @no_way "the server was started when WebSockAdapter could not be loaded yet, and has to be started again, or this " <>
+            "version of websock_adapter is none for Ferrosock, of which a warning was logged at the start"
 
   @doc "The upgrade that was handed over, within the limits of the server with these options."
   @spec upgrade!(t(), Options.t()) :: Upgrade.t()
@@ -36,7 +37,7 @@ defmodule Ferrosock.WebSocket.HandOver do
   @spec failure(reason :: term(), Exception.stacktrace(), Plug.Conn.t()) :: term()
   def failure(%ArgumentError{message: "Unknown adapter " <> _} = error, stacktrace, conn) do
     if match?([{WebSockAdapter, _, _, _} | _], stacktrace),
-      do: Upgrade.problem(conn) || %{error | message: "#{error.message}: #{@late}"},
+      do: Upgrade.problem(conn) || %{error | message: "#{error.message}: #{@no_way}"},
       else: error
   end
 

@@ -76,6 +76,7 @@ defmodule WebSockAdapterTests.StartTest do
     assert output =~ "use that, or call Ferrosock.upgrade/4"
     assert output =~ "served by Ferrosock.Adapter"
     assert output =~ "{500, []}"
+    assert output =~ "or this version of websock_adapter is none for Ferrosock"
   end
 
   test "with one that hands over something else, a warning says so" do
