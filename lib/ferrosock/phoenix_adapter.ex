@@ -217,8 +217,8 @@ defmodule Ferrosock.PhoenixAdapter do
   defp drainer(false), do: {[], [":drainer of the endpoint, which is `false`"]}
   defp drainer(nil), do: {[], []}
 
-  defp drainer(given),
-    do: Config.options(for {:shutdown, ms} <- given, do: {:shutdown_timeout, ms})
+  # What it may say for a time is what Plug.Cowboy says elsewhere.
+  defp drainer(given), do: Config.options(transport_options: Keyword.take(given, [:shutdown]))
 
   defp warn(_endpoint, _scheme, []), do: :ok
 
