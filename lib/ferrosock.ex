@@ -314,7 +314,7 @@ defmodule Ferrosock do
   wants to serve those few.
 
   The message comes once for each call, and never after the response: when `send_resp/3` or `send_file/5` has
-  returned, or a Plug that sends chunks. It never reaches the next request of the connection, nor a WebSocket that
+  returned, or a Plug that sends chunks, or `chunk/2` with the last bytes of a `content-length`. It never reaches the next request of the connection, nor a WebSocket that
   the request becomes. To HEAD, and with a 204, 205 or 304, a response that is sent in chunks is complete with its head;
   the message comes then, too, because nobody takes the chunks.
 
