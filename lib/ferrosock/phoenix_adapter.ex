@@ -112,6 +112,8 @@ defmodule Ferrosock.PhoenixAdapter do
 
   require Logger
 
+  @compile {:no_warn_undefined, Phoenix.Endpoint.Supervisor}
+
   @type scheme :: :http | :https
 
   @phoenix "1.7.0"
@@ -218,7 +220,8 @@ defmodule Ferrosock.PhoenixAdapter do
   defp drainer(nil), do: {[], []}
 
   # What it may say for a time is what Plug.Cowboy says elsewhere.
-  defp drainer(given), do: Config.options(transport_options: Keyword.take(given, [:shutdown]))
+  defp drainer(given),
+    do: Config.options(transport_options: for({:shutdown, ms} <- given, do: {:shutdown, ms}))
 
   defp warn(_endpoint, _scheme, []), do: :ok
 
