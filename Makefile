@@ -118,4 +118,4 @@ bench-check:
 	bench/check target/bench/results.json
 
 clean:
-	rm -rf _build target examples/*/_build test/*/_build
+	rm -rf _build target examples/*/_build test/*/_build bench/*/_build

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 
 BEAM = ("ferrosock", "cowboy")
 ALL = (*BEAM, "tungstenite", "epoll")
+# Ferrosock with one of its parts switched off, for what that brings.
+WITHOUT = ("without-flat", "without-cache")
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class Case:
     title: str
     # The mode and the options of our load, or those of h2load behind its name.
     load: tuple
+    # What the servers run: what app.exs and the servers without a BEAM have, or phoenix.exs.
+    app: str = "plug"
     route: str = "echo"
     unit: str = "message"
     servers: tuple = ALL
@@ -129,6 +133,45 @@ def attack(name, title, weapon, target, conns=1):
     )
 
 
+def broadcast(name, said, *targets, members=1000, deflate=False, servers=BEAM, least_secs=0):
+    """What is said in a channel of Phoenix, to all its members."""
+    what, *options = said
+    to = f"{count(members, 'member')} of a channel{COMPRESSED if deflate else ''}"
+    return Case(
+        name=name,
+        title=f"Phoenix: a broadcast of {what} to {to}",
+        load=("broadcast", "--conns", members, *options, *deflating(deflate)),
+        app="phoenix",
+        route="compressed" if deflate else "plain",
+        unit="delivery",
+        servers=servers,
+        targets=targets,
+        least_secs=least_secs,
+    )
+
+
+def joined(name, *targets, deflate=False):
+    conns = ("--conns", 1000, "--rest", JOINED_REST, "--secs", 1)
+    return Case(
+        name=name,
+        title=f"Phoenix: 1,000 members of a channel that idle{COMPRESSED if deflate else ''}",
+        load=("idle", "--join", *conns, *deflating(deflate)),
+        app="phoenix",
+        route="compressed" if deflate else "plain",
+        unit="socket",
+        servers=BEAM,
+        columns=("weight",),
+        targets=targets,
+        warm=None,
+        fresh=True,
+        every_round=False,
+    )
+
+
+def deflating(deflate):
+    return ("--deflate",) if deflate else ()
+
+
 def count(number, noun):
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
@@ -151,6 +194,14 @@ def cpu(limit):
 # Seconds until idle connections weigh what they will. Ferrosock's `hibernate_after` is 15 s, but its
 # resident memory was seen to fall until 42 s after the last message.
 REST = 45
+
+# The same for members of a Phoenix channel, whose second process hibernates after 15 s, too.
+JOINED_REST = 20
+
+# What is said in a channel, and the options of the load for it.
+TEXT = ("200 bytes of text", "--size", 200)
+LIST = ("a list of 50 objects, 2 kB,", "--objects", 50)
+COMPRESSED = ", with permessage-deflate"
 
 H2LOAD = "h2load"
 
@@ -279,6 +330,16 @@ CASES = [
     attack("p256", "TLS handshakes, 60 at once, with P-256", "hello", "https", 60),
     attack("push", "messages of 300 MB to three fast readers", "push", "push", 3),
     attack("window", "4 WebSockets over HTTP/2 that ping and give no window", "window", "handshake", 4),
+    broadcast("phoenix-broadcast", TEXT, cpu(0.75), servers=(*BEAM, "without-flat")),
+    broadcast("phoenix-list", LIST, cpu(0.3), servers=(*BEAM, "without-flat")),
+    broadcast(
+        "phoenix-broadcast-deflate", TEXT, cpu(0.35), deflate=True, servers=(*BEAM, "without-cache")
+    ),
+    broadcast(
+        "phoenix-list-deflate", LIST, cpu(0.35), deflate=True, servers=(*BEAM, "without-cache")
+    ),
+    joined("phoenix-joined", Target("weight", 0.35)),
+    joined("phoenix-joined-deflate", Target("weight", 0.1), deflate=True),
 ]
 
 
@@ -296,6 +357,22 @@ class Sweep:
     axis: str
     # The number, and its case.
     points: tuple
+
+    @property
+    def unit(self):
+        return self.points[0][1].unit
+
+    @property
+    def cases(self):
+        return [case for _x, case in self.points]
+
+
+def members(said, **how):
+    """A channel with more and more of them."""
+    return (
+        *((n, broadcast(f"{n}-members", said, members=n, **how)) for n in (10, 100, 1000)),
+        (5000, broadcast("5000-members", said, members=5000, least_secs=3, **how)),
+    )
 
 
 SWEEPS = [
@@ -317,12 +394,25 @@ SWEEPS = [
             *((size, echo(f"8x1x{size}", least_secs=3)) for size in (4**11, 4**12)),
         ),
     ),
+    Sweep(
+        name="phoenix-members",
+        title="Phoenix: a broadcast of 200 bytes of text",
+        axis="members of the channel",
+        points=members(TEXT),
+    ),
+    Sweep(
+        name="phoenix-members-deflate",
+        title="Phoenix: a broadcast of a list of 50 objects, 2 kB, with permessage-deflate",
+        axis="members of the channel",
+        points=members(LIST, deflate=True),
+    ),
 ]
 
 GROUPS = {
     "all": [*CASES, *SWEEPS],
     "targets": [case for case in CASES if case.targets],
     "attack": [case for case in CASES if case.name.startswith("attack-")],
+    "phoenix": [one for one in [*CASES, *SWEEPS] if one.name.startswith("phoenix-")],
     **{one.name: [one] for one in [*CASES, *SWEEPS]},
 }
 

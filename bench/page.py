@@ -14,6 +14,8 @@ TITLES = {
     "cowboy": "plug_cowboy",
     "tungstenite": "tungstenite, no BEAM",
     "epoll": "epoll, no BEAM",
+    "without-flat": "Ferrosock, no flat serializer",
+    "without-cache": "Ferrosock, no cache of what it compressed",
 }
 VM_FLAGS = ["ERL_FLAGS", "ERL_AFLAGS", "ERL_ZFLAGS", "ELIXIR_ERL_OPTIONS"]
 
@@ -143,7 +145,8 @@ def versions():
     """Of what Ferrosock is compared with."""
     lock = (ROOT / "Cargo.lock").read_text()
     crate = re.search(r'name = "tokio-tungstenite"\nversion = "([^"]+)"', lock).group(1)
-    apps = [f"{app} {app_version(app)}" for app in ("plug_cowboy", "cowboy", "websock_adapter")]
+    names = ("plug_cowboy", "cowboy", "websock_adapter", "phoenix", "jason")
+    apps = [f"{app} {app_version(app)}" for app in names]
     return f"Peers: {', '.join(apps)}; tokio-tungstenite {crate}."
 
 

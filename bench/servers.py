@@ -15,6 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BENCH = ROOT / "bench"
 CHAT = ROOT / "examples" / "chat"
+PHOENIX = BENCH / "phoenix"
 TOOLCHAIN = ROOT / ".toolchain"
 DEPS = TOOLCHAIN / "deps"
 
@@ -93,7 +94,33 @@ def epoll(ceiling):
     return Server("epoll", [ceiling, "epoll", "{PORT}"], {"echo": ("PORT", "/")})
 
 
-SERVERS = {make.__name__: make for make in (ferrosock, cowboy, tungstenite, epoll)}
+def phoenix(name, adapter, without=""):
+    """phoenix.exs on one of its servers, all or all but one of whose parts are switched on."""
+    return lambda _ceiling: Server(
+        name=name,
+        command=["mix", "run", BENCH / "phoenix.exs"],
+        routes={
+            "plain": ("PORT", "/plain/websocket?vsn=2.0.0"),
+            "compressed": ("PORT", "/compressed/websocket?vsn=2.0.0"),
+        },
+        ports=("PORT", "WITNESS_PORT"),
+        folder=PHOENIX,
+        env={"MIX_ENV": "prod", "ADAPTER": adapter, "WITHOUT": without},
+    )
+
+
+FERROSOCK, COWBOY = "Ferrosock.PhoenixAdapter", "Phoenix.Endpoint.Cowboy2Adapter"
+
+# By the app that they run, and their names.
+SERVERS = {
+    "plug": {make.__name__: make for make in (ferrosock, cowboy, tungstenite, epoll)},
+    "phoenix": {
+        "ferrosock": phoenix("ferrosock", FERROSOCK),
+        "cowboy": phoenix("cowboy", COWBOY),
+        "without-flat": phoenix("without-flat", FERROSOCK, "flat_serializer"),
+        "without-cache": phoenix("without-cache", FERROSOCK, "cache"),
+    },
+}
 
 
 class Certificate:
@@ -111,13 +138,16 @@ class Certificate:
         self.certfile = self.env["CERTFILE"]
 
 
-def build(names):
-    """Builds what is about to run; gives the paths of the programs `load` and `ceiling`."""
+def build(wanted):
+    """Builds what is about to run, apps and the names of servers; gives the paths of the programs `load`
+    and `ceiling`."""
     build_toolchain()
     programs = build_programs("ferrosock_load")
-    if "ferrosock" in names:
-        # Here and not while the server is awaited: the engine's first build takes minutes.
+    # Here and not while the servers are awaited: the engine's first build takes minutes.
+    if ("plug", "ferrosock") in wanted:
         build_app()
+    if any(app == "phoenix" for app, _name in wanted):
+        build_app(PHOENIX)
     return programs["load"], programs["ceiling"]
 
 
@@ -125,8 +155,8 @@ def build_toolchain():
     run_tool([ROOT / "bin" / "toolchain", TOOLCHAIN], ROOT, stdout=sys.stderr)
 
 
-def build_app():
-    run_tool(["mix", "compile"], CHAT, stdout=sys.stderr, env={"MIX_ENV": "prod"})
+def build_app(folder=CHAT):
+    run_tool(["mix", "compile"], folder, stdout=sys.stderr, env={"MIX_ENV": "prod"})
 
 
 def build_programs(*packages):

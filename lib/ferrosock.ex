@@ -266,6 +266,9 @@ defmodule Ferrosock do
   wrong or the conn is another server's. A conn of `Plug.Test` is accepted, so that an app can test its Plugs;
   the upgrade is recorded as `{websock, state, options}`.
 
+  `WebSockAdapter.upgrade/4` does the same, with `websock_adapter` 0.5.7 or later, and ignores options that nobody
+  knows; [Coming from Bandit or Cowboy](coming-from-bandit-or-cowboy.md#websockets) tells what else differs.
+
   ## Options
 
   #{Ferrosock.Options.docs(:upgrade)}
@@ -292,11 +295,11 @@ defmodule Ferrosock do
 
       defp send_events(conn, ref) do
         receive do
-          {:event, data} -> send_event(conn, ref, "data: \#{data}\n\n")
+          {:event, data} -> send_event(conn, ref, "data: \#{data}\\n\\n")
           {:ferrosock, :disconnected, ^ref} -> conn
         after
           # Finds out a client that has vanished without a word.
-          30_000 -> send_event(conn, ref, ":\n\n")
+          30_000 -> send_event(conn, ref, ":\\n\\n")
         end
       end
 
@@ -308,17 +311,18 @@ defmodule Ferrosock do
       end
 
   A client has left when it has closed or reset its connection, or its stream of HTTP/2; also when the server has
-  ended that, because the client took nothing for `:send_timeout` or because a drain was over. With HTTP/1 it is
-  taken for gone as soon as it closes its side (a FIN), as a browser does whose tab is closed. Nothing ends by that:
-  the Plug may still answer a client that only says that it has no further request (RFC 9112 §9.6), if it
-  wants to serve those few.
+  ended that, because the client took nothing for `:send_timeout` or the deadline of a drain was over. With HTTP/1
+  it counts as gone as soon as it closes its side (a FIN, or the close_notify of TLS), because a browser whose tab
+  is closed does no more than that. Nothing ends by it: a client that only says that it has no further request
+  (RFC 9112 §9.6) may still be answered.
 
-  The message comes once for each call, and never after the response: when `send_resp/3` or `send_file/5` has
-  returned, or a Plug that sends chunks, or `chunk/2` with the last bytes of a `content-length`. It never reaches the next request of the connection, nor a WebSocket that
-  the request becomes. To HEAD, and with a 204, 205 or 304, a response that is sent in chunks is complete with its head;
-  the message comes then, too, because nobody takes the chunks.
+  The message comes once for each call, and never after the response, which is complete when `send_resp/3` or
+  `send_file/5` returns, and one in chunks when the Plug does, or has given all of a `content-length`. So it
+  reaches neither the next request of the connection nor a WebSocket that the request becomes. Chunks of a response
+  without a body (to HEAD, with a 204, 205 or 304) go nowhere, and the message comes after its head.
 
-  Any process may call this, and each gets a message of its own. `disconnected?/1` tells the same without one.
+  Any process may call this, and each call has a reference and a message of its own. `disconnected?/1` looks it up
+  without a message.
 
   A conn of `Plug.Test` is accepted. No message comes by itself, but its reference is known beforehand, so that a
   test can send it:
@@ -334,8 +338,8 @@ defmodule Ferrosock do
   defdelegate notify_disconnect(conn), to: Disconnect, as: :notify
 
   @doc """
-  Whether the client of a request has left before it had its response, as `notify_disconnect/1` tells it. For a Plug
-  that computes, and looks up now and then whether anybody still waits; it need not have asked before.
+  Whether the client of a request has left before it had its response; `notify_disconnect/1` says when it has. For
+  a Plug that computes, and looks up now and then whether anybody still waits. It need not have asked before.
 
       Enum.reduce_while(tokens, conn, fn token, conn ->
         if Ferrosock.disconnected?(conn), do: {:halt, conn}, else: send_token(conn, token)

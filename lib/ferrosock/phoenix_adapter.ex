@@ -32,7 +32,7 @@ defmodule Ferrosock.PhoenixAdapter do
   | option | effect |
   |---|---|
   | `:code_reloader` | a request that comes while the endpoint is being compiled waits for it |
-  | `:drainer` | `[shutdown: ms]` is the `:shutdown_timeout` of the servers, unless they have their own. The other options of `Plug.Cowboy.Drainer` mean nothing here |
+  | `:drainer` | `[shutdown: ms]` is the `:shutdown_timeout` of the servers, unless they have their own. The other options of `Plug.Cowboy.Drainer` mean nothing here, and `false` is ignored: a server that stops is always drained |
 
   In `config/runtime.exs`, for example:
 
@@ -83,8 +83,9 @@ defmodule Ferrosock.PhoenixAdapter do
   ## Errors
 
   The endpoint does not start, and an `ArgumentError` names it, its scheme and the option, when an option is
-  unknown or has a wrong value, when Phoenix is older than 1.7, or when `WebSockAdapter` is missing. When the
-  address cannot be listened on, the endpoint does not start with a `Ferrosock.ListenError`, and one line says so:
+  unknown or has a wrong value. One names the endpoint and what to do when Phoenix is older than 1.7, or when
+  `WebSockAdapter` is missing. When an address cannot be listened on, the error has a `Ferrosock.ListenError`, and one
+  line of the log says so:
 
       Running MyAppWeb.Endpoint with Ferrosock 0.1.0 at 127.0.0.1:4000 (http) failed, port already in use
 
@@ -93,12 +94,14 @@ defmodule Ferrosock.PhoenixAdapter do
   When the endpoint stops, as after a SIGTERM, its supervisor ends its children from the last to the first:
 
    1. Phoenix's drainer of each socket, which tells all channels. Their clients are closed with 1012.
-   2. The servers of this adapter, each of which [is drained](Ferrosock.html#module-stopping-and-deploys). They
-      close what WebSockets are left, also those without a channel, with 1012, finish requests, and wait for the
-      clients' close frames, all within `:shutdown_timeout`. The VM may halt right after that: no client is reset.
+   2. The servers of this adapter, that of HTTPS before that of HTTP. Each [is
+      drained](Ferrosock.html#module-stopping-and-deploys): it closes what WebSockets are left, also those without a
+      channel, with 1012, finishes requests, and waits for the clients' close frames, all within
+      `:shutdown_timeout`. The VM may halt right after that: no client is reset.
    3. The supervisors of the channels.
 
-  Long-polling clients get the response to the request that waits, and come back.
+  A long poll that waits is a request like others: it is answered within its socket's `:window_ms`, 10 s by default.
+  For as long the endpoint's stop may take where clients poll, unless `:shutdown_timeout` is less.
 
   `drain/2` of Ferrosock does step 2 while the node runs on:
 
@@ -112,6 +115,7 @@ defmodule Ferrosock.PhoenixAdapter do
 
   require Logger
 
+  # Phoenix is the app's.
   @compile {:no_warn_undefined, Phoenix.Endpoint.Supervisor}
 
   @type scheme :: :http | :https
@@ -123,15 +127,14 @@ defmodule Ferrosock.PhoenixAdapter do
   def child_specs(endpoint, config) do
     check_packages!(endpoint)
 
-    for {scheme, port} <- @ports, given = config[scheme] do
-      options = named(endpoint, scheme, fn -> options(endpoint, config, scheme, given) end)
+    {specs, ignored} =
+      Enum.unzip(
+        for {scheme, _port} <- @ports, config[scheme], do: spec(endpoint, scheme, config)
+      )
 
-      %{
-        id: {endpoint, scheme},
-        start: {__MODULE__, :start_link, [endpoint, scheme, with_port(options, port)]},
-        type: :supervisor
-      }
-    end
+    drainer = if config[:drainer] == false, do: [":drainer"], else: []
+    warn(endpoint, Enum.concat(ignored) ++ drainer)
+    specs
   end
 
   @doc false
@@ -166,7 +169,7 @@ defmodule Ferrosock.PhoenixAdapter do
     end
   end
 
-  @doc "The address of a running endpoint; `c:Phoenix.Endpoint.server_info/1` of it calls this."
+  @doc "The address of a running endpoint, as `MyAppWeb.Endpoint.server_info(:http)` tells it, too."
   @spec server_info(endpoint :: module(), scheme()) ::
           {:ok, {:inet.ip_address(), :inet.port_number()} | {:local, path :: binary()}}
           | {:error, :no_server_found}
@@ -184,7 +187,7 @@ defmodule Ferrosock.PhoenixAdapter do
   defp warm_up(endpoint) do
     if :persistent_term.get({Phoenix.Endpoint, endpoint}, nil) == nil and
          function_exported?(Phoenix.Endpoint.Supervisor, :warmup, 1),
-       do: Phoenix.Endpoint.Supervisor.warmup(endpoint)
+       do: apply(Phoenix.Endpoint.Supervisor, :warmup, [endpoint])
   end
 
   # Phoenix is no dependency of Ferrosock, so nothing but this asks for its version.
@@ -204,31 +207,46 @@ defmodule Ferrosock.PhoenixAdapter do
     end
   end
 
-  defp options(endpoint, config, scheme, given) do
-    {options, ignored} = Config.options(given)
-    {drainer, ignored_drainer} = drainer(config[:drainer])
-    warn(endpoint, scheme, ignored ++ ignored_drainer)
+  defp spec(endpoint, scheme, config) do
+    {options, ignored} = named(endpoint, scheme, fn -> options(endpoint, scheme, config) end)
 
-    [shutdown_code: 1012, display_plug: endpoint, otp_app: Keyword.fetch!(config, :otp_app)]
-    |> Keyword.merge(drainer)
-    |> Keyword.merge(options)
-    |> Keyword.merge(plug: plug(endpoint, config[:code_reloader]), scheme: scheme)
+    spec = %{
+      id: {endpoint, scheme},
+      start: {__MODULE__, :start_link, [endpoint, scheme, options]},
+      type: :supervisor
+    }
+
+    {spec, for(option <- ignored, do: "#{option} of #{inspect(scheme)}")}
+  end
+
+  defp options(endpoint, scheme, config) do
+    {given, ignored} = Config.options(config[scheme])
+
+    options =
+      [shutdown_code: 1012, display_plug: endpoint, otp_app: Keyword.fetch!(config, :otp_app)]
+      |> Keyword.merge(drainer(config[:drainer]))
+      |> Keyword.merge(given)
+      |> Keyword.merge(plug: plug(endpoint, config[:code_reloader]), scheme: scheme)
+
+    {with_port(options, @ports[scheme]), ignored}
   end
 
   # The other options of Plug.Cowboy's drainer say how it looks for open connections.
-  defp drainer(false), do: {[], [":drainer of the endpoint, which is `false`"]}
-  defp drainer(nil), do: {[], []}
+  defp drainer(options) when is_list(options) do
+    # It may be `:infinity`, as that of its listeners may.
+    shutdown = for {:shutdown, time} <- options, do: {:shutdown, time}
+    {options, []} = Config.options(transport_options: shutdown)
+    options
+  end
 
-  # What it may say for a time is what Plug.Cowboy says elsewhere.
-  defp drainer(given),
-    do: Config.options(transport_options: for({:shutdown, ms} <- given, do: {:shutdown, ms}))
+  defp drainer(_none), do: []
 
-  defp warn(_endpoint, _scheme, []), do: :ok
+  defp warn(_endpoint, []), do: :ok
 
-  defp warn(endpoint, scheme, ignored) do
+  defp warn(endpoint, ignored) do
     Logger.warning(
-      "#{subject(endpoint, scheme)}: Ferrosock ignores options that it has nothing for: " <>
-        Enum.join(ignored, ", ") <> " (see its guide \"Coming from Bandit or Cowboy\")",
+      "Ferrosock has nothing for these options of #{inspect(endpoint)}, and ignores them: " <>
+        "#{Enum.join(ignored, ", ")}. Its guide \"Coming from Bandit or Cowboy\" says why; remove them",
       domain: [:ferrosock]
     )
   end
@@ -251,11 +269,9 @@ defmodule Ferrosock.PhoenixAdapter do
     fun.()
   rescue
     error in ArgumentError ->
-      message = "#{subject(endpoint, scheme)}: #{Exception.message(error)}"
+      message = "#{inspect(endpoint)} (#{inspect(scheme)}): #{Exception.message(error)}"
       reraise ArgumentError, [message: message], __STACKTRACE__
   end
-
-  defp subject(endpoint, scheme), do: "#{inspect(endpoint)} (#{inspect(scheme)})"
 
   defp place({{:local, path}, _port}, scheme), do: "#{path} (#{scheme}+unix)"
   defp place(address, scheme), do: "#{Address.format(address)} (#{scheme})"

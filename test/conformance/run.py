@@ -63,6 +63,7 @@ def suites(plain, secure):
         "chromium": (["node", CLIENTS / "chromium.mjs", echo], 120),
         "phoenix": (["node", CLIENTS / "phoenix.mjs", "http"], 1200),
         "phoenix-https": (["node", CLIENTS / "phoenix.mjs", "https"], 300),
+        "phoenix-browser": ([ROOT / "test/conformance/phoenix-browser", LOGS / "phoenix-browser"], 900),
         "wrk": ([*wrk, *origins], 120),
         "h2load": ([*h2load, *origins], 600),
         "attack": ([PYTHON, "-B", ROOT / "test/conformance/attack/main.py"], 900),

@@ -8,6 +8,9 @@ defmodule Ferrosock.HTTP.DisconnectTest do
 
   alias Ferrosock.Test.{Asking, Certificates, Logs}
 
+  @python Path.expand("../clients/.venv/bin/python", __DIR__)
+  @script Path.expand("../clients/close_notify.py", __DIR__)
+
   @get "GET /poll HTTP/1.1\r\nhost: localhost\r\n\r\n"
 
   setup_all do
@@ -20,7 +23,7 @@ defmodule Ferrosock.HTTP.DisconnectTest do
     do: Asking.start(transport_options(transport, made) ++ options)
 
   defp client(server, :tls) do
-    {:ok, socket} = connect_tls(server, verify: :verify_none)
+    {:ok, socket} = connect_tls(server, verify: :verify_none, nodelay: true)
     socket
   end
 
@@ -100,6 +103,83 @@ defmodule Ferrosock.HTTP.DisconnectTest do
       transport(socket).close(socket)
       Asking.answer(pid)
     end
+  end
+
+  for path <- ["/poll", "/events"] do
+    @tag path: path
+    test "a client of #{path} that sends a close_notify and waits for the server's is told", %{
+      path: path,
+      made: made
+    } do
+      server = start(:tls, made)
+
+      process =
+        Port.open({:spawn_executable, @python}, [
+          :binary,
+          args: ["-B", @script, "#{port(server)}", path]
+        ])
+
+      {pid, ref} = Asking.await()
+      refute Asking.run(pid, &Ferrosock.disconnected?/1)
+      # Its word to leave.
+      Port.command(process, "\n")
+      assert_receive {:told, ^pid, ^ref}
+      assert Asking.run(pid, &Ferrosock.disconnected?/1)
+      Asking.answer(pid)
+      ended(server)
+      assert Logs.taken(server) == []
+    end
+  end
+
+  test "a close_notify is found by who only looks it up", %{made: made} do
+    test = self()
+
+    server =
+      serve(
+        fn conn ->
+          send(test, :serving)
+          send(test, {:left, eventually(fn -> Ferrosock.disconnected?(conn) end)})
+        end,
+        transport_options(:tls, made)
+      )
+
+    process =
+      Port.open({:spawn_executable, @python}, [
+        :binary,
+        args: ["-B", @script, "#{port(server)}", "/"]
+      ])
+
+    assert_receive :serving
+    Port.command(process, "\n")
+    assert_receive {:left, true}
+  end
+
+  # It is read ahead for the close_notify.
+  test "a client over tls is served on where somebody has asked", %{made: made} do
+    server =
+      serve(
+        fn conn ->
+          Ferrosock.notify_disconnect(conn)
+          {:ok, body, conn} = read_body(conn)
+          send_resp(conn, 200, body)
+        end,
+        transport_options(:tls, made)
+      )
+
+    socket = client(server, :tls)
+
+    for n <- 1..200 do
+      {head, body} = {head("POST", "/", [{"content-length", "8"}]), String.pad_leading("#{n}", 8)}
+      # Cut anywhere, and what follows sent at once or when there has been an answer.
+      {first, rest} = String.split_at(head <> body, rem(n * 7, byte_size(head) + 8))
+      write(socket, first)
+      if rem(n, 3) == 0, do: Process.sleep(1)
+      write(socket, rest)
+      assert %{status: 200, body: ^body} = response(socket)
+    end
+
+    write(socket, List.duplicate(head("POST", "/", [{"content-length", "4"}]) <> "body", 500))
+    for _ <- 1..500, do: assert(%{status: 200, body: "body"} = response(socket))
   end
 
   test "a client that only closes its side has its response all the same (RFC9112§9.6)", %{

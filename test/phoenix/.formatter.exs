@@ -10,6 +10,7 @@
     socket: 3,
     channel: 2,
     channel: 3,
+    intercept: 1,
     pipe_through: 1,
     get: 3,
     post: 3,

@@ -263,13 +263,24 @@ defmodule Ferrosock.PhoenixAdapter.ConfigTest do
     end
   end
 
+  test "the line at the start has a level, or is not there" do
+    for level <- [false, :debug],
+        do: assert(options(startup_log: level) == {[startup_log: level], []})
+
+    assert_raise ArgumentError,
+                 "invalid value for option :startup_log: :loud; accepted is a log level or `false`",
+                 fn -> Config.options(startup_log: :loud) end
+  end
+
   test "what is no list of options is refused" do
     for {given, message} <- [
           {true, "options must be a list, got: true"},
           {[:inet7], "invalid option :inet7"},
           {["port", 4000], ~s|invalid option "port"|},
           {[{"port", 4000}], ~s|invalid option {"port", 4000}|},
-          {[http_options: true], "options in :http_options must be a list, got: true"},
+          {[http_options: true], "options in :http_options must be a keyword list, got: true"},
+          {[http_options: [:compress]],
+           "options in :http_options must be a keyword list, got: [:compress]"},
           {[transport_options: [socket_opts: %{}]],
            "options in :socket_opts of :transport_options must be a list, got: %{}"}
         ] do

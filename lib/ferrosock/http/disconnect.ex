@@ -1,7 +1,7 @@
 defmodule Ferrosock.HTTP.Disconnect do
   @moduledoc false
   # Whether the client of a conn is still there. The engine knows, and tells; what a Plug then does is its own
-  # concern. The adapter of Plug's own tests is accepted, but a handshake that is recorded by it has a client.
+  # concern.
 
   alias Ferrosock.HTTP.Exchange
   alias Ferrosock.Native
@@ -13,7 +13,7 @@ defmodule Ferrosock.HTTP.Disconnect do
     case Recorder.real(conn).adapter do
       {_adapter, %Exchange{handle: handle}} -> Native.exchange_notify_disconnect(handle)
       {Plug.Adapters.Test.Conn, %{ref: ref}} -> ref
-      _other -> refuse(conn)
+      {adapter, _payload} -> refuse(adapter)
     end
   end
 
@@ -23,12 +23,12 @@ defmodule Ferrosock.HTTP.Disconnect do
     case Recorder.real(conn).adapter do
       {_adapter, %Exchange{handle: handle}} -> Native.exchange_is_disconnected(handle)
       {Plug.Adapters.Test.Conn, _state} -> false
-      _other -> refuse(conn)
+      {adapter, _payload} -> refuse(adapter)
     end
   end
 
-  @spec refuse(Plug.Conn.t()) :: no_return()
-  defp refuse(%{adapter: {adapter, _payload}}) do
+  @spec refuse(module()) :: no_return()
+  defp refuse(adapter) do
     raise ArgumentError,
           "cannot tell when a client of #{inspect(adapter)} leaves: the conn must be one of Ferrosock's"
   end

@@ -37,7 +37,7 @@ defmodule Ferrosock.PhoenixAdapter.Config do
   defp ours(name, value) do
     cond do
       extra = Foreign.extra(name) ->
-        for {inner, value} <- list!(value, [name]),
+        for {inner, value} <- keyword!(value, [name]),
             not is_map_key(extra, inner),
             do: {[name, inner], converted([name, inner], value)}
 
@@ -46,6 +46,12 @@ defmodule Ferrosock.PhoenixAdapter.Config do
 
       name == :port ->
         [{[:port], port!(value)}]
+
+      # It is the adapter that says where the endpoint runs.
+      name == :startup_log and not Type.valid?(:log_level, value) ->
+        raise ArgumentError,
+              "invalid value for option :startup_log: #{inspect(value)}; accepted is " <>
+                Type.describe(:log_level)
 
       true ->
         [{[name], value}]
@@ -181,6 +187,16 @@ defmodule Ferrosock.PhoenixAdapter.Config do
     if is_list(value),
       do: value,
       else: raise(ArgumentError, "options#{of(where)} must be a list, got: #{inspect(value)}")
+  end
+
+  defp keyword!(value, where) do
+    if Keyword.keyword?(value),
+      do: value,
+      else:
+        raise(
+          ArgumentError,
+          "options#{of(where)} must be a keyword list, got: #{inspect(value)}"
+        )
   end
 
   defp unknown!(name, where),

@@ -33,7 +33,7 @@ defmodule Ferrosock.PhoenixAdapter.Front do
         %{method: "GET", adapter: {_adapter, %{options: %{record?: true}}}} = conn,
         {plug, options, paths}
       ) do
-    if of_socket?(conn.path_info, paths) and not Upgrade.handshake?(conn),
+    if of_socket?(paths, conn.path_info) and not Upgrade.handshake?(conn),
       do: Recorder.run(conn, &plug.call(&1, options)),
       else: plug.call(conn, options)
   end
@@ -43,7 +43,8 @@ defmodule Ferrosock.PhoenixAdapter.Front do
   defp path_of(options) when is_list(options), do: Keyword.get(options, :path, "/websocket")
   defp path_of(_true), do: "/websocket"
 
-  defp of_socket?(path, paths), do: Enum.any?(paths, &match_path?(&1, path))
+  defp of_socket?([], _path), do: false
+  defp of_socket?([one | rest], path), do: match_path?(one, path) or of_socket?(rest, path)
 
   defp match_path?([], []), do: true
   defp match_path?(["*" <> _name], _rest), do: true

@@ -14,8 +14,7 @@ defmodule Ferrosock.WebSocket.HandOver do
   @known Keyword.keys(Table.all().upgrade)
   @known_deflate Keyword.keys(Table.all().deflate)
 
-  @no_way "the server was started when WebSockAdapter could not be loaded yet, and has to be started again, or this " <>
-            "version of websock_adapter is none for Ferrosock, of which a warning was logged at the start"
+  @unusable "WebSockAdapter has to be there when the server starts, and to be 0.5.7 or later"
 
   @doc "The upgrade that was handed over, within the limits of the server with these options."
   @spec upgrade!(t(), Options.t()) :: Upgrade.t()
@@ -37,7 +36,7 @@ defmodule Ferrosock.WebSocket.HandOver do
   @spec failure(reason :: term(), Exception.stacktrace(), Plug.Conn.t()) :: term()
   def failure(%ArgumentError{message: "Unknown adapter " <> _} = error, stacktrace, conn) do
     if match?([{WebSockAdapter, _, _, _} | _], stacktrace),
-      do: Upgrade.problem(conn) || %{error | message: "#{error.message}: #{@no_way}"},
+      do: Upgrade.problem(conn) || %{error | message: "#{error.message}: #{@unusable}"},
       else: error
   end
 
@@ -53,29 +52,25 @@ defmodule Ferrosock.WebSocket.HandOver do
     {websock, state, options(websock, options)}
   end
 
-  defp options(websock, options) do
-    if Keyword.keyword?(options) do
-      # Of a name that is there twice the first counts, as for other servers.
-      {known, unknown} =
-        options
-        |> Enum.uniq_by(fn {name, _value} -> name end)
-        |> Enum.map(&translated/1)
-        |> Keyword.split(@known)
+  # What is wrong altogether is said when the options are checked.
+  defp options(websock, options),
+    do: if(Keyword.keyword?(options), do: known(websock, options), else: options)
 
-      {deflate, unknown_deflate} = deflate(known[:deflate_options])
-
-      Log.dropped_options(
-        websock,
-        names(unknown) ++ names(unknown_deflate, " in :deflate_options")
-      )
-
-      Keyword.replace(known, :deflate_options, deflate)
-    else
+  defp known(websock, options) do
+    # Of a name that is there twice the first counts, as for other servers.
+    {known, unknown} =
       options
-    end
+      |> Enum.uniq_by(fn {name, _value} -> name end)
+      |> Enum.map(&translated/1)
+      |> Keyword.split(@known)
+
+    {deflate, unknown_deflate} = deflate(known[:deflate_options])
+    dropped = names(unknown, "") ++ names(unknown_deflate, " in :deflate_options")
+    Log.dropped_options(websock, dropped)
+    Keyword.replace(known, :deflate_options, deflate)
   end
 
-  defp names(unknown, where \\ ""), do: for({name, _value} <- unknown, do: inspect(name) <> where)
+  defp names(options, where), do: for({name, _value} <- options, do: inspect(name) <> where)
 
   # Bandit's word for no limit
   defp translated({:max_frame_size, 0}), do: {:max_frame_size, :infinity}
@@ -85,7 +80,6 @@ defmodule Ferrosock.WebSocket.HandOver do
 
   defp deflate(options) when is_map(options), do: options |> Map.to_list() |> deflate()
 
-  # What is wrong altogether is said when the others are checked.
   defp deflate(options) do
     if Keyword.keyword?(options),
       do: options |> Enum.map(&translated_deflate/1) |> Keyword.split(@known_deflate),

@@ -28,7 +28,7 @@ defmodule Ferrosock.WebSocket.Recorder do
       plug.(recorded)
     catch
       kind, reason ->
-        # It may still have something to do.
+        # What the Plug has sent goes out before the response to its failure.
         ask(recorder, :finish)
         :erlang.raise(kind, reason, __STACKTRACE__)
     else
@@ -97,9 +97,7 @@ defmodule Ferrosock.WebSocket.Recorder do
   end
 
   defp play(%Plug.Conn{adapter: {TestAdapter, _recorder}, state: :upgraded} = conn, upgrade) do
-    {protocol, argument} =
-      upgrade || raise "somebody has killed the process that keeps the upgrade"
-
+    {protocol, argument} = upgrade || raise "the process that kept what was recorded has ended"
     Plug.Conn.upgrade_adapter(%{real(conn) | state: :unset}, protocol, argument)
   end
 

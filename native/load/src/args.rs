@@ -29,6 +29,8 @@ pub enum Mode {
     Echo(Messages),
     /// One connection sends messages, and every connection awaits them all.
     Push(Messages),
+    /// Members of a Phoenix channel: one of them has a message broadcast, and all await it.
+    Broadcast(Broadcast),
     /// Every connection asks for a page, again and again (HTTP/1.1 keep-alive).
     Get(Get),
     /// Connections that do nothing, or ping now and then: what they weigh.
@@ -75,6 +77,30 @@ pub struct Kind {
     pub deflate: bool,
 }
 
+/// The path is that of a socket of Phoenix, with `vsn=2.0.0`. Latency is that of each delivery.
+#[derive(Debug, clap::Args)]
+pub struct Broadcast {
+    #[command(flatten)]
+    pub server: Server,
+    #[command(flatten)]
+    pub timing: Timing,
+
+    #[arg(long, default_value = "1000", value_parser = clap::value_parser!(u32).range(1..))]
+    pub conns: u32,
+
+    /// Bytes of text in the message.
+    #[arg(long, default_value = "200", value_parser = clap::value_parser!(u32).range(..=1 << 20))]
+    pub size: u32,
+
+    /// A list of so many objects in place of the text, 40 bytes each.
+    #[arg(long, conflicts_with = "size", value_parser = clap::value_parser!(u32).range(..=1 << 16))]
+    pub objects: Option<u32>,
+
+    /// Compress with permessage-deflate both ways.
+    #[arg(long)]
+    pub deflate: bool,
+}
+
 #[derive(Debug, clap::Args)]
 pub struct Get {
     #[command(flatten)]
@@ -97,6 +123,10 @@ pub struct Idle {
     /// What each connection exchanges once, when all are open.
     #[command(flatten)]
     pub kind: Kind,
+
+    /// Join a Phoenix channel instead of exchanging that. The path is that of a socket, with `vsn=2.0.0`.
+    #[arg(long, conflicts_with_all = ["size", "text"])]
+    pub join: bool,
 
     /// Seconds from then until memory is read.
     #[arg(long, default_value = "1", value_parser = seconds)]
@@ -268,6 +298,9 @@ mod tests {
             "load get --depth 2",
             "load echo --text --deflate",
             "load idle --ping-every 0",
+            "load idle --join --size 64",
+            "load broadcast --conns 0",
+            "load broadcast --size 200 --objects 50",
             "load get --tls /dev/null",
             "load attack",
             "load attack kindness",

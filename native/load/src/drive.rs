@@ -24,7 +24,16 @@ pub enum Pace {
     /// Every connection by itself, as soon as it has its answer.
     Each,
     /// The first connection for all of them, as soon as all have the answer.
-    Together,
+    Together(Until),
+}
+
+/// What the latency of a common answer is, from the moment when it was asked for.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Until {
+    /// One latency for each connection, when it has the answer.
+    Each,
+    /// One for all of them, when the last one has it.
+    Last,
 }
 
 /// The load of one run.
@@ -87,14 +96,15 @@ pub fn run<A: Answer>(
                         awaiting += 1;
                     }
                 }
-                Pace::Together if awaiting == 0 => {
-                    meter.latency(last_answer - links[0].asked_at);
-                    if figures.is_none() {
+                Pace::Together(until) => {
+                    if awaiting == 0 || until == Until::Each {
+                        meter.latency(last_answer - links[0].asked_at);
+                    }
+                    if awaiting == 0 && figures.is_none() {
                         ask(&mut links, load)?;
                         awaiting = links.len();
                     }
                 }
-                Pace::Together => {}
             }
         }
         let now = Instant::now();

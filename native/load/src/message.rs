@@ -50,6 +50,18 @@ impl Message {
         }
     }
 
+    pub fn text(payload: String, deflate: bool) -> Self {
+        let kind = Kind {
+            size: payload.len() as u32,
+            text: true,
+            deflate,
+        };
+        Self {
+            kind,
+            payload: payload.into_bytes().into(),
+        }
+    }
+
     /// A connection that takes such messages.
     pub fn open(&self, server: &Server, deadline: Instant) -> Result<Stream> {
         if self.kind.deflate {
@@ -87,27 +99,34 @@ impl Message {
     }
 }
 
-/// A JSON array of so many bytes, which has of repetition and of noise what messages of apps have.
-fn json(size: usize) -> Vec<u8> {
+/// Numbers that are the same in every run.
+pub fn random() -> impl FnMut() -> u64 {
     let mut state = 1_u64;
-    let mut random = || {
+    move || {
         state = state
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1);
         state >> 33
-    };
+    }
+}
+
+pub fn word(random: u64) -> &'static str {
+    WORDS[random as usize % WORDS.len()]
+}
+
+/// A JSON array of so many bytes, which has of repetition and of noise what messages of apps have.
+fn json(size: usize) -> Vec<u8> {
+    let mut random = random();
     let mut text = String::from("[");
     for id in 0.. {
-        let words: Vec<&str> = (0..6)
-            .map(|_| WORDS[random() as usize % WORDS.len()])
-            .collect();
+        let words: Vec<&str> = (0..6).map(|_| word(random())).collect();
         let comma = if id == 0 { "" } else { "," };
         let item = format!(
             r#"{comma}{{"id":{id},"from":"{:08x}","at":{},"text":"{}","read":{}}}"#,
             random(),
             1_700_000_000_000 + random(),
             words.join(" "),
-            random() % 2 == 0
+            random().is_multiple_of(2)
         );
         if text.len() + item.len() + 1 > size {
             break;

@@ -4,7 +4,11 @@ defmodule Sample.Application do
 
   @impl true
   def start(_type, _args) do
-    children = [{Phoenix.PubSub, name: Sample.PubSub}, SampleWeb.Endpoint]
+    web = web(Application.get_env(:sample, :web, SampleWeb))
+    children = [{Phoenix.PubSub, name: Sample.PubSub} | web]
     Supervisor.start_link(children, strategy: :one_for_one, name: Sample.Supervisor)
   end
+
+  defp web(SampleWeb), do: [SampleWeb.Endpoint]
+  defp web(BrowserWeb), do: [BrowserWeb.Presence, BrowserWeb.Endpoint]
 end

@@ -80,7 +80,7 @@ defmodule Sample.ChannelCase do
     for socket <- [first, second, other], do: join(socket, "room:1")
 
     SampleWeb.Endpoint.broadcast("users_socket:1", "disconnect", %{})
-    for socket <- [first, second], do: assert(recv_frame(socket) == {:close, 1000, ""})
+    for socket <- [first, second], do: assert(disconnected?(socket))
     push(other, "room:1", "echo", %{})
     assert reply(other, "room:1") == {"ok", %{}}
   end

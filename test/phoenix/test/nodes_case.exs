@@ -2,7 +2,7 @@ defmodule Sample.NodesCase do
   # Two nodes of one app: what is broadcast on one arrives at the clients of the other.
   use ExUnit.Case, async: true
 
-  import Ferrosock.Test.Raw, only: [eventually: 1, recv_frame: 1, recv_frame: 2]
+  import Ferrosock.Test.Raw, only: [eventually: 1, recv_frame: 2]
   import Sample.Client
 
   alias Sample.Peer
@@ -34,7 +34,7 @@ defmodule Sample.NodesCase do
     user = open(two_port, "user=7")
     join(user, "room:2")
     Peer.call(one, SampleWeb.Endpoint, :broadcast, ["users_socket:7", "disconnect", %{}])
-    assert recv_frame(user) == {:close, 1000, ""}
+    assert disconnected?(user)
   end
 
   defp free_port do

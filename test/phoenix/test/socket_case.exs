@@ -139,6 +139,19 @@ defmodule Sample.SocketCase do
     assert handshake(connect(port), "/protocols/websocket", headers).status == 403
   end
 
+  test "a token comes as a subprotocol, which Phoenix knows from 1.8 on", %{port: port} do
+    {chosen, token} =
+      if Version.match?("#{Application.spec(:phoenix, :vsn)}", ">= 1.8.0"),
+        do: {["phoenix"], "a token"},
+        else: {[], nil}
+
+    offer = "phoenix, base64url.bearer.phx." <> Base.url_encode64("a token", padding: false)
+    socket = connect(port)
+    response = handshake(socket, "/token/websocket", [{"sec-websocket-protocol", offer}])
+    assert {response.status, header(response, "sec-websocket-protocol")} == {101, chosen}
+    assert info(socket).connect_info[:auth_token] == token
+  end
+
   describe "options of a socket" do
     test "timeout ends a silent one, with a code after which clients come back", %{port: port} do
       socket = websocket(port, "/idle/websocket?" <> report_to(self()))

@@ -140,6 +140,8 @@ defmodule Sample.StartCase do
     end
 
     test "warns once of what it ignores" do
+      made = Certificates.make()
+
       log =
         start(
           http: [
@@ -148,15 +150,17 @@ defmodule Sample.StartCase do
             thousand_island_options: [num_acceptors: 1, num_listen_sockets: 2],
             protocol_options: [idle_timeout: 5_000, logger: Some]
           ],
+          https: [port: 0, ref: Some, cert: made.cert, key: made.key],
           drainer: false
         )
 
       assert [line] = lines(log, "[warning]")
 
       assert line =~
-               "Sample.StartCase.Endpoint (:http): Ferrosock ignores options that it has nothing for: " <>
-                 ":log_protocol_errors in :http_options, :num_listen_sockets in :thousand_island_options, " <>
-                 ":logger in :protocol_options, :drainer of the endpoint, which is `false`"
+               "Ferrosock has nothing for these options of Sample.StartCase.Endpoint, and ignores them: " <>
+                 ":log_protocol_errors in :http_options of :http, " <>
+                 ":num_listen_sockets in :thousand_island_options of :http, " <>
+                 ":logger in :protocol_options of :http, :ref of :https, :drainer. Its guide"
     end
 
     test "is drained for as long as the drainer of Plug.Cowboy says" do
@@ -241,7 +245,7 @@ defmodule Sample.StartCase do
 
   test "the code reloader compiles what has changed before a request is served" do
     alias SampleWeb.ReloadingEndpoint, as: Reloading
-    folder = "_build/reloaded"
+    folder = Path.join(Mix.Project.config()[:build_path], "reloaded")
     File.mkdir_p!(folder)
     on_exit(fn -> File.rm_rf!(folder) end)
     start_supervised!({Reloading, http: [ip: {127, 0, 0, 1}, port: 0]})

@@ -186,6 +186,24 @@ defmodule WebSockAdapterTests.InvisibleTest do
     send(pid, :go)
   end
 
+  test "our own functions find the connection of a conn that records" do
+    test = self()
+
+    server =
+      serve(fn conn ->
+        ref = Ferrosock.notify_disconnect(conn)
+        false = Ferrosock.disconnected?(conn)
+        send(test, :waits)
+        receive do: ({:ferrosock, :disconnected, ^ref} -> send(test, :disconnected))
+      end)
+
+    socket = connect(server)
+    write(socket, head("GET", "/", handshake_headers()))
+    assert_receive :waits
+    reset(socket)
+    assert_receive :disconnected
+  end
+
   test "the process that is served is told what Plug tells it" do
     test = self()
 

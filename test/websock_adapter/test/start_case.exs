@@ -76,17 +76,44 @@ defmodule WebSockAdapterTests.StartTest do
     assert output =~ "use that, or call Ferrosock.upgrade/4"
     assert output =~ "served by Ferrosock.Adapter"
     assert output =~ "{500, []}"
-    assert output =~ "or this version of websock_adapter is none for Ferrosock"
   end
 
-  test "with one that hands over something else, a warning says so" do
+  test "with one that hands over something else, a warning says so, and nothing is left of it" do
     code =
-      web_sock_adapter(
-        "send(self(), {adapter, websock, state, options})\nPlug.Conn.upgrade_adapter(conn, :websocket, {:other, []})"
-      )
+      web_sock_adapter("""
+      _ = {adapter, websock, state, options}
+      Plug.Conn.upgrade_adapter(conn, :websocket, {:other, []})
+      """)
 
-    {output, 0} = VM.run(code <> @code)
+    start = """
+    {:ok, _server} = Ferrosock.start_link(options)
+    IO.inspect(Process.info(self(), :messages))
+    System.halt(0)
+    """
+
+    {output, 0} = VM.run(code <> start)
     assert output =~ "does not work with Ferrosock in this version of websock_adapter"
+    assert output =~ "{:messages, []}"
+  end
+
+  test "a Sock needs no recorder" do
+    code = """
+    defmodule Legacy do
+      def init(argument), do: argument
+
+      def negotiate(conn, state) do
+        IO.puts("negotiated by \#{inspect(elem(conn.adapter, 0))}")
+        {:refuse, conn, state}
+      end
+    end
+
+    {:ok, server} = options |> Keyword.delete(:plug) |> Keyword.put(:sock, Legacy) |> Ferrosock.start_link()
+    IO.inspect((server |> connect() |> handshake()).status)
+    System.halt(0)
+    """
+
+    {output, 0} = VM.run(code)
+    assert output =~ "negotiated by Ferrosock.Adapter\n400\n"
   end
 
   test "without one, nothing is recorded, and nothing is said" do
@@ -111,7 +138,7 @@ defmodule WebSockAdapterTests.StartTest do
     refute output =~ "WebSockAdapter"
   end
 
-  test "where it comes later, the log says that the server has to be started again" do
+  test "where it comes later, the log says that it has to be there" do
     code = """
     path = to_string(:code.lib_dir(:websock_adapter)) <> "/ebin"
     true = :code.del_path(:websock_adapter)
@@ -128,6 +155,6 @@ defmodule WebSockAdapterTests.StartTest do
     assert output =~ "500"
 
     assert output =~
-             "Unknown adapter Ferrosock.Adapter: the server was started when WebSockAdapter"
+             "Unknown adapter Ferrosock.Adapter: WebSockAdapter has to be there when the server starts"
   end
 end

@@ -177,27 +177,6 @@ defmodule WebSockAdapterTests.UpgradeTest do
       assert %{status: 200} = handshake(page, "/page")
     end
 
-    test "is none yet when its client leaves, of which its Plug may be told" do
-      test = self()
-
-      server =
-        serve(fn conn ->
-          ref = Ferrosock.notify_disconnect(conn)
-          send(test, {:asked, self()})
-          receive do: ({:ferrosock, :disconnected, ^ref} -> :ok)
-          send(test, {:told, Ferrosock.disconnected?(conn)})
-          WebSockAdapter.upgrade(conn, Telling, test, [])
-        end)
-
-      socket = connect(server)
-      write(socket, head("GET", "/", handshake_headers()))
-      assert_receive {:asked, pid}
-      monitor = Process.monitor(pid)
-      reset(socket)
-      assert_receive {:told, true}
-      assert_receive {:DOWN, ^monitor, :process, ^pid, {:shutdown, :closed}}
-    end
-
     test "that its keeper was killed over is a failure that says so" do
       Logs.attach()
 
@@ -212,7 +191,7 @@ defmodule WebSockAdapterTests.UpgradeTest do
       assert %{status: 500} = server |> connect() |> handshake()
       ended(server)
       assert [{:log, :error, text, _meta}] = Logs.taken(server)
-      assert text =~ "killed the process that keeps the upgrade"
+      assert text =~ "the process that kept what was recorded has ended"
     end
 
     test "over TLS, and its Plug knows whom it talks to" do

@@ -108,6 +108,25 @@ impl Io {
         Poll::Ready(Ok(()))
     }
 
+    /// Ready when the peer has said by TLS that nothing more comes. It is read for that, ahead of the reader, as
+    /// long as the reader has taken all that there is.
+    pub(crate) fn poll_close_notify(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(incoming) = &mut self.incoming else {
+            return Poll::Pending;
+        };
+        let tls = self.writer.unlocked_tls().expect("set with `incoming`");
+        while incoming.is_empty() {
+            if incoming.is_at_end() {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(poll_late(cx));
+            ready!(incoming.poll_fill(cx, &mut self.half, tls, self.writer.stream()))?;
+            // The reader may have been told just before that there is nothing.
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
     /// Ready when this turn may write. A peer that takes whatever it is sent would keep the thread until all
     /// is out. The first write of a turn is made all the same: hyper drops what it could not write when a
     /// body then fails.

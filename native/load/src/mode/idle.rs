@@ -5,11 +5,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::json;
 
 use crate::args::Idle;
+use crate::exchange::exchange;
 use crate::frame::{self, Header};
 use crate::handshake;
 use crate::message::Message;
+use crate::phoenix::Room;
 use crate::process::Process;
 use crate::report::IdleReport;
 use crate::stream::Stream;
@@ -19,7 +22,6 @@ use crate::tls::SMALL_BUFFER;
 const FIRST_CONNS: u32 = 50;
 /// For connections to end, and for the last pongs to arrive.
 const SETTLE_TIME: Duration = Duration::from_secs(1);
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub fn run(args: &Idle) -> Result<IdleReport> {
     let message = Message::new(args.kind);
@@ -59,30 +61,15 @@ pub fn run(args: &Idle) -> Result<IdleReport> {
     })
 }
 
-/// Connections that have each exchanged a message.
+/// Connections that have each exchanged a message, or joined.
 fn open(args: &Idle, count: u32, message: &Message) -> Result<Vec<Stream>> {
+    if args.join {
+        return Room::new(json!({}), args.kind.deflate).open_all(&args.server, count);
+    }
     let mut streams = handshake::open_all(&args.server, count, |server, deadline| {
         message.open(server, deadline)
     })?;
-    let request = message.request();
-    for stream in &mut streams {
-        stream.write_all(&request)?;
-    }
-    let mut buffer = vec![0; SMALL_BUFFER];
-    for stream in &mut streams {
-        stream.socket().set_read_timeout(Some(ANSWER_TIMEOUT))?;
-        let mut answer = message.answer(1);
-        let mut complete = false;
-        while !complete {
-            let count = stream.receive(&mut buffer).context("awaiting an echo")?;
-            ensure!(count > 0, "the server closed a connection");
-            stream.decrypt(&mut buffer[..count], |bytes| {
-                complete = answer.take(bytes)?;
-                Ok(())
-            })?;
-        }
-        stream.socket().set_nonblocking(true)?;
-    }
+    exchange(&mut streams, &message.request(), || message.answer(1))?;
     Ok(streams)
 }
 

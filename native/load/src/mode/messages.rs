@@ -27,7 +27,7 @@ pub fn run(mode: &'static str, pace: Pace, args: &Messages) -> Result<LoadReport
     let streams = handshake::open_all(&args.server, args.conns, |server, deadline| {
         message.open(server, deadline)
     })?;
-    if pace == Pace::Together {
+    if pace != Pace::Each {
         thread::sleep(JOIN_TIME);
     }
     let answer = || message.answer(depth);

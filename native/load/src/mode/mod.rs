@@ -1,6 +1,7 @@
 //! The kinds of load, one file each.
 
 mod attack;
+mod broadcast;
 mod connect;
 mod fair;
 mod get;
@@ -11,14 +12,17 @@ use anyhow::Result;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::args::Mode;
-use crate::drive::Pace;
+use crate::drive::{Pace, Until};
 use crate::report::Report;
 
 pub fn run(mode: Mode) -> Result<Report> {
     raise_descriptor_limit()?;
     match mode {
         Mode::Echo(args) => messages::run("echo", Pace::Each, &args).map(Report::Load),
-        Mode::Push(args) => messages::run("push", Pace::Together, &args).map(Report::Load),
+        Mode::Push(args) => {
+            messages::run("push", Pace::Together(Until::Last), &args).map(Report::Load)
+        }
+        Mode::Broadcast(args) => broadcast::run(&args).map(Report::Load),
         Mode::Get(args) => get::run(&args).map(Report::Load),
         Mode::Connect(args) => connect::run(&args).map(Report::Load),
         Mode::Fair(args) => fair::run(&args).map(Report::Load),

@@ -39,6 +39,9 @@ defmodule Sample.Client do
     {status, response}
   end
 
+  @doc "Whether the next thing is the end by a broadcast of `disconnect`, for which Phoenix 1.8 has another code."
+  def disconnected?(socket), do: recv_frame(socket) in [{:close, 1000, ""}, {:close, 1001, ""}]
+
   @doc "The processes of a joined channel and of its socket, in this VM."
   def pids(socket, topic) do
     push(socket, topic, "pids")

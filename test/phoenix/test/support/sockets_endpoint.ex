@@ -26,6 +26,7 @@ defmodule SampleWeb.SocketsEndpoint do
   socket "/error", Any, websocket: [error_handler: {Probe, :handle_error, []}]
   socket "/rooms/:room", Any, websocket: [path: "/ws/:seat"]
   socket "/protocols", Any, websocket: [subprotocols: ["chat.v2", "chat.v1"]]
+  socket "/token", Any, auth_token: true
   socket "/idle", Any, websocket: [timeout: 300]
   socket "/small", Any, websocket: [max_frame_size: 1_000]
   socket "/compressed", Any, websocket: [compress: true, fullsweep_after: 7]

@@ -95,14 +95,28 @@ impl<O: Owner> Exchange<O> {
         }
     }
 
-    /// Ready when the client has closed its side of a connection that hyper does not read meanwhile. h2 reads,
-    /// and ends the streams of one that has.
+    /// Ready when the client has closed its side of a connection, which hyper does not read meanwhile. h2 does,
+    /// and ends the streams then.
     async fn ended_by_client(&self) {
         if self.version == Version::HTTP_2 {
             return pending().await;
         }
-        if let Some(io) = self.connection.io() {
-            io.stream().ended().await;
+        let Some(io) = self.connection.io() else {
+            return;
+        };
+        match self.wire().filter(|_| io.is_tls()) {
+            // Some clients wait for the server's close_notify before they send a FIN.
+            Some(wire) => {
+                if wire.watch() {
+                    self.connection.wake.notify_one();
+                }
+                tokio::select! {
+                    biased;
+                    () = io.stream().ended() => {}
+                    () = wire.close_notify() => {}
+                }
+            }
+            None => io.stream().ended().await,
         }
     }
 }

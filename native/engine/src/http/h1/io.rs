@@ -285,9 +285,15 @@ impl AsyncWrite for Io {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.wire.poll_end(cx, &self.io.writer))?;
-        self.io.writer.poll_flush(cx)
+        ready!(self.io.writer.poll_flush(cx))?;
+        // hyper reads nothing while a request is served, but it flushes whenever it is woken. A connection
+        // that fails has no more to say either.
+        if self.wire.is_watched() && self.io.poll_close_notify(cx).is_ready() {
+            self.wire.peer_has_closed();
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

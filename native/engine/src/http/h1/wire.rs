@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use once_cell::sync::OnceCell;
+use tokio::sync::SetOnce;
 use tokio::time::Instant;
 
 use super::deadlines::{Awaited, Deadlines, Expected, Late, Limits};
@@ -30,6 +31,8 @@ pub(crate) struct Wire {
     last_data: AtomicU16,
     /// Bytes of a body of known length that were not read yet.
     body_left: AtomicU64,
+    /// Set when the client has said by TLS that nothing more comes; there once somebody wants to know.
+    close_notify: OnceCell<Box<SetOnce<()>>>,
     writing: Mutex<Writing>,
     sends_files: bool,
     /// What placeholders stand for. hyper has those of one file at a time: it writes one response to its
@@ -53,6 +56,7 @@ impl Wire {
             refused: OnceCell::new(),
             last_data: AtomicU16::new(NOT_CHUNKED),
             body_left: AtomicU64::new(0),
+            close_notify: OnceCell::new(),
             writing: Mutex::default(),
             sends_files: cfg!(target_os = "linux") && !writer.is_tls(),
             file: Mutex::new(None),
@@ -171,6 +175,29 @@ impl Wire {
     pub(crate) fn is_framing_lf(&self) -> bool {
         let last = self.last_data.load(Ordering::Relaxed);
         last != NOT_CHUNKED && last != u16::from(b'\n')
+    }
+
+    /// Has the client read while it is served, for [`Self::close_notify`]. `false`: it is already.
+    pub(crate) fn watch(&self) -> bool {
+        self.close_notify.set(Box::default()).is_ok()
+    }
+
+    pub(super) fn is_watched(&self) -> bool {
+        self.close_notify.get().is_some()
+    }
+
+    pub(super) fn peer_has_closed(&self) {
+        if let Some(told) = self.close_notify.get() {
+            // It may have been said before.
+            let _ = told.set(());
+        }
+    }
+
+    /// Ready when a client that is watched has said by TLS that nothing more comes.
+    pub(crate) async fn close_notify(&self) {
+        if let Some(told) = self.close_notify.get() {
+            told.wait().await;
+        }
     }
 
     pub(crate) fn expected(&self) -> Expected {

@@ -254,7 +254,7 @@ impl<'a> Input<'a> {
     }
 }
 
-/// The static table (RFC7541§A). Two of its names are wrong in a request: `:status`, which is for
+/// The static table (RFC 7541, appendix A). Two of its names are wrong in a request: `:status`, which is for
 /// responses (RFC9113§8.3), and `transfer-encoding`, which is for HTTP/1 (RFC9113§8.2.2).
 #[rustfmt::skip]
 const STATIC: [(&str, &str, Kind); 61] = [

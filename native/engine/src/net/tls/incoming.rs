@@ -35,6 +35,11 @@ impl Incoming {
         self.at_end
     }
 
+    /// Whether the reader has taken all that there is.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.plaintext.is_empty()
+    }
+
     /// Ready with how much was read behind what there was.
     pub(super) fn poll_read(
         &mut self,
