@@ -20,7 +20,7 @@ from servers import (
     run_tool,
 )
 
-MEASURE_SECS = 300
+MEASURE_SECS = 900
 
 # One scheduler, so that no process runs beside another; nobody spins.
 VM_FLAGS = "+S 1:1 +SDcpu 1:1 +SDio 1 +sbwt none +sbwtdcpu none +sbwtdio none"

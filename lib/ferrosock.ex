@@ -317,9 +317,9 @@ defmodule Ferrosock do
   (RFC 9112 §9.6) may still be answered.
 
   The message comes once for each call, and never after the response, which is complete when `send_resp/3` or
-  `send_file/5` returns, and one in chunks when the Plug does. So it reaches neither the next request of the
-  connection nor a WebSocket that the request becomes. Chunks of a response without a body (to HEAD, with a 204,
-  205 or 304) go nowhere, and the message comes after its head.
+  `send_file/5` returns, and one in chunks when the Plug does, or has given all of a `content-length`. So it
+  reaches neither the next request of the connection nor a WebSocket that the request becomes. Chunks of a response
+  without a body (to HEAD, with a 204, 205 or 304) go nowhere, and the message comes after its head.
 
   Any process may call this, and each call has a reference and a message of its own. `disconnected?/1` looks it up
   without a message.

@@ -232,8 +232,12 @@ defmodule Ferrosock.PhoenixAdapter do
   end
 
   # The other options of Plug.Cowboy's drainer say how it looks for open connections.
-  defp drainer(options) when is_list(options),
-    do: for({:shutdown, ms} <- options, do: {:shutdown_timeout, ms})
+  defp drainer(options) when is_list(options) do
+    # It may be `:infinity`, as that of its listeners may.
+    shutdown = for {:shutdown, time} <- options, do: {:shutdown, time}
+    {options, []} = Config.options(transport_options: shutdown)
+    options
+  end
 
   defp drainer(_none), do: []
 

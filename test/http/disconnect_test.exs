@@ -351,6 +351,34 @@ defmodule Ferrosock.HTTP.DisconnectTest do
       end
     end
 
+    test "about chunks with a length is told nothing after the last of them", %{made: made} do
+      test = self()
+
+      server =
+        serve(
+          fn conn ->
+            conn = conn |> put_resp_header("content-length", "10") |> send_chunked(200)
+            ref = Ferrosock.notify_disconnect(conn)
+            for data <- ["hello", "world"], do: {:ok, _conn} = chunk(conn, data)
+            send(test, {:gave, self()})
+            receive do: (:go -> send(test, {:left, Ferrosock.disconnected?(conn)}))
+            refute_received {:ferrosock, :disconnected, ^ref}
+            conn
+          end,
+          transport_options(:tcp, made)
+        )
+
+      socket = connect(server)
+      write(socket, @get)
+      assert_receive {:gave, pid}
+      assert %{status: 200, body: "helloworld"} = response(socket)
+      leave(socket, :fin)
+      send(pid, :go)
+      assert_receive {:left, false}
+      ended(server)
+      assert Logs.taken(server) == []
+    end
+
     test "and receives everything can look it up", %{made: made} do
       test = self()
 

@@ -258,11 +258,15 @@ defmodule Ferrosock.HTTP.UnreadBodyTest do
     assert header(response(socket), "connection") == ["keep-alive"]
   end
 
-  test "a stop does not wait for the rest of a body", %{server: server} do
-    socket = connect(server)
-    write(socket, head("POST", "/whole", [{"content-length", 10}]) <> "part")
-    assert %{status: 200} = response(socket)
-    {time, :ok} = :timer.tc(fn -> Supervisor.stop(server, :shutdown) end, :millisecond)
-    assert time < 2_500
+  test "a stop does not wait for the rest of a body" do
+    # The rest has three seconds. The machine may be busy for as long, but not each time.
+    assert Enum.any?(1..5, fn _ ->
+             server = serve(&answer/1)
+             socket = connect(server)
+             write(socket, head("POST", "/whole", [{"content-length", 10}]) <> "part")
+             assert %{status: 200} = response(socket)
+             {time, :ok} = :timer.tc(fn -> Supervisor.stop(server, :shutdown) end, :millisecond)
+             time < 2_500
+           end)
   end
 end

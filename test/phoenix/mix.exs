@@ -14,7 +14,18 @@ defmodule Sample.MixProject do
       test_load_filters: [&String.ends_with?(&1, "_case.exs")],
       start_permanent: Mix.env() == :prod,
       deps: deps()
-    ] ++ Ferrosock.Packages.config()
+    ] ++ build()
+  end
+
+  # All that is built and fetched is outside of the test/ around this project: Mix would take the templates of tests
+  # that Phoenix brings for tests.
+  defp build do
+    config = Ferrosock.Packages.config()
+    source = if config == [], do: "hex", else: "toolchain"
+    folder = Path.expand("../../_build/phoenix/#{source}", __DIR__)
+    deps = Path.join(folder, "deps")
+    lock = Path.join(folder, "mix.lock")
+    Keyword.merge(config, build_path: folder, deps_path: deps, lockfile: lock)
   end
 
   def application do
@@ -27,7 +38,7 @@ defmodule Sample.MixProject do
     shared =
       for name <- ~w(app raw certificates), do: Path.expand("../support/#{name}.ex", __DIR__)
 
-    ["lib", "test/support", "_build/reloaded" | shared]
+    ["lib", "test/support", Path.join(build()[:build_path], "reloaded") | shared]
   end
 
   defp elixirc_paths(_), do: ["lib"]

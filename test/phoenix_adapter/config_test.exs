@@ -239,6 +239,14 @@ defmodule Ferrosock.PhoenixAdapter.ConfigTest do
              }
     end
 
+    test "of the kernel's that have no name are told as one, whatever they are" do
+      assert options(transport_options: [socket_opts: [{:raw, 6, 18, <<0::32>>}, backlog: 10]]) ==
+               {[backlog: 10], [":raw in :socket_opts of :transport_options"]}
+
+      assert options(thousand_island_options: [transport_options: [{:raw, 6, 18, <<0::32>>}]]) ==
+               {[], [":raw in :transport_options of :thousand_island_options"]}
+    end
+
     test "limit connections for each acceptor, of which there are a hundred" do
       for given <- [
             [transport_options: [max_connections: 50]],
@@ -269,6 +277,7 @@ defmodule Ferrosock.PhoenixAdapter.ConfigTest do
           {true, "options must be a list, got: true"},
           {[:inet7], "invalid option :inet7"},
           {["port", 4000], ~s|invalid option "port"|},
+          {[{"port", 4000}], ~s|invalid option {"port", 4000}|},
           {[http_options: true], "options in :http_options must be a keyword list, got: true"},
           {[http_options: [:compress]],
            "options in :http_options must be a keyword list, got: [:compress]"},

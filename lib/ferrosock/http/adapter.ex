@@ -143,7 +143,7 @@ defmodule Ferrosock.Adapter do
     do: raise(ArgumentError, "the status is none that a response can have")
 
   defp checked({:error, :not_supported}, _exchange),
-    do: raise(UpgradeError, message: "the connection cannot become a WebSocket")
+    do: raise(UpgradeError, message: "no connection that can become a WebSocket")
 
   defp file_range!(path, offset, length) do
     size = file_size!(path)

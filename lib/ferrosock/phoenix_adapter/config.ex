@@ -117,7 +117,9 @@ defmodule Ferrosock.PhoenixAdapter.Config do
   defp inet({:net, :inet}), do: []
   defp inet(:inet6), do: [inet6: true]
   defp inet({:net, :inet6}), do: [inet6: true]
-  defp inet({_name, _value} = option), do: [option]
+  # An option of the kernel's that `:gen_tcp` has no name for.
+  defp inet({:raw, protocol, number, value}), do: [raw: {protocol, number, value}]
+  defp inet({name, _value} = option) when is_atom(name), do: [option]
   defp inet(other), do: raise(ArgumentError, "invalid option #{inspect(other)}")
 
   # What others say for a time without end, for none, for a size without limit, and for gzip once more; their

@@ -29,6 +29,8 @@ defmodule Ferrosock.Server.Probe do
 
   @doc "Whether the server has to record handshakes. Logs a warning where neither way works."
   @spec record?(Options.t()) :: boolean()
+  def record?(%{plug: {:sock, _sock, _argument}}), do: false
+
   def record?(options) do
     # An app that has it can load it now, also in a release, which loads all modules when it boots.
     Code.ensure_loaded?(WebSockAdapter) and
@@ -62,7 +64,7 @@ defmodule Ferrosock.Server.Probe do
     Recorder.run(conn, &upgrade/1)
 
     receive do
-      {^ref, :upgrade, {:websocket, {Handler, :state, options}}} -> is_list(options)
+      {^ref, :upgrade, asked} -> match?({:websocket, {Handler, :state, [_ | _]}}, asked)
     after
       0 -> false
     end
@@ -73,6 +75,6 @@ defmodule Ferrosock.Server.Probe do
   defp upgrade(conn) do
     %{conn | method: "GET", req_headers: @handshake}
     |> Plug.Conn.put_resp_header("sec-websocket-protocol", "probe")
-    |> WebSockAdapter.upgrade(Handler, :state, [])
+    |> WebSockAdapter.upgrade(Handler, :state, timeout: 60_000)
   end
 end

@@ -28,11 +28,11 @@ defmodule Ferrosock.WebSocket.Recorder do
       plug.(recorded)
     catch
       kind, reason ->
-        # It may still have something to do.
+        # What the Plug has sent goes out before the response to its failure.
         ask(recorder, :finish)
         :erlang.raise(kind, reason, __STACKTRACE__)
     else
-      returned -> play(returned, ask(recorder, :finish))
+      returned -> play(returned, recorder |> ask(:finish) |> done!())
     end
   end
 
@@ -61,7 +61,9 @@ defmodule Ferrosock.WebSocket.Recorder do
       real: real
     }
 
-    %{conn | adapter: {TestAdapter, recorder}, req_headers: with_key(conn.req_headers)}
+    version = adapter.get_http_protocol(payload)
+
+    %{conn | adapter: {TestAdapter, recorder}, req_headers: with_key(conn.req_headers, version)}
     # As the first that is registered, it runs last.
     |> Plug.Conn.register_before_send(&respond(&1, adapter))
   end
@@ -69,16 +71,18 @@ defmodule Ferrosock.WebSocket.Recorder do
   defp fact({adapter, payload}, name),
     do: if(function_exported?(adapter, name, 1), do: apply(adapter, name, [payload]))
 
-  defp with_key(headers) do
+  defp with_key(headers, :"HTTP/2") do
     if List.keymember?(headers, "sec-websocket-key", 0), do: headers, else: headers ++ [@key]
   end
+
+  defp with_key(headers, _version), do: headers
 
   # One of our own functions was given the conn.
   defp respond(%{adapter: {adapter, _payload}} = conn, adapter), do: conn
 
   defp respond(%{adapter: {TestAdapter, %{real: real} = recorder}, state: :set} = conn, _adapter) do
     # Informational responses come first.
-    ask(recorder, :wait)
+    recorder |> ask(:wait) |> done!()
     Plug.Conn.send_resp(%{conn | adapter: real, private: Map.delete(conn.private, :before_send)})
     %{conn | resp_body: ""}
   end
@@ -93,63 +97,70 @@ defmodule Ferrosock.WebSocket.Recorder do
   end
 
   defp play(%Plug.Conn{adapter: {TestAdapter, _recorder}, state: :upgraded} = conn, upgrade) do
-    {protocol, argument} = upgrade
+    {protocol, argument} = upgrade || raise "the process that kept what was recorded has ended"
     Plug.Conn.upgrade_adapter(%{real(conn) | state: :unset}, protocol, argument)
   end
 
   defp play(%Plug.Conn{} = conn, _upgrade), do: real(conn)
   defp play(other, _upgrade), do: other
 
-  # The upgrade that the keeper was told of, when it has done what else it was told.
+  # What the keeper has, when it has done what it was told: the upgrade, and what has failed.
   defp ask(%{owner: keeper, ref: ref}, question) do
     monitor = Process.monitor(keeper)
     send(keeper, {ref, question, self(), monitor})
 
     receive do
-      {^monitor, upgrade} ->
+      {^monitor, kept} ->
         Process.demonitor(monitor, [:flush])
-        upgrade
+        kept
 
       {:DOWN, ^monitor, :process, _keeper, _reason} ->
-        nil
+        {nil, nil}
     end
   end
 
-  @doc false
-  def init_keeper(owner, ref, real), do: keep(Process.monitor(owner), ref, real, nil)
+  # The upgrade. What the keeper could not do is an error of the Plug's, as it is without the recorder.
+  defp done!({upgrade, nil}), do: upgrade
+  defp done!({_upgrade, {error, stacktrace}}), do: reraise(error, stacktrace)
 
-  defp keep(monitor, ref, {adapter, payload} = real, upgrade) do
+  @doc false
+  def init_keeper(owner, ref, real) do
+    keep(%{monitor: Process.monitor(owner), ref: ref, real: real, upgrade: nil, failure: nil})
+  end
+
+  defp keep(%{monitor: monitor, ref: ref, real: {adapter, payload}} = keeper) do
     receive do
       {^ref, :upgrade, upgrade} ->
-        keep(monitor, ref, real, upgrade)
+        keep(%{keeper | upgrade: upgrade})
 
       {^ref, :inform, {status, headers}} ->
-        unless_sent(fn -> adapter.inform(payload, status, headers) end)
-        keep(monitor, ref, real, upgrade)
+        keeper |> attempt(fn -> adapter.inform(payload, status, headers) end) |> keep()
 
       # Nearly always the hook has sent it.
       {^ref, {status, headers, body}} ->
-        unless_sent(fn -> adapter.send_resp(payload, status, headers, body) end)
-        keep(monitor, ref, real, upgrade)
+        keeper |> attempt(fn -> adapter.send_resp(payload, status, headers, body) end) |> keep()
 
       {^ref, :wait, from, tag} ->
-        send(from, {tag, upgrade})
-        keep(monitor, ref, real, upgrade)
+        send(from, {tag, {keeper.upgrade, keeper.failure}})
+        # It is told once: an error page may follow.
+        keep(%{keeper | failure: nil})
 
       {^ref, :finish, from, tag} ->
-        send(from, {tag, upgrade})
+        send(from, {tag, {keeper.upgrade, keeper.failure}})
 
       {:DOWN, ^monitor, :process, _owner, _reason} ->
         :ok
 
       _other ->
-        keep(monitor, ref, real, upgrade)
+        keep(keeper)
     end
   end
 
-  defp unless_sent(send) do
-    send.()
+  defp attempt(keeper, fun) do
+    fun.()
+    keeper
   rescue
-    Plug.Conn.AlreadySentError -> :ok
+    Plug.Conn.AlreadySentError -> keeper
+    error -> %{keeper | failure: keeper.failure || {error, __STACKTRACE__}}
   end
 end

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
@@ -54,79 +55,119 @@ pub fn run<A: Answer>(
     timing: &Timing,
 ) -> Result<Figures> {
     let mut poll = Poll::new()?;
-    let mut links = streams
+    let links = streams
         .into_iter()
         .enumerate()
         .map(|(index, stream)| Link::new(stream, &poll, Token(index), answer()))
         .collect::<Result<Vec<_>>>()?;
-
-    let mut meter = Meter::new(pid, timing);
-    let mut figures = None;
+    let mut run = Run::new(links, load, Meter::new(pid, timing));
     let mut events = Events::with_capacity(1024);
-    let mut buffer = vec![0; READ_BUFFER];
-    let mut last_answer = Instant::now();
-    // Connections that have not got their answer.
-    let mut awaiting = links.len();
-    ask(&mut links, load)?;
-
-    while awaiting > 0 {
+    run.ask()?;
+    while run.awaiting > 0 {
         poll.poll(&mut events, Some(POLL_TIMEOUT))
             .or_else(ignore_interrupt)?;
         for event in &events {
-            let index = event.token().0;
-            let link = &mut links[index];
-            if event.is_writable() {
-                link.flush(&load.request)?;
-            }
-            if !event.is_readable() || !link.read(&mut buffer, event.is_read_closed())? {
-                continue;
-            }
-            ensure!(
-                link.sent >= load.request.len(),
-                "the answer came before all was sent"
-            );
-            meter.count(load.messages);
-            last_answer = Instant::now();
-            awaiting -= 1;
-            match load.pace {
-                Pace::Each => {
-                    meter.latency(last_answer - link.asked_at);
-                    if figures.is_none() {
-                        link.ask(&load.request)?;
-                        awaiting += 1;
-                    }
-                }
-                Pace::Together(until) => {
-                    if awaiting == 0 || until == Until::Each {
-                        meter.latency(last_answer - links[0].asked_at);
-                    }
-                    if awaiting == 0 && figures.is_none() {
-                        ask(&mut links, load)?;
-                        awaiting = links.len();
-                    }
-                }
-            }
+            run.ready(event)?;
         }
-        let now = Instant::now();
-        if figures.is_none() {
-            figures = meter.tick(now)?;
-        }
-        if now.saturating_duration_since(last_answer) > timing.patience {
-            bail!("{awaiting} of {} connections got no answer", links.len());
-        }
+        run.tick(timing.patience)?;
     }
-    figures.context("the load ended before its time")
+    run.figures.context("the load ended before its time")
 }
 
-fn ask<A: Answer>(links: &mut [Link<A>], load: &Load) -> Result<()> {
-    for (index, link) in links.iter_mut().enumerate() {
-        if load.pace == Pace::Each || index == 0 {
-            link.ask(&load.request)?;
-        } else {
-            link.await_unasked(&load.request);
+struct Run<'a, A> {
+    links: Vec<Link<A>>,
+    load: &'a Load,
+    meter: Meter,
+    /// Once the time is over. Then nothing more is asked for, and what was is awaited.
+    figures: Option<Figures>,
+    /// Connections that have not got their answer.
+    awaiting: usize,
+    last_answer: Instant,
+    buffer: Vec<u8>,
+}
+
+impl<'a, A: Answer> Run<'a, A> {
+    fn new(links: Vec<Link<A>>, load: &'a Load, meter: Meter) -> Self {
+        Self {
+            links,
+            load,
+            meter,
+            figures: None,
+            awaiting: 0,
+            last_answer: Instant::now(),
+            buffer: vec![0; READ_BUFFER],
         }
     }
-    Ok(())
+
+    fn ask(&mut self) -> Result<()> {
+        for (index, link) in self.links.iter_mut().enumerate() {
+            if self.load.pace == Pace::Each || index == 0 {
+                link.ask(&self.load.request)?;
+            } else {
+                link.await_unasked(&self.load.request);
+            }
+        }
+        self.awaiting = self.links.len();
+        Ok(())
+    }
+
+    fn ready(&mut self, event: &Event) -> Result<()> {
+        let index = event.token().0;
+        let link = &mut self.links[index];
+        if event.is_writable() {
+            link.flush(&self.load.request)?;
+        }
+        if !event.is_readable() || !link.read(&mut self.buffer, event.is_read_closed())? {
+            return Ok(());
+        }
+        ensure!(
+            link.sent >= self.load.request.len(),
+            "the answer came before all was sent"
+        );
+        self.meter.count(self.load.messages);
+        self.last_answer = Instant::now();
+        self.awaiting -= 1;
+        self.answered(index)
+    }
+
+    fn answered(&mut self, index: usize) -> Result<()> {
+        let is_over = self.figures.is_some();
+        match self.load.pace {
+            Pace::Each => {
+                let link = &mut self.links[index];
+                self.meter.latency(self.last_answer - link.asked_at);
+                if !is_over {
+                    link.ask(&self.load.request)?;
+                    self.awaiting += 1;
+                }
+            }
+            Pace::Together(until) => {
+                let is_last = self.awaiting == 0;
+                if is_last || until == Until::Each {
+                    let asked_at = self.links[0].asked_at;
+                    self.meter.latency(self.last_answer - asked_at);
+                }
+                if is_last && !is_over {
+                    self.ask()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self, patience: Duration) -> Result<()> {
+        let now = Instant::now();
+        if self.figures.is_none() {
+            self.figures = self.meter.tick(now)?;
+        }
+        ensure!(
+            now.saturating_duration_since(self.last_answer) <= patience,
+            "{} of {} connections got no answer",
+            self.awaiting,
+            self.links.len()
+        );
+        Ok(())
+    }
 }
 
 fn ignore_interrupt(error: std::io::Error) -> std::io::Result<()> {

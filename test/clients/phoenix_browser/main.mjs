@@ -2,8 +2,8 @@
 //
 // People use the app of test/phoenix, which Mix has built in BUILD, in Chromium, by the official clients, also
 // while it is stopped, killed and started again: over HTTP, over HTTPS with WebSockets that are streams of
-// HTTP/2, and by long polls. One line per step, `ok NAME` or `not ok NAME: WHY` with what was seen below it. The
-// app's log goes to LOG.
+// HTTP/2, and by long polls. A line for each step, `ok NAME` or `not ok NAME: WHY` with what was seen below it.
+// The app's log goes to LOG.
 
 import { X509Certificate, createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
@@ -36,13 +36,15 @@ const ways = [
   { title: "long poll, https", transport: "longpoll", origin: secure, protocol: "HTTP/2" },
 ];
 
-// The ways on which all went well; what comes after cannot succeed on others.
+// The ways on which all went well. What comes after cannot succeed on others, whose people leave.
 const walked = [];
 for (const [number, way] of ways.entries()) {
   way.ada = await arrive(`ada${number}`, way.origin, way.transport);
   way.bob = await arrive(`bob${number}`, way.origin, way.transport);
   const steps = { ...liveView(way), ...channels(way) };
-  if (await walk(way.title, app, [way.ada, way.bob], steps)) walked.push(way);
+  const people = [way.ada, way.bob];
+  if (await walk(way.title, app, people, steps)) walked.push(way);
+  else await Promise.all(people.map(({ page }) => page.close()));
 }
 
 const adas = walked.map(({ ada }) => ada);

@@ -115,6 +115,10 @@ defmodule Sample.SocketCase do
       get = port |> connect() |> request("GET", "/info/websocket")
       assert get.status == 400
       assert get.body =~ "upgrade"
+      keyless = List.keydelete(handshake_headers(), "sec-websocket-key", 0)
+      get = port |> connect() |> request("GET", "/info/websocket", keyless)
+      assert get.status == 400
+      assert get.body =~ "sec-websocket-key"
       assert %{status: 400} = port |> connect() |> request("POST", "/info/websocket")
     end
   end

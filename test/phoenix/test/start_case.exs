@@ -178,6 +178,12 @@ defmodule Sample.StartCase do
       end
     end
 
+    test "is drained for the longest time where that drainer has no end" do
+      config = [otp_app: :sample, http: [port: 0], drainer: [shutdown: :infinity]]
+      assert [%{start: {_, _, [_, _, options]}}] = PhoenixAdapter.child_specs(Endpoint, config)
+      assert options[:shutdown_timeout] == 4_294_967_295
+    end
+
     test "that is not there has no server" do
       assert PhoenixAdapter.server(Endpoint) == {:error, :no_server_found}
       start(http: [port: 0])
@@ -239,7 +245,7 @@ defmodule Sample.StartCase do
 
   test "the code reloader compiles what has changed before a request is served" do
     alias SampleWeb.ReloadingEndpoint, as: Reloading
-    folder = "_build/reloaded"
+    folder = Path.join(Mix.Project.config()[:build_path], "reloaded")
     File.mkdir_p!(folder)
     on_exit(fn -> File.rm_rf!(folder) end)
     start_supervised!({Reloading, http: [ip: {127, 0, 0, 1}, port: 0]})

@@ -132,6 +132,8 @@ defmodule WebSockAdapterTests.InvisibleTest do
     {"an exit", quote(do: fn _conn -> exit(:failed) end)},
     {"a header that HTTP does not have",
      quote(do: &send_resp(%{&1 | resp_headers: [{"x", "a\0"}]}, 200, "page"))},
+    {"an informational response with a header that HTTP does not have",
+     quote(do: &(&1 |> inform(103, [{"x", "a\0"}]) |> send_resp(200, "page")))},
     {"an upgrade to what nobody speaks", quote(do: &upgrade_adapter(&1, :gopher, []))},
     {"an error page of Plug.ErrorHandler", quote(do: &unquote(Handled).call(&1, []))},
     {"an error page of Plug.Debugger", quote(do: &unquote(Debugged).call(&1, []))}

@@ -78,14 +78,42 @@ defmodule WebSockAdapterTests.StartTest do
     assert output =~ "{500, []}"
   end
 
-  test "with one that hands over something else, a warning says so" do
+  test "with one that hands over something else, a warning says so, and nothing is left of it" do
     code =
-      web_sock_adapter(
-        "send(self(), {adapter, websock, state, options})\nPlug.Conn.upgrade_adapter(conn, :websocket, {:other, []})"
-      )
+      web_sock_adapter("""
+      _ = {adapter, websock, state, options}
+      Plug.Conn.upgrade_adapter(conn, :websocket, {:other, []})
+      """)
 
-    {output, 0} = VM.run(code <> @code)
+    start = """
+    {:ok, _server} = Ferrosock.start_link(options)
+    IO.inspect(Process.info(self(), :messages))
+    System.halt(0)
+    """
+
+    {output, 0} = VM.run(code <> start)
     assert output =~ "does not work with Ferrosock in this version of websock_adapter"
+    assert output =~ "{:messages, []}"
+  end
+
+  test "a Sock needs no recorder" do
+    code = """
+    defmodule Legacy do
+      def init(argument), do: argument
+
+      def negotiate(conn, state) do
+        IO.puts("negotiated by \#{inspect(elem(conn.adapter, 0))}")
+        {:refuse, conn, state}
+      end
+    end
+
+    {:ok, server} = options |> Keyword.delete(:plug) |> Keyword.put(:sock, Legacy) |> Ferrosock.start_link()
+    IO.inspect((server |> connect() |> handshake()).status)
+    System.halt(0)
+    """
+
+    {output, 0} = VM.run(code)
+    assert output =~ "negotiated by Ferrosock.Adapter\n400\n"
   end
 
   test "without one, nothing is recorded, and nothing is said" do

@@ -177,6 +177,23 @@ defmodule WebSockAdapterTests.UpgradeTest do
       assert %{status: 200} = handshake(page, "/page")
     end
 
+    test "that its keeper was killed over is a failure that says so" do
+      Logs.attach()
+
+      server =
+        serve(fn %{adapter: {_adapter, %{owner: keeper}}} = conn ->
+          conn = WebSockAdapter.upgrade(conn, Echo, [], [])
+          monitor = Process.monitor(keeper)
+          Process.exit(keeper, :kill)
+          receive do: ({:DOWN, ^monitor, _, _, :killed} -> conn)
+        end)
+
+      assert %{status: 500} = server |> connect() |> handshake()
+      ended(server)
+      assert [{:log, :error, text, _meta}] = Logs.taken(server)
+      assert text =~ "the process that kept what was recorded has ended"
+    end
+
     test "over TLS, and its Plug knows whom it talks to" do
       test = self()
       made = Certificates.make()

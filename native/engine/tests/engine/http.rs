@@ -8,6 +8,8 @@ use bytes::Bytes;
 use ferrosock_engine::buffer::Buffer;
 use ferrosock_engine::error::{HttpError, SendError};
 use ferrosock_engine::http::exchange::Exchange;
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, HeaderValue};
 
 use crate::support::{
     Event, Server, TestOwner, WAIT, eventually, read_exact, read_head, read_to_end,
@@ -274,6 +276,24 @@ fn a_client_that_leaves_with_its_response_is_not_told() {
     assert_eq!(told.try_recv(), Err(TryRecvError::Disconnected));
     drop(stream);
     eventually(|| server.listener.info().connections == 0);
+    assert!(!exchange.is_disconnected());
+}
+
+#[test]
+fn a_body_that_has_its_whole_length_is_no_leaving_of_the_clients() {
+    let (hand_over, exchanges) = channel();
+    let server = Server::start(move |exchange, _| hand_over.send(exchange.clone()).is_ok());
+    let (mut stream, exchange, told) = watched(&server, &exchanges);
+    let headers = HeaderMap::from_iter([(CONTENT_LENGTH, HeaderValue::from(10))]);
+    exchange.start(200, headers).unwrap();
+    exchange.chunk(Bytes::from_static(b"hello")).unwrap();
+    assert_eq!(told.try_recv(), Err(TryRecvError::Empty));
+    exchange.chunk(Bytes::from_static(b"world")).unwrap();
+    assert_eq!(told.try_recv(), Err(TryRecvError::Disconnected));
+    read_head(&mut stream);
+    assert_eq!(read_exact(&mut stream, 10), b"helloworld");
+    // The next request comes when this response is over, although nobody has finished it.
+    exchanges.recv_timeout(WAIT).unwrap();
     assert!(!exchange.is_disconnected());
 }
 

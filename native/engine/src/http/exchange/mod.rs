@@ -69,7 +69,8 @@ struct State {
 
 enum Sending {
     No,
-    Streaming(BodySender),
+    /// The second is what the head has promised of the body and was not given yet, if it has promised any.
+    Streaming(BodySender, Option<u64>),
     /// Started, for a response that has no body.
     Discarding,
 }
@@ -125,7 +126,7 @@ impl<O: Owner> Exchange<O> {
     /// The handler has let go of the exchange: what it left undone is ended for it.
     pub fn abandon(self: &Arc<Self>) {
         let mut state = lock(&self.state);
-        if let Sending::Streaming(sender) = &state.sending {
+        if let Sending::Streaming(sender, _) = &state.sending {
             sender.abort();
         }
         state.serving = None;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Response, Version};
 
-use super::{Exchange, Sending};
+use super::{Exchange, Sending, State};
 use crate::error::{FileError, SendError};
 use crate::flow::Waiter;
 use crate::http::response::{self, response};
@@ -46,7 +46,7 @@ impl<O: Owner> Exchange<O> {
         let budget = self.connection.server.budget.clone();
         let (sender, body) = streamed(high_water_mark, length.unwrap_or(0), budget);
         let response = response(line, headers, ResponseBody::Streamed(body))?;
-        self.reply(response, Sending::Streaming(sender))
+        self.reply(response, Sending::Streaming(sender, length))
     }
 
     /// The high-water mark and the `send_timeout` of what the request came by.
@@ -62,17 +62,21 @@ impl<O: Owner> Exchange<O> {
 
     /// `true`: taken, and the caller should wait ([`Self::wait`]) before it sends more.
     pub fn chunk(&self, data: Bytes) -> Result<bool, SendError> {
-        match &lock(&self.state).sending {
-            Sending::Streaming(sender) => sender.send(data),
-            Sending::Discarding => Ok(false),
-            Sending::No => Err(SendError::Closed),
-        }
+        let mut state = lock(&self.state);
+        let given = data.len() as u64;
+        let is_full = match &state.sending {
+            Sending::Streaming(sender, _) => sender.send(data)?,
+            Sending::Discarding => return Ok(false),
+            Sending::No => return Err(SendError::Closed),
+        };
+        state.was_given(given);
+        Ok(is_full)
     }
 
     /// Keeps the waiter when there is no room now, and says so.
     pub fn wait(&self, waiter: Waiter) -> bool {
         match &lock(&self.state).sending {
-            Sending::Streaming(sender) => sender.wait(waiter),
+            Sending::Streaming(sender, _) => sender.wait(waiter),
             Sending::Discarding | Sending::No => false,
         }
     }
@@ -82,7 +86,7 @@ impl<O: Owner> Exchange<O> {
         let mut state = lock(&self.state);
         match &state.sending {
             Sending::No => return,
-            Sending::Streaming(sender) => sender.finish(),
+            Sending::Streaming(sender, _) => sender.finish(),
             Sending::Discarding => {}
         }
         state.sending = Sending::Discarding;
@@ -148,7 +152,21 @@ impl<O: Owner> Exchange<O> {
             state.is_served();
         }
         state.sending = sending;
+        state.was_given(0);
         drop(state);
         reply.send(response, || self.clone())
+    }
+}
+
+impl State {
+    /// So much more of a streamed body. With HTTP/1 a body that has its whole length is over before the handler
+    /// says so, which is no leaving of the client's.
+    fn was_given(&mut self, bytes: u64) {
+        if let Sending::Streaming(_, Some(missing)) = &mut self.sending {
+            *missing = missing.saturating_sub(bytes);
+            if *missing == 0 {
+                self.is_served();
+            }
+        }
     }
 }
