@@ -403,7 +403,7 @@ SWEEPS = [
     ),
     Sweep(
         name="phoenix-members-deflate",
-        title="Phoenix: a broadcast of a list of 50 objects, 2 kB, with permessage-deflate",
+        title="Phoenix: a compressed broadcast of a list of 50 objects, 2 kB",
         axis="members of the channel",
         points=members(LIST, deflate=True),
     ),

@@ -2,9 +2,13 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+
+/// Some ticks, of which each is 10 ms.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 pub struct Process {
     folder: PathBuf,
@@ -28,6 +32,21 @@ impl Process {
         let ticks = parse_cpu(&self.read("stat")?).context("/proc has an unknown stat")?;
         let per_second = rustix::param::clock_ticks_per_second();
         Ok(Duration::from_secs_f64(ticks as f64 / per_second as f64))
+    }
+
+    /// Until it hardly does anything any more, or the time is over.
+    pub fn await_rest(&self, at_most: Duration) -> Result<()> {
+        let until = Instant::now() + at_most;
+        let mut before = self.cpu()?;
+        while Instant::now() < until {
+            thread::sleep(LOOK_EVERY);
+            let now = self.cpu()?;
+            if now - before < LOOK_EVERY / 8 {
+                break;
+            }
+            before = now;
+        }
+        Ok(())
     }
 
     /// Resident memory in KiB.

@@ -1,5 +1,7 @@
 //! `load broadcast`: a member of a Phoenix channel has messages broadcast to all members.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use serde_json::{Value, json};
 
@@ -7,7 +9,11 @@ use crate::args::Broadcast;
 use crate::drive::{self, Load, Pace, Until};
 use crate::message::{random, word, words};
 use crate::phoenix::Room;
+use crate::process::Process;
 use crate::report::LoadReport;
+
+/// At most. Members that leave are work for a server, which is not to count in the next run.
+const LEAVE_TIME: Duration = Duration::from_secs(10);
 
 pub fn run(args: &Broadcast) -> Result<LoadReport> {
     let payload = payload(args);
@@ -22,6 +28,9 @@ pub fn run(args: &Broadcast) -> Result<LoadReport> {
     let streams = room.open_all(&args.server, args.conns)?;
     let member = || room.joined();
     let figures = drive::run(streams, &load, member, args.server.pid, &args.timing)?;
+    if let Some(pid) = args.server.pid {
+        Process::new(pid).await_rest(LEAVE_TIME)?;
+    }
     Ok(LoadReport {
         mode: "broadcast",
         unit: "deliveries",
