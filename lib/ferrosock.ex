@@ -321,8 +321,8 @@ defmodule Ferrosock do
   reaches neither the next request of the connection nor a WebSocket that the request becomes. Chunks of a response
   without a body (to HEAD, with a 204, 205 or 304) go nowhere, and the message comes after its head.
 
-  Any process may call this, and each call has a reference and a message of its own. `disconnected?/1` looks it up
-  without a message.
+  Any process may call this. It asks once for a request: each call has a reference and a message of its own, and is kept
+  until the response. `disconnected?/1` looks it up without a message, as often as one likes.
 
   A conn of `Plug.Test` is accepted. No message comes by itself, but its reference is known beforehand, so that a
   test can send it:

@@ -57,6 +57,27 @@ defmodule Ferrosock.OptionsTest do
     end
 
     for {name, value} <- [
+          password: :hunter2,
+          key: {:RSAPrivateKey, :hunter2},
+          tls_options: [certs_keys: [%{key: :hunter2}]],
+          tls_options: [sni_hosts: [{"example.com", [password: :hunter2]}]]
+        ] do
+      test "raise on what may be a secret without telling it: #{inspect({name, value})}" do
+        error =
+          assert_raise ArgumentError, fn ->
+            Options.server!([
+              {unquote(name), unquote(Macro.escape(value))},
+              plug: MyApp,
+              scheme: :https
+            ])
+          end
+
+        assert error.message =~ ~r/^invalid value for option .*; accepted is /
+        refute error.message =~ "hunter2"
+      end
+    end
+
+    for {name, value} <- [
           plug: "MyApp",
           plug: nil,
           scheme: :ftp,
@@ -64,7 +85,6 @@ defmodule Ferrosock.OptionsTest do
           certfile: "",
           certfile: [],
           certfile: [?a | "b"],
-          password: &String.length/1,
           port: -1,
           port: 65_536,
           port: "4000",

@@ -21,6 +21,9 @@ defmodule Ferrosock.Options do
 
   @placement [:ip, :inet6, :port]
 
+  # No error tells their values, which may end in a log.
+  @secret [:password, :key, :certs_keys, :sni_hosts]
+
   # Needed by none but this module, if at all.
   @unkept [:sock, :cipher_suite]
 
@@ -262,9 +265,10 @@ defmodule Ferrosock.Options do
   end
 
   defp invalid!(name, value, type, where) do
+    told = if name in @secret, do: "", else: ": #{inspect(value)}"
+
     raise ArgumentError,
-          "invalid value for option #{inspect(name)}#{where}: #{inspect(value)}; " <>
-            "accepted is #{Type.describe(type)}"
+          "invalid value for option #{inspect(name)}#{where}#{told}; accepted is #{Type.describe(type)}"
   end
 
   defp complete(given, table) do

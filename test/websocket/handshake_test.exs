@@ -12,6 +12,17 @@ defmodule Ferrosock.WebSocket.HandshakeTest do
     use Ferrosock.Test.Probe
   end
 
+  defmodule Wrapper do
+    # An adapter of an app's own, around ours.
+    def upgrade({adapter, payload}, protocol, argument) do
+      with {:ok, payload} <- adapter.upgrade(payload, protocol, argument),
+           do: {:ok, {adapter, payload}}
+    end
+
+    def websocket_options({adapter, payload}), do: adapter.websocket_options(payload)
+    def get_http_protocol({adapter, payload}), do: adapter.get_http_protocol(payload)
+  end
+
   defmodule Forbidden do
     defexception message: "you shall not pass", plug_status: 403
   end
@@ -42,6 +53,24 @@ defmodule Ferrosock.WebSocket.HandshakeTest do
       assert %{status: 101} = request(socket, "GET", "/", headers)
       send_frame(socket, :text, "hello")
       assert recv_frame(socket) == {:text, "hello"}
+    end
+
+    test "is a failure where an adapter of the app's own stays around ours, and says whose" do
+      state = Probe.state([])
+
+      plug = fn conn, _ ->
+        Ferrosock.upgrade(%{conn | adapter: {Wrapper, conn.adapter}}, Socket, state)
+      end
+
+      log =
+        capture_log(fn ->
+          socket = connect(start_server!(plug: plug))
+          assert %{status: 500} = handshake(socket)
+          assert closed?(socket)
+        end)
+
+      assert log =~
+               "a conn with the adapter Ferrosock.WebSocket.HandshakeTest.Wrapper cannot become"
     end
 
     test "may follow other requests of its connection" do

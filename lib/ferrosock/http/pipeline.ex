@@ -87,7 +87,16 @@ defmodule Ferrosock.HTTP.Pipeline do
   end
 
   defp commit(%Plug.Conn{state: :chunked}, handle), do: Native.exchange_finish(handle)
-  defp commit(%Plug.Conn{state: :upgraded} = conn, _handle), do: upgrade(conn)
+
+  defp commit(%Plug.Conn{state: :upgraded, adapter: {Adapter, _exchange}} = conn, _handle),
+    do: upgrade(conn)
+
+  defp commit(%Plug.Conn{state: :upgraded, adapter: {adapter, _payload}}, _handle) do
+    raise ArgumentError,
+          "a conn with the adapter #{inspect(adapter)} cannot become a WebSocket: whoever has put that around " <>
+            "#{inspect(Adapter)} has to give it back"
+  end
+
   defp commit(%Plug.Conn{}, _handle), do: :ok
 
   # The 101 is sent as any response is, so that Plug runs the `before_send` hooks and adds the cookies. The

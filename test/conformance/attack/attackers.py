@@ -1,9 +1,9 @@
 """attackers.py SEED SECONDS PLAIN_PORT TLS_PORT
 
 Makes move after move, many at a time, until the time is over, beside leeches of each kind, and prints a line of
-JSON: how often each move was made, how long the server let leeches stay, and what went wrong here that is no
-end of a connection. It is a program of its own, so that it does not
-take time from those who measure.
+JSON: how often each move was made, how long the server let leeches stay, what went wrong here that is no
+end of a connection, and by how many seconds the program was late at most. It is a program of its own, so that
+it does not take time from those who measure.
 """
 
 import asyncio
@@ -40,13 +40,22 @@ class Attack:
         self.made = collections.Counter()
         self.stays = collections.defaultdict(list)
         self.broken = []
+        self.late = 0
 
     async def run(self):
         end = asyncio.get_running_loop().time() + self.seconds
         await asyncio.gather(
+            self.watch_itself(end),
             *(self.leech(kind, number, end) for kind in LEECHES for number in range(LEECHES_OF_A_KIND)),
             *(self.attacker(number, end) for number in range(CROWD)),
         )
+
+    async def watch_itself(self, end):
+        """How late this program is at most."""
+        loop = asyncio.get_running_loop()
+        while (start := loop.time()) < end:
+            await asyncio.sleep(0.1)
+            self.late = max(self.late, loop.time() - start - 0.1)
 
     async def attacker(self, number, end):
         loop = asyncio.get_running_loop()
@@ -66,7 +75,6 @@ class Attack:
                 self.broken.append(traceback.format_exc())
             finally:
                 target.close()
-
 
     async def leech(self, kind, number, end):
         """One after the other, as long as there is time to judge it."""
@@ -118,7 +126,8 @@ def main(seed, seconds, plain, tls):
     logging.disable(logging.CRITICAL)
     attack = Attack((int(plain), int(tls)), seed, float(seconds))
     asyncio.run(attack.run())
-    print(json.dumps({"made": attack.made, "stays": attack.stays, "broken": attack.broken}))
+    report = {"made": attack.made, "stays": attack.stays, "broken": attack.broken, "late": attack.late}
+    print(json.dumps(report))
 
 
 main(*sys.argv[1:])

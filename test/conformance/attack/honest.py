@@ -12,6 +12,7 @@ from h2.connection import H2Connection
 from h2.events import DataReceived, ResponseReceived, StreamEnded, StreamReset
 from h2.exceptions import ProtocolError as H2Error
 from wsproto import ConnectionType, WSConnection
+from wsproto.connection import ConnectionState
 from wsproto.events import (
     AcceptConnection,
     BytesMessage,
@@ -41,6 +42,8 @@ class Ledger:
         self.counts = collections.Counter()
         self.faults = collections.defaultdict(list)
         self.fault_counts = collections.Counter()
+        # Of connections that ended although more was to come.
+        self.end_counts = collections.Counter()
         self.seconds = []
 
     def answer(self, kind, seconds=None):
@@ -49,8 +52,9 @@ class Ledger:
         if seconds is not None:
             self.seconds.append(seconds)
 
-    def fault(self, kind, what):
+    def fault(self, kind, what, is_end):
         self.fault_counts[kind] += 1
+        self.end_counts[kind] += is_end
         if self.fault_counts[kind] <= KEPT_FAULTS:
             self.faults[kind].append(what)
 
@@ -61,6 +65,10 @@ class Ledger:
 
 class Wrong(Exception):
     """What a client got instead of what it had to get."""
+
+
+class Ended(Wrong):
+    """The server ended the connection, or said nothing for too long."""
 
 
 def check(seen, expected, what):
@@ -120,6 +128,7 @@ class Clients:
         await asyncio.sleep(rng.random())
         while not self.stopping.is_set():
             peer = None
+            start = time.monotonic()
             try:
                 async with asyncio.timeout(PATIENCE_SECONDS):
                     alpn = "h2" if kind == "http2" else None
@@ -127,7 +136,8 @@ class Clients:
                 await talk(peer, rng)
             except Exception as error:
                 how = "tls" if tls else "tcp"
-                self.ledger.fault(kind, f"{told(error)} ({how})")
+                after = f"{how}, {time.monotonic() - start:.1f} s after it began"
+                self.ledger.fault(kind, f"{told(error)} ({after})", isinstance(error, (Ended, *GONE)))
                 # One that cannot come in must not count as thousands.
                 await asyncio.sleep(0.2)
             finally:
@@ -214,7 +224,7 @@ class Clients:
                 break
             data = await peer.some()
             if not data:
-                raise Wrong("the connection ended with streams open")
+                raise Ended("the connection ended with streams open")
             for event in http.receive_data(data):
                 asked = streams.get(getattr(event, "stream_id", None))
                 if isinstance(event, ResponseReceived):
@@ -288,6 +298,8 @@ class WebSocket:
     async def event(self):
         while not self.events:
             data = await self.peer.some()
+            if not data and self.socket.state is ConnectionState.CONNECTING:
+                raise Ended("the connection ended before the answer to the handshake")
             self.socket.receive_data(data or None)
             self.events.extend(self.socket.events())
         return self.events.popleft()
@@ -359,7 +371,7 @@ async def http1_answer(peer, name, method, expected):
     try:
         status, headers, body = await http1_response(peer, method)
     except (OSError, EOFError) as error:
-        raise Wrong(f"no whole answer to {name} ({type(error).__name__})") from error
+        raise Ended(f"no whole answer to {name} ({type(error).__name__})") from error
     check(status, 200, f"the status of {name}")
     check(body, expected, f"the body of {name}")
     return headers

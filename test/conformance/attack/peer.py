@@ -32,17 +32,18 @@ class Target:
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             loop = asyncio.get_running_loop()
             await loop.sock_connect(connected, ("127.0.0.1", self.ports[tls]))
-            options = {"limit": STREAM_LIMIT if small else 1 << 16}
-            if tls and not raw:
-                options |= {"ssl": context(alpn), "server_hostname": "localhost"}
-            reader, writer = await asyncio.open_connection(sock=connected, **options)
-            if small and "ssl" in options:
-                # It would go on reading until it has a quarter of a megabyte.
-                writer.transport.set_read_buffer_limits(STREAM_LIMIT)
-            return Peer(reader, writer)
         except BaseException:
             connected.close()
             raise
+        options = {"limit": STREAM_LIMIT if small else 1 << 16}
+        if tls and not raw:
+            options |= {"ssl": context(alpn), "server_hostname": "localhost"}
+        # From here on the transport closes it.
+        reader, writer = await asyncio.open_connection(sock=connected, **options)
+        if small and "ssl" in options:
+            # It would go on reading until it has a quarter of a megabyte.
+            writer.transport.set_read_buffer_limits(STREAM_LIMIT)
+        return Peer(reader, writer)
 
 
 def context(alpn):

@@ -109,6 +109,27 @@ defmodule Attacked.Router do
   defp body(conn, _read, _size), do: {:too_large, conn}
 end
 
+# How late the schedulers are at most.
+defmodule Attacked.Lateness do
+  @pause_ms 20
+
+  def start do
+    :persistent_term.put(__MODULE__, :atomics.new(1, []))
+    spawn_link(&watch/0)
+  end
+
+  def seconds, do: :atomics.get(:persistent_term.get(__MODULE__), 1) / 1_000
+
+  defp watch do
+    start = System.monotonic_time(:millisecond)
+    Process.sleep(@pause_ms)
+    late = System.monotonic_time(:millisecond) - start - @pause_ms
+    most = :persistent_term.get(__MODULE__)
+    :atomics.put(most, 1, max(:atomics.get(most, 1), late))
+    watch()
+  end
+end
+
 # Counts what is logged, and keeps what nobody asked for. All of it goes to standard error: nobody reads the
 # standard output all the time.
 defmodule Attacked.Logs do
@@ -177,6 +198,7 @@ defmodule Attacked.Desk do
       ports: length(Port.list()),
       stats: Ferrosock.Native.stats(),
       beam_bytes: :erlang.memory(:total),
+      late_seconds: Attacked.Lateness.seconds(),
       mailboxes:
         Enum.sum(
           for pid <- Process.list(), {_, n} <- [Process.info(pid, :message_queue_len)], do: n
@@ -188,6 +210,7 @@ end
 [certfile, keyfile] = System.argv()
 {:ok, _apps} = Application.ensure_all_started([:logger, :ferrosock])
 Attacked.Logs.start()
+Attacked.Lateness.start()
 Attacked.Router.write_file()
 
 options = [

@@ -112,16 +112,19 @@ impl Cache {
     }
 
     fn keep(&mut self, key: Key, payload: &[u8], is_smaller: bool) {
-        let entry = Entry {
+        let output = is_smaller.then_some(&self.output[..]);
+        let weight = payload.len() + output.map_or(0, <[u8]>::len);
+        if !self.make_room(weight) {
+            return;
+        }
+        let output = is_smaller.then(|| self.output[..].into());
+        self.bytes += weight;
+        self.entries.push(Entry {
             key,
             payload: payload.into(),
-            output: is_smaller.then(|| self.output[..].into()),
+            output,
             used: self.now,
-        };
-        if self.make_room(entry.weight()) {
-            self.bytes += entry.weight();
-            self.entries.push(entry);
-        }
+        });
     }
 
     fn make_room(&mut self, weight: usize) -> bool {
