@@ -334,6 +334,18 @@ defmodule Ferrosock.Server.TLSTest do
     assert log =~ "sent: handshake timeout"
   end
 
+  test "a handshake takes nothing of the time for the request that follows it", %{made: made} do
+    server = start!(made, handshake_timeout: 60_000, http_1_options: [header_timeout: 2_000])
+    socket = connect(server)
+    # Longer than the time for the request.
+    Process.sleep(2_100)
+    options = client(made, server_name_indication: ~c"localhost")
+    {:ok, socket} = :ssl.connect(socket, options, 20_000)
+    # So that the server looks at the clock before there is a request.
+    Process.sleep(100)
+    assert %{status: 200} = request(socket, "GET", "/conn")
+  end
+
   defp folder!(_context) do
     folder = Path.join(System.tmp_dir!(), "ferrosock-tls-#{System.unique_integer([:positive])}")
     File.mkdir!(folder)

@@ -42,7 +42,8 @@ defmodule Ferrosock.Options.Table do
 
   @http_1 [
     header_timeout:
-      {:ms, 10_000, "from a request's first byte, or from accepting, to the end of its head",
+      {:ms, 10_000,
+       "from a request's first byte, or from accepting or the end of the TLS handshake, to the end of its head",
        :Duration},
     idle_timeout:
       {:ms, 60_000, "that a kept-alive connection may wait for its next request", :Duration},

@@ -31,7 +31,8 @@ pub struct ListenerConfig {
     pub handshake_timeout: Duration,
     /// Connections that the kernel keeps until they are accepted.
     pub backlog: i32,
-    /// Time from a request's first byte, or from accepting, to the end of its head.
+    /// Time from a request's first byte, or from accepting or the end of the TLS handshake, to the
+    /// end of its head.
     pub header_timeout: Duration,
     /// Time that a kept-alive connection may wait for its next request.
     pub idle_timeout: Duration,

@@ -37,11 +37,16 @@ pub(crate) async fn serve<O: Handler>(
     mut io: Io,
     accepted: Instant,
 ) {
-    // Boxed, as it would make the task of every connection larger.
-    let has_handshake = connection.server.config.proxy_protocol || io.writer.is_tls();
-    if has_handshake && !Box::pin(shake_hands(&connection, &mut io)).await {
-        connection.end();
-        return;
+    let mut begun = accepted;
+    if connection.server.config.proxy_protocol || io.writer.is_tls() {
+        // Boxed, as it would make the task of every connection larger.
+        if !Box::pin(shake_hands(&connection, &mut io)).await {
+            connection.end();
+            return;
+        }
+        // That had a time limit of its own: the client is not to have less for its request because it, or we,
+        // took long.
+        begun = Instant::now();
     }
     let writer = io.writer.clone();
     let _end = End(connection.clone());
@@ -49,7 +54,7 @@ pub(crate) async fn serve<O: Handler>(
     let error = if is_http2 {
         serve_http2(&connection, io, Vec::new()).await
     } else {
-        let wire = Arc::new(Wire::new(&writer, accepted));
+        let wire = Arc::new(Wire::new(&writer, begun));
         let outcome = http1::serve(&connection, io, &wire).await;
         if connection.is_socket() {
             return;

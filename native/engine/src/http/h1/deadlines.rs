@@ -15,7 +15,7 @@ const DRAIN: Duration = Duration::from_secs(3);
 /// How long the client may take.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// From the accept, or from the first byte of a later request, to the end of the request's head.
+    /// From the accept, the end of a handshake, or the first byte of a later request, to the end of the head.
     pub header: Duration,
     /// Between two requests.
     pub idle: Duration,
@@ -25,7 +25,7 @@ pub(crate) struct Limits {
 
 pub(crate) struct Deadlines {
     phase: Phase,
-    /// When that began; for the first head, the accept.
+    /// When that began; for the first head, the accept or the end of the handshake.
     since: Instant,
 }
 
@@ -88,10 +88,10 @@ pub(crate) enum LastCall {
 }
 
 impl Deadlines {
-    pub(crate) fn new(accepted: Instant) -> Self {
+    pub(crate) fn new(begun: Instant) -> Self {
         Self {
             phase: Phase::FirstRequest,
-            since: accepted,
+            since: begun,
         }
     }
 

@@ -49,9 +49,9 @@ struct Writing {
 }
 
 impl Wire {
-    pub(crate) fn new(writer: &Writer, accepted: Instant) -> Self {
+    pub(crate) fn new(writer: &Writer, begun: Instant) -> Self {
         Self {
-            deadlines: Mutex::new(Deadlines::new(accepted)),
+            deadlines: Mutex::new(Deadlines::new(begun)),
             found_preface: AtomicBool::new(false),
             refused: OnceCell::new(),
             last_data: AtomicU16::new(NOT_CHUNKED),
