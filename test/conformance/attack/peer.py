@@ -1,6 +1,7 @@
 """A connection of a client that may do anything: raw bytes over TCP or TLS."""
 
 import asyncio
+import contextlib
 import socket
 import ssl
 import struct
@@ -96,11 +97,13 @@ class Peer:
         if connected and connected.fileno() >= 0:
             linger = struct.pack("ii", 1, 0)
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        self.writer.transport.abort()
+        self.vanish()
 
     def vanish(self):
         """Without a goodbye of TLS, and what waits to be sent is not."""
-        self.writer.transport.abort()
+        # With TLS, a transport that was closed twice has nothing left to abort, which Python 3.11.2 trips over.
+        with contextlib.suppress(AttributeError):
+            self.writer.transport.abort()
 
     def close(self):
         self.writer.close()
