@@ -109,24 +109,46 @@ defmodule Attacked.Router do
   defp body(conn, _read, _size), do: {:too_large, conn}
 end
 
-# How late the schedulers are at most.
+# How late the schedulers are at most, and for how long one of them was kept at most.
 defmodule Attacked.Lateness do
   @pause_ms 20
+  @long_ms 100
+
+  @late 1
+  @kept 2
 
   def start do
-    :persistent_term.put(__MODULE__, :atomics.new(1, []))
+    :persistent_term.put(__MODULE__, :atomics.new(2, []))
     spawn_link(&watch/0)
+    spawn_link(&monitor/0)
   end
 
-  def seconds, do: :atomics.get(:persistent_term.get(__MODULE__), 1) / 1_000
+  def late_seconds, do: most(@late)
+  def kept_seconds, do: most(@kept)
+
+  defp most(what), do: :atomics.get(:persistent_term.get(__MODULE__), what) / 1_000
+
+  # Each is written by one process alone.
+  defp seen(what, ms) do
+    most = :persistent_term.get(__MODULE__)
+    :atomics.put(most, what, max(:atomics.get(most, what), ms))
+  end
 
   defp watch do
     start = System.monotonic_time(:millisecond)
     Process.sleep(@pause_ms)
-    late = System.monotonic_time(:millisecond) - start - @pause_ms
-    most = :persistent_term.get(__MODULE__)
-    :atomics.put(most, 1, max(:atomics.get(most, 1), late))
+    seen(@late, System.monotonic_time(:millisecond) - start - @pause_ms)
     watch()
+  end
+
+  defp monitor do
+    :erlang.system_monitor(self(), long_schedule: @long_ms)
+    count()
+  end
+
+  defp count do
+    receive do: ({:monitor, _who, :long_schedule, [{:timeout, ms} | _where]} -> seen(@kept, ms))
+    count()
   end
 end
 
@@ -198,7 +220,8 @@ defmodule Attacked.Desk do
       ports: length(Port.list()),
       stats: Ferrosock.Native.stats(),
       beam_bytes: :erlang.memory(:total),
-      late_seconds: Attacked.Lateness.seconds(),
+      late_seconds: Attacked.Lateness.late_seconds(),
+      kept_seconds: Attacked.Lateness.kept_seconds(),
       mailboxes:
         Enum.sum(
           for pid <- Process.list(), {_, n} <- [Process.info(pid, :message_queue_len)], do: n

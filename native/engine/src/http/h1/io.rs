@@ -10,6 +10,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::deadlines::Expected;
 use super::head_scanner::{RequestHead, Verdict, head_end};
@@ -29,6 +30,8 @@ pub(crate) struct Io {
     head: Box<Head>,
     /// Sends a file. It has the socket, too, which nobody can close or reuse while it does.
     sending: Option<JoinHandle<io::Result<usize>>>,
+    /// The end of the turn in which something was read last.
+    read_in: Option<Instant>,
 }
 
 impl Io {
@@ -46,7 +49,20 @@ impl Io {
             preface: may_be_http2.then(Box::default),
             head: Box::new(Head::new(max_line)),
             sending: None,
+            read_in: None,
         }
+    }
+
+    /// Ready when this turn may read. hyper reads all that is there before it lets go: a chunk size may have as
+    /// many zeros as the peer can send, also where nobody wants the body any more. The first read of a turn costs
+    /// no look at the clock, unless it is of a body.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let turn = rt::turn_end();
+        if self.wire.in_body() || (turn.is_some() && turn == self.read_in) {
+            ready!(poll_late(cx));
+        }
+        self.read_in = turn;
+        Poll::Ready(())
     }
 
     /// What follows is not HTTP/1. Also returns what would have been read next.
@@ -226,13 +242,9 @@ impl AsyncRead for Io {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.wire.in_body() {
-            // hyper reads all that is there before it lets go: a chunk size may have as many zeros as the
-            // peer can send.
-            ready!(poll_late(cx));
-            if this.head.seen.has_lone_lf() && this.wire.is_framing_lf() {
-                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
-            }
+        ready!(this.poll_turn(cx));
+        if this.wire.in_body() && this.head.seen.has_lone_lf() && this.wire.is_framing_lf() {
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
         }
         if this.head.give_made(buf) {
             return Poll::Ready(Ok(()));
