@@ -18,3 +18,19 @@ export function launch({ args = [], ...options } = {}) {
     ],
   });
 }
+
+// Walks steps, given by name, up to the first that fails. `complaints` are those of the pages.
+export async function walk(steps, complaints) {
+  for (const [name, step] of Object.entries(steps)) {
+    try {
+      await step();
+      console.log(`ok ${name}`);
+    } catch (error) {
+      console.log(`not ok ${name}: ${error.message}`);
+      // What the browser said is often the reason for what a page did not show.
+      for (const complaint of complaints) console.log(`  ${complaint}`);
+      process.exitCode = 1;
+      return;
+    }
+  }
+}

@@ -3,7 +3,7 @@
 // Two people use the chat of examples/chat in Chromium. Exits with 1 and a sentence when what they
 // see is not what they should see. CHROMIUM names another browser than /usr/bin/chromium.
 
-import { launch } from "./browser.mjs";
+import { launch, walk } from "./browser.mjs";
 
 const [url, screenshot] = process.argv.slice(2);
 const HARMLESS = "<img src=x onerror=alert(1)> & <b>bold</b>";
@@ -138,18 +138,7 @@ const steps = {
 };
 
 try {
-  for (const [name, step] of Object.entries(steps)) {
-    try {
-      await step();
-      console.log(`ok ${name}`);
-    } catch (error) {
-      console.log(`not ok ${name}: ${error.message}`);
-      // What the browser said is often the reason for what a page did not show.
-      for (const complaint of complaints) console.log(`  ${complaint}`);
-      process.exitCode = 1;
-      break;
-    }
-  }
+  await walk(steps, complaints);
 } finally {
   await browser.close();
 }

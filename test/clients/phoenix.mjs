@@ -9,7 +9,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { launch } from "./browser.mjs";
+import { launch, walk } from "./browser.mjs";
 
 const [scheme, folder] = process.argv.slice(2);
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
@@ -276,18 +276,7 @@ const steps = {
 
 try {
   browser = await launch();
-  for (const [name, step] of Object.entries(steps)) {
-    try {
-      await step();
-      console.log(`ok ${name}`);
-    } catch (error) {
-      console.log(`not ok ${name}: ${error.message}`);
-      // What the browser said is often the reason for what a page did not show.
-      for (const complaint of complaints) console.log(`  ${complaint}`);
-      process.exitCode = 1;
-      break;
-    }
-  }
+  await walk(steps, complaints);
 } finally {
   await browser?.close();
   server?.program.kill("SIGTERM");

@@ -121,13 +121,6 @@ defmodule Ferrosock.HTTP.ProxiesTest do
   defp posts(port, allowed \\ []),
     do: Client.run_node("ws", "posts.mjs", ["http://127.0.0.1:#{port}", @posts | allowed])
 
-  defp free_port do
-    {:ok, socket} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
-    {:ok, port} = :inet.port(socket)
-    :gen_tcp.close(socket)
-    port
-  end
-
   defp run!(folder, program, config, arguments, port) do
     file = Path.join(folder, "config")
     File.write!(file, config)

@@ -364,6 +364,15 @@ defmodule Ferrosock.Test.Raw do
     if (now = fun.()) == before, do: now, else: settled(fun, now)
   end
 
+  @doc "A port that nobody listens on now, for a server that has to be told one."
+  @spec free_port() :: :inet.port_number()
+  def free_port do
+    {:ok, socket} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
+    {:ok, port} = :inet.port(socket)
+    :gen_tcp.close(socket)
+    port
+  end
+
   @doc "For a process that stays until somebody ends it."
   @spec forever() :: no_return()
   def forever, do: Process.sleep(:infinity)

@@ -5,8 +5,6 @@ defmodule WebSockAdapterTests.MixProject do
   # it would lose its own WebSock.
   use Mix.Project
 
-  import Ferrosock.Packages, only: [package: 2]
-
   def project do
     [
       app: :websock_adapter_tests,
@@ -31,13 +29,8 @@ defmodule WebSockAdapterTests.MixProject do
   defp elixirc_paths(_), do: []
 
   defp deps do
-    [
-      {:ferrosock, path: "../.."},
-      package(:websock_adapter, "~> 0.5.7 or ~> 0.6"),
-      # What that one depends on: nothing but Hex would tell Mix.
-      package(:websock, "~> 0.5"),
-      # The frames of HTTP/2.
-      package(:cowlib, "~> 2.12")
-    ]
+    # cowlib has the frames of HTTP/2.
+    [{:ferrosock, path: "../.."}] ++
+      Ferrosock.Packages.packages(websock_adapter: "~> 0.5.7 or ~> 0.6", cowlib: "~> 2.12")
   end
 end

@@ -2,7 +2,7 @@ defmodule Sample.NodesCase do
   # Two nodes of one app: what is broadcast on one arrives at the clients of the other.
   use ExUnit.Case, async: true
 
-  import Ferrosock.Test.Raw, only: [eventually: 1, recv_frame: 2]
+  import Ferrosock.Test.Raw, only: [eventually: 1, free_port: 0, recv_frame: 2]
   import Sample.Client
 
   alias Sample.Peer
@@ -35,12 +35,5 @@ defmodule Sample.NodesCase do
     join(user, "room:2")
     Peer.call(one, SampleWeb.Endpoint, :broadcast, ["users_socket:7", "disconnect", %{}])
     assert disconnected?(user)
-  end
-
-  defp free_port do
-    {:ok, socket} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
-    {:ok, port} = :inet.port(socket)
-    :gen_tcp.close(socket)
-    port
   end
 end

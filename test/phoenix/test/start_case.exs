@@ -282,11 +282,4 @@ defmodule Sample.StartCase do
 
   defp lines(log, %Regex{} = pattern), do: Enum.filter(String.split(log, "\n"), &(&1 =~ pattern))
   defp lines(log, text), do: Enum.filter(String.split(log, "\n"), &String.contains?(&1, text))
-
-  defp free_port do
-    {:ok, socket} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
-    {:ok, port} = :inet.port(socket)
-    :gen_tcp.close(socket)
-    port
-  end
 end

@@ -28,16 +28,10 @@ defmodule Ferrosock.WebSocket.Sock.Plug do
   def call(conn, {sock, state}) do
     conn = Recorder.real(conn)
 
-    case validate(conn) do
-      :ok -> negotiate(conn, sock, state)
-      {:error, error} -> reject(conn, error)
+    case Upgrade.problem(conn) do
+      nil -> negotiate(conn, sock, state)
+      error -> reject(conn, error)
     end
-  end
-
-  defp validate(conn) do
-    Upgrade.validate!(conn)
-  rescue
-    error in UpgradeError -> {:error, error}
   end
 
   defp reject(conn, error) do
